@@ -1,0 +1,1 @@
+"""unet_jax: U-Nets for semantic segmentation in JAX and Flax."""

@@ -1,0 +1,1 @@
+"""Sources of labelled pictures and the batches made of them."""

@@ -1,0 +1,16 @@
+"""Errors that end a run with one clear line and a documented exit code."""
+
+
+class UserError(Exception):
+    """A mistake that the user can mend; `main` prints it as one line and exits with code 2.
+
+    The message names the file or config key, the value found, what is allowed and what to change.
+    """
+
+    exit_code = 2
+
+
+class NonFiniteLossError(Exception):
+    """The training loss became NaN or infinite; `main` exits with code 3."""
+
+    exit_code = 3
