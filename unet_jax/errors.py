@@ -14,3 +14,12 @@ class NonFiniteLossError(Exception):
     """The training loss became NaN or infinite; `main` exits with code 3."""
 
     exit_code = 3
+
+
+class StoppedError(Exception):
+    """A signal asked the run to stop, and its state is saved; `main` exits with 128 + signal."""
+
+    def __init__(self, message: str, signum: int) -> None:
+        """Takes the message and the signal's number."""
+        super().__init__(message)
+        self.exit_code = 128 + signum

@@ -1,0 +1,426 @@
+import os
+import stat
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from unet_jax import figures
+
+# Figures are drawn in the background: nobody would see a warning, and it may hide lost text.
+pytestmark = pytest.mark.filterwarnings("error")
+
+ODD_NAMES = ["cat $x^", "road \u732b\n\u200b", "n" * 300]
+
+
+def picture(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def classes(height, width, k, seed=0):
+    return np.random.default_rng(seed).integers(0, k, (height, width), np.uint8)
+
+
+def read(path):
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def count(pixels, colour):
+    return int((pixels == np.array(colour)).all(axis=-1).sum())
+
+
+def records(n=60):
+    return [
+        {
+            "step": 10 * i,
+            "train/loss": 1 / (1 + i),
+            "learning_rate": 1e-3,
+            "images_per_s": 100.0 + i % 3,
+            "data_wait": 0.01,
+            **({"val/loss": 0.5, "val/mIoU": 0.1 + i / 100} if i % 20 == 0 else {}),
+            **({"val/pixel_accuracy": 0.6, "val/IoU/cat": 0.7} if i % 20 == 0 else {}),
+        }
+        for i in range(n)
+    ]
+
+
+def write_grid(path):
+    figures.prediction_grid(
+        path,
+        [picture(8, 8), picture(20, 9)],
+        [classes(8, 8, 3), classes(20, 9, 3)],
+        [classes(8, 8, 3, 1), classes(20, 9, 3, 1)],
+        ODD_NAMES,
+        "A title",
+        ["one", "two"],
+        [0.5, float("nan")],
+    )
+
+
+def write_history(path):
+    steps = [(step, [classes(8, 8, 3, step)]) for step in (0, 5)]
+    args = [picture(8, 8)], [classes(8, 8, 3)], steps, ODD_NAMES, ["one"]
+    figures.prediction_history(path, *args)
+
+
+WRITERS = {
+    "indexed": lambda path: figures.save_indexed_png(path, classes(5, 7, 3), 3),
+    "grid": write_grid,
+    "history": write_history,
+    "curves": lambda path: figures.learning_curves(path, records()),
+    "confusion": lambda path: figures.confusion_matrix(path, np.arange(9).reshape(3, 3), ODD_NAMES),
+}
+every_writer = pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS.keys())
+
+
+def test_palette_has_distinct_colours_that_do_not_depend_on_the_number_of_classes():
+    colours = figures.palette(256)
+    assert colours.dtype == np.uint8
+    assert len(np.unique(colours, axis=0)) == 256
+    assert not (colours == figures.ERROR_COLOUR).all(axis=1).any()
+    for k in (1, 2, 9, 100):
+        np.testing.assert_array_equal(figures.palette(k), colours[:k])
+    np.testing.assert_array_equal(colours[:2], [(230, 159, 0), (86, 180, 233)])
+
+
+def test_palette_cannot_be_changed_by_a_caller():
+    figures.palette(3)[:] = 7
+    assert tuple(figures.palette(1)[0]) == (230, 159, 0)
+
+
+def test_first_colours_stay_apart_for_colour_blind_eyes():
+    seen = figures._as_seen(figures.palette(16))
+    grey = figures._as_seen(np.full((1, 3), 128, np.uint8))
+    np.testing.assert_allclose(grey[..., 1:], 0, atol=0.5)  # a grey is one to every eye
+    apart = np.linalg.norm(seen[:, None] - seen[None], axis=-1).min(axis=-1)
+    assert apart[~np.eye(16, dtype=bool)].min() > 10
+
+
+@pytest.mark.parametrize("k", [0, 257])
+def test_palette_refuses_impossible_numbers(k):
+    with pytest.raises(ValueError, match=str(k)):
+        figures.palette(k)
+
+
+@pytest.mark.parametrize("k", [2, 3, 20, 256])
+def test_indexed_png_holds_class_ids_and_palette(tmp_path, k):
+    label = classes(9, 5, k)
+    label[0, 0], label[1, 1] = 255, k - 1
+    figures.save_indexed_png(tmp_path / "new" / "mask.png", label, k)
+    with Image.open(tmp_path / "new" / "mask.png") as image:
+        assert image.mode == "P"
+        np.testing.assert_array_equal(np.asarray(image), label)
+        colours = np.array(image.getpalette()).reshape(-1, 3)
+    np.testing.assert_array_equal(colours[:k], figures.palette(k))
+    if k < 256:
+        assert tuple(colours[255]) == (190, 190, 190)
+
+
+def test_indexed_png_refuses_ids_without_a_class(tmp_path):
+    with pytest.raises(ValueError, match="3"):
+        figures.save_indexed_png(tmp_path / "mask.png", np.full((2, 2), 3, np.uint8), 3)
+    with pytest.raises(ValueError, match="int64"):
+        figures.save_indexed_png(tmp_path / "mask.png", np.zeros((2, 2), np.int64), 3)
+    assert not list(tmp_path.iterdir())
+
+
+def test_overlay_blends_colours_and_draws_a_white_and_a_black_line():
+    image, label = picture(8, 20), np.zeros((8, 20), np.uint8)
+    label[:, 10:] = 1
+    drawn = figures.overlay(image, label, alpha=0.25)
+    assert drawn.shape == image.shape
+    assert drawn.dtype == np.uint8
+    assert (drawn[:, 9] == 255).all()
+    assert (drawn[:, 10] == 0).all()
+    expected = np.rint(image * 0.75 + figures.palette(2)[label] * 0.25)
+    for part in (slice(0, 9), slice(11, 20)):
+        np.testing.assert_array_equal(drawn[:, part], expected[:, part])
+    np.testing.assert_array_equal(
+        figures.overlay(image.swapaxes(0, 1), label.T, 0.25), drawn.swapaxes(0, 1)
+    )
+
+
+def test_overlay_hatches_ignored_pixels_and_spares_the_colours_of_speckle():
+    black = np.zeros((30, 30, 3), np.uint8)
+    hatched = figures.overlay(black, np.full((30, 30), 255, np.uint8), alpha=1)
+    assert set(np.unique(hatched)) == {110, 200}
+    speckle = np.indices((30, 30)).sum(axis=0).astype(np.uint8) % 2
+    np.testing.assert_array_equal(
+        figures.overlay(black, speckle, alpha=1), figures.palette(2)[speckle]
+    )
+
+
+def test_error_map_marks_exactly_the_wrong_pixels():
+    image, label, prediction = picture(13, 17), classes(13, 17, 3), classes(13, 17, 3, 1)
+    label[::3, ::2] = 255
+    prediction[0, 0] = 255  # even then, an ignored pixel is not compared
+    marked = figures.error_map(image, label, prediction)
+    assert marked.dtype == np.uint8
+    for y in range(13):
+        for x in range(17):
+            wrong = label[y, x] != 255 and label[y, x] != prediction[y, x]
+            assert (tuple(marked[y, x]) == figures.ERROR_COLOUR) == wrong
+            if not wrong:
+                assert len(set(marked[y, x])) == 1
+                assert (marked[y, x, 0] in (110, 200)) if label[y, x] == 255 else True
+                assert marked[y, x, 0] >= 150 or label[y, x] == 255
+
+
+@pytest.mark.parametrize("function", [figures.overlay, figures.error_map])
+def test_pictures_of_another_size_are_refused(function):
+    labels = [classes(4, 5, 2)] * (1 if function is figures.overlay else 2)
+    with pytest.raises(ValueError, match=r"\(5, 4, 3\)"):
+        function(picture(5, 4), *labels)
+    with pytest.raises(ValueError, match=r"\(4, 5\)"):
+        function(classes(4, 5, 2), *labels)
+
+
+def test_grid_shows_every_picture_with_its_errors(tmp_path):
+    images = [picture(64, 64), picture(32, 64)]
+    labels = [classes(64, 64, 2), classes(32, 64, 2)]
+    labels[0][:5] = 255
+    guesses = [classes(64, 64, 2, 1), classes(32, 64, 2, 1)]
+    figures.prediction_grid(
+        tmp_path / "g.png", images, labels, guesses, ["a", "b"], "t", ["p", "q"]
+    )
+    page = read(tmp_path / "g.png")
+    wrong = sum(
+        int(((label != guess) & (label != 255)).sum())
+        for label, guess in zip(labels, guesses, strict=True)
+    )
+    # Pictures 64 wide are shown four times as large; the legend has a swatch of 13 x 20.
+    assert count(page, figures.ERROR_COLOUR) == 16 * wrong + 13 * 20
+    enlarged = images[1].repeat(4, axis=0).repeat(4, axis=1)
+    rows = np.flatnonzero((page[:, 18:274] != 255).any(axis=(1, 2)))
+    bottom = rows.max() + 1
+    np.testing.assert_array_equal(page[bottom - 128 : bottom, 18:274], enlarged)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (300, 200), (150, 220), (3, 700), (700, 3), (1, 1)])
+def test_shown_pictures_have_about_the_width_of_a_column(shape):
+    height, width = shape
+    shown = figures._shown(picture(height, width))
+    assert figures._shown(classes(height, width, 3)).shape == shown.shape[:2]
+    assert shown.shape[1] <= 330
+    assert shown.shape[0] <= 500
+    assert shown.shape[1] > 200 or shown.shape[0] > 350
+
+
+def test_large_label_maps_are_shrunk_without_inventing_classes():
+    label = np.where(classes(400, 600, 2), 9, 4).astype(np.uint8)
+    assert set(np.unique(figures._shown(label))) == {4, 9}
+
+
+@pytest.mark.parametrize(
+    ("truth", "guess", "words"),
+    [
+        ([0, 1, 255, 255], [0, 0, 0, 0], "50.0% wrong"),
+        ([0] * 5000, [1] + [0] * 4999, "<0.1% wrong"),
+        ([0, 0], [0, 0], "0.0% wrong"),
+        ([255, 255], [0, 1], "all pixels ignored"),
+    ],
+)
+def test_share_of_wrong_pixels_leaves_out_ignored_ones(truth, guess, words):
+    assert figures._share_wrong(np.uint8([truth]), np.uint8([guess])) == words
+
+
+def test_legend_names_classes_ignored_pixels_and_errors():
+    label = np.array([[0, 3]], np.uint8)
+    names = [str(i) for i in range(30)]
+    few = figures._legend([label], [label], names[:4], errors=True)
+    assert [name for name, _ in few] == ["0", "1", "2", "3", "wrong"]
+    label[0, 0] = 255
+    many = figures._legend([label], [label + np.uint8(2)], names, errors=False)
+    assert [name for name, _ in many] == ["1", "3", "5", "ignored"]
+    assert (many[1][1] == figures.palette(4)[3]).all()
+
+
+def test_grid_refuses_what_does_not_belong_together(tmp_path):
+    image, label = picture(4, 4), classes(4, 4, 2)
+    with pytest.raises(ValueError, match="at least one"):
+        figures.prediction_grid(tmp_path / "g.png", [], [], [], ["a", "b"], "t", [])
+    with pytest.raises(ValueError, match="shorter"):
+        figures.prediction_grid(tmp_path / "g.png", [image], [label], [], ["a", "b"], "t", ["p"])
+    with pytest.raises(ValueError, match="at least one"):
+        figures.prediction_history(tmp_path / "g.png", [image], [label], [], ["a", "b"], ["p"])
+    assert not list(tmp_path.iterdir())
+
+
+def test_long_names_do_not_widen_the_page(tmp_path):
+    image, label = [picture(16, 16)], [classes(16, 16, 2)]
+    sizes = set()
+    for name in ("x", "a very long name " * 20):
+        figures.prediction_grid(
+            tmp_path / "g.png", image, label, label, ["a", "b"], name, [name], [0.5]
+        )
+        sizes.add(read(tmp_path / "g.png").shape)
+    assert len(sizes) == 1
+
+
+def test_history_shows_six_steps_with_the_first_and_the_last(tmp_path):
+    black, truth = np.zeros((16, 16, 3), np.uint8), np.full((16, 16), 20, np.uint8)
+    history = [(100 * i, [np.full((16, 16), i, np.uint8)]) for i in range(13)]
+    names = [str(i) for i in range(21)]
+    figures.prediction_history(tmp_path / "h.png", [black], [truth], history, names, ["p"])
+    page = read(tmp_path / "h.png")
+    shown = [i for i in range(13) if count(page, np.rint(figures.palette(13)[i] * 0.5)) > 60_000]
+    assert shown == [0, 2, 5, 7, 10, 12]
+    figures.prediction_history(tmp_path / "h.png", [black], [truth], history[:1], names, ["p"])
+    assert read(tmp_path / "h.png").shape[1] < page.shape[1] / 2
+
+
+def test_series_skips_what_is_no_number_and_keeps_the_last_line_of_a_step():
+    lines = [
+        {"step": 20, "x": 1.0},
+        {"step": 10, "x": np.float32(2)},
+        {"step": 20, "x": 3},
+        {"step": 30, "x": float("nan")},
+        {"step": 40, "x": None},
+        {"step": 50, "x": "NaN"},
+        {"step": 60},
+        {"x": 5.0},
+        {"step": float("inf"), "x": 5.0},
+    ]
+    steps, values = figures._series(lines, "x")
+    assert steps.tolist() == [10, 20]
+    assert values.tolist() == [2, 3]
+
+
+def test_smoothing_is_a_moving_mean():
+    values = np.random.default_rng(0).normal(size=100)
+    reach = len(values) // 40
+    expected = [values[max(0, i - reach) : i + reach + 1].mean() for i in range(100)]
+    np.testing.assert_allclose(figures._smooth(values), expected)
+
+
+def test_class_curves_keep_the_number_of_the_class_when_others_are_absent():
+    lines = [{"step": i, "val/IoU/a": None, "val/IoU/b": 0.1, "val/IoU/c": 0.9} for i in (1, 2)]
+    lines.append({"step": 3, "val/IoU/a": float("nan"), "val/IoU/c": 0.8})
+    assert [(c[2], c[3], len(c[0])) for c in figures._class_curves(lines)] == [
+        ("c", 2, 3),
+        ("b", 1, 2),
+    ]
+
+
+def test_curves_leave_out_panels_without_data(tmp_path):
+    def height(lines):
+        figures.learning_curves(tmp_path / "c.png", lines)
+        page = read(tmp_path / "c.png")
+        assert len(np.unique(page.reshape(-1, 3), axis=0)) > 10
+        return page.shape[0]
+
+    row = height([{"step": 1, "train/loss": 1.0}])
+    assert height([{"step": 1, "val/loss": 1.0, "val/mIoU": 0.1}]) == row
+    assert height([{"step": 1, "val/pixel_accuracy": 0.1, "data_wait": 0.0}]) == row
+    assert height([{"step": 1, "val/IoU/cat $": 0.4, "train/loss": None}]) == row
+    assert height([{"step": 1, "learning_rate": 0.0, "train/loss": float("nan")}]) == row
+    assert height(records()) == 3 * row
+    many = {f"val/IoU/{i}": i / 40 for i in range(40)}
+    assert height([{"step": 1, **many}, {"step": 2, **many}]) > row
+    assert height([]) == height([{"step": 5, "train/loss": float("inf")}]) < row
+
+
+def test_curves_mark_the_best_miou(tmp_path):
+    def star(best):
+        lines = [{"step": i, "val/mIoU": 0.9 if i == best else 0.5} for i in range(11)]
+        figures.learning_curves(tmp_path / "c.png", lines)
+        page = read(tmp_path / "c.png")[60:-60]  # without legend and step numbers
+        dark = (page == np.array((27, 27, 31))).all(axis=-1)
+        return np.flatnonzero(dark[:, 70:].any(axis=0)).mean()  # without the axis
+
+    left, right = star(2), star(8)
+    assert right - left == pytest.approx(0.6 * (1200 - 2 * 66) / 1.2, rel=0.1)
+
+
+def test_confusion_matrix_darkens_full_cells_and_greys_absent_classes(tmp_path):
+    def page(confusion):
+        names = [f"c{i}" for i in range(len(confusion))]
+        figures.confusion_matrix(tmp_path / "c.png", np.array(confusion), names)
+        return read(tmp_path / "c.png")
+
+    full, grey, cell = (8, 48, 107), (230, 230, 234), 100 * 100
+    perfect, even = page([[9, 0], [0, 3]]), page([[5, 5], [5, 5]])
+    assert 2 * cell > count(perfect, full) > 1.7 * cell
+    assert count(even, full) < 0.2 * cell
+    assert count(perfect, grey) < 0.1 * cell
+    assert count(page([[9, 0], [0, 0]]), grey) > 1.8 * cell
+
+
+def test_confusion_matrix_prints_numbers_up_to_25_classes(tmp_path, monkeypatch):
+    printed = []
+    draw = figures._print_cells
+    monkeypatch.setattr(
+        figures, "_print_cells", lambda *args: (printed.append(len(args[1])), draw(*args))
+    )
+    for k in (1, 25, 26):
+        names = [f"class {i}" for i in range(k)]
+        figures.confusion_matrix(tmp_path / "c.png", np.eye(k, dtype=np.int64) * 12345, names)
+    assert printed == [1, 25]
+    with pytest.raises(ValueError, match=r"\(2, 3\)"):
+        figures.confusion_matrix(tmp_path / "c.png", np.ones((2, 3), int), ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0, "0"), (950, "950"), (12_345, "12.3k"), (999_999, "999k"), (4_560_000, "4.56M")],
+)
+def test_pixel_counts_are_short(number, text):
+    assert figures._short_count(number) == text
+
+
+@every_writer
+def test_same_input_gives_the_same_bytes(tmp_path, write):
+    write(tmp_path / "a.png")
+    write(tmp_path / "b.png")
+    data = (tmp_path / "a.png").read_bytes()
+    assert data == (tmp_path / "b.png").read_bytes()
+    assert not [chunk for chunk in (b"tEXt", b"iTXt", b"tIME") if chunk in data]
+
+
+@every_writer
+def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path, write, monkeypatch):
+    path = tmp_path / "figure.png"
+    path.write_bytes(b"old")
+
+    def fail(source, target):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write(path)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_files_can_be_read_by_whom_the_umask_allows(tmp_path):
+    (tmp_path / "plain").touch()
+    WRITERS["indexed"](tmp_path / "mask.png")
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert len(modes) == 1
+
+
+def test_figures_can_be_written_from_threads(tmp_path):
+    with ThreadPoolExecutor(4) as pool:
+        jobs = [pool.submit(write, tmp_path / f"{name}.png") for name, write in WRITERS.items()]
+        for job in jobs:
+            job.result()
+    for name, write in WRITERS.items():
+        write(tmp_path / "main.png")
+        assert (tmp_path / "main.png").read_bytes() == (tmp_path / f"{name}.png").read_bytes()
+
+
+def test_importing_is_cheap_and_pyplot_is_never_used(tmp_path):
+    code = f"""
+import sys
+from unet_jax import figures
+assert "matplotlib" not in sys.modules
+figures.learning_curves({str(tmp_path / "c.png")!r}, [{{"step": 1, "train/loss": 1.0}}])
+assert "matplotlib" in sys.modules
+assert "matplotlib.pyplot" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])

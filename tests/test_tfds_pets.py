@@ -1,0 +1,523 @@
+import dataclasses
+import functools
+import http.server
+import io
+import json
+import shutil
+import socket
+import tarfile
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+from tensorflow_datasets.core.download.checksums import UrlInfo, compute_url_info
+
+from unet_jax.data import tfds_pets
+from unet_jax.data.tfds_pets import Records, open_pets
+from unet_jax.errors import UserError
+
+SPLITS = {  # two of them are on tfds' list of corrupt samples: beagle_116 and Egyptian_Mau_139
+    "trainval": ("Abyssinian_100", "american_bulldog_10", "beagle_116", "pug_7"),
+    "test": ("Bengal_1", "Egyptian_Mau_139", "yorkshire_terrier_3"),
+}
+HEAD_BOX = (
+    "<annotation><size><width>40</width><height>20</height></size><object><bndbox>"
+    "<xmin>10</xmin><ymin>5</ymin><xmax>20</xmax><ymax>15</ymax></bndbox></object></annotation>"
+)
+PREPARED = "oxford_iiit_pet/4.0.0"
+URL = tfds_pets.stock._BASE_URL
+
+
+def encode(image: Image.Image, kind: str) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind)
+    return stream.getvalue()
+
+
+def picture(seed: int, mode: str = "RGB") -> Image.Image:
+    # Blocks: noise as fine as pixels would not survive JPEG, so nothing could be compared.
+    shape = (3, 5, 4) if mode == "RGBA" else (3, 5, 3)
+    pixels = np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+    return Image.fromarray(pixels.repeat(16, 0).repeat(16, 1))
+
+
+@functools.cache
+def originals() -> dict[str, bytes]:
+    """Contents of the archives by member name."""
+    files = {}
+    names = [name for split in SPLITS.values() for name in split]
+    for seed, name in enumerate(names):
+        kind, mode = ("PNG", "RGBA") if name == "beagle_116" else ("JPEG", "RGB")
+        files[f"images/{name}.jpg"] = encode(picture(seed, mode), kind)
+        trimap = np.random.default_rng(seed).integers(1, 4, (48, 80), np.uint8)
+        files[f"annotations/trimaps/{name}.png"] = encode(Image.fromarray(trimap), "PNG")
+    files["images/._pug_7.jpg"] = b"macOS"
+    files["annotations/xmls/Abyssinian_100.xml"] = HEAD_BOX.encode()
+    for split, members in SPLITS.items():
+        files[f"annotations/{split}.txt"] = "".join(f"{n} 5 2 1\n" for n in members).encode()
+    return files
+
+
+def pack(folder: Path, files: dict[str, bytes]) -> None:
+    """Writes the archive pair; the second is a plain tar file, as the official ones are."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, mode in (("images", "w:gz"), ("annotations", "w:")):
+        with tarfile.open(folder / f"{name}.tar.gz", mode) as tar:
+            for member, data in files.items():
+                if member.startswith(f"{name}/"):
+                    info = tarfile.TarInfo(member)
+                    info.size = len(data)
+                    tar.addfile(info, io.BytesIO(data))
+
+
+def prepare(folder: Path, **changes: bytes | None) -> dict[str, Records]:
+    """Prepares from the originals with members replaced, or left out where None."""
+    files = originals() | changes
+    pack(folder, {name: data for name, data in files.items() if data is not None})
+    return open_pets(str(folder), verify_checksums=False)
+
+
+def one_line(error: pytest.ExceptionInfo[UserError]) -> str:
+    message = str(error.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """Makes every host unreachable; returns the addresses that were tried."""
+    tried = []
+
+    def refuse(address: tuple[str, int], *_: object, **__: object) -> socket.socket:
+        tried.append(address)
+        raise OSError("network is\nunreachable")
+
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    return tried
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pets")
+    prepare(folder)
+    return folder
+
+
+@pytest.fixture
+def copy(prepared: Path, tmp_path: Path) -> Path:
+    """A prepared folder that a test may spoil."""
+    shutil.copytree(prepared, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def nothing_prepared(folder: Path) -> bool:
+    left = [str(path.relative_to(folder)) for path in folder.rglob("*")]
+    return not [name for name in left if "4.0.0" in name or "names" in name or "extract_" in name]
+
+
+def test_splits_hold_the_listed_pictures_under_their_names(prepared: Path) -> None:
+    pets = open_pets(str(prepared))
+    assert {split: sorted(records.names) for split, records in pets.items()} == {
+        split: sorted(names) for split, names in SPLITS.items()
+    }
+    for records in pets.values():
+        assert tuple(record["name"] for record in records) == records.names
+
+
+def test_records_equal_the_original_files_byte_for_byte(prepared: Path) -> None:
+    for records in open_pets(str(prepared)).values():
+        for record in records:
+            name = record["name"]
+            assert record["mask"] == originals()[f"annotations/trimaps/{name}.png"]
+            if name != "beagle_116":  # Egyptian_Mau_139 is on tfds' list, but a clean JPEG here
+                assert record["image"] == originals()[f"images/{name}.jpg"], name
+
+
+def test_rgba_png_named_jpg_becomes_a_jpeg_without_its_alpha(prepared: Path) -> None:
+    records = open_pets(str(prepared))["trainval"]
+    data = records[records.names.index("beagle_116")]["image"]
+    image = Image.open(io.BytesIO(data))
+    assert (image.format, image.mode) == ("JPEG", "RGB")
+    original = Image.open(io.BytesIO(originals()["images/beagle_116.jpg"]))
+    difference = np.asarray(image, int) - np.asarray(original, int)[..., :3]
+    assert abs(difference).mean() < 4
+
+
+def test_any_picture_that_is_no_jpeg_is_encoded_anew(tmp_path: Path) -> None:
+    palette = picture(1).quantize(16)
+    transparent = io.BytesIO()  # a transparency for each colour, of which Pillow warns
+    palette.save(transparent, "PNG", transparency=bytes(range(16)))
+    pets = prepare(
+        tmp_path,
+        **{
+            "images/pug_7.jpg": encode(picture(1), "BMP"),
+            "images/Bengal_1.jpg": encode(palette, "GIF"),
+            "images/yorkshire_terrier_3.jpg": transparent.getvalue(),
+            "images/Egyptian_Mau_139.jpg": encode(picture(1).convert("L"), "JPEG"),
+        },
+    )
+    images = {r["name"]: r["image"] for records in pets.values() for r in records}
+    for name in ("pug_7", "Bengal_1", "yorkshire_terrier_3", "Egyptian_Mau_139"):
+        image = Image.open(io.BytesIO(images[name]))
+        assert (image.format, image.mode) == ("JPEG", "RGB"), name
+
+
+def test_order_is_the_same_in_every_preparation(prepared: Path, tmp_path: Path) -> None:
+    pets, again = open_pets(str(prepared)), prepare(tmp_path)
+    assert {s: r.names for s, r in pets.items()} == {s: r.names for s, r in again.items()}
+
+
+def test_index_out_of_range(prepared: Path) -> None:
+    records = open_pets(str(prepared))["test"]
+    assert records[-1]["name"] == records.names[-1]
+    with pytest.raises(IndexError):
+        records[len(records)]
+
+
+def test_repr_is_stable(prepared: Path) -> None:
+    first, second = (repr(open_pets(str(prepared))["test"]) for _ in range(2))
+    assert first == second
+
+
+def test_plain_tfds_reads_the_prepared_set(prepared: Path) -> None:
+    builder = tfds.builder("oxford_iiit_pet", data_dir=str(prepared))
+    assert type(builder) is tfds_pets.stock.Builder  # ours has not taken its name
+    assert str(builder.version) == "4.0.0"
+    assert builder.info.description
+    assert builder.info.splits["train"].num_examples == len(SPLITS["trainval"])
+    assert builder.info.splits["test"].num_examples == len(SPLITS["test"])
+    examples = {e["file_name"].decode(): e for e in builder.as_data_source("train")}
+    assert sorted(examples) == sorted(f"{name}.jpg" for name in SPLITS["trainval"])
+    example = examples["Abyssinian_100.jpg"]
+    assert example["image"].shape == (48, 80, 3)
+    assert example["segmentation_mask"].shape == (48, 80, 1)
+    assert (example["label"], example["species"]) == (4, 1)  # counted from 0
+    np.testing.assert_allclose(example["head_bbox"], (0.25, 0.25, 0.75, 0.5))
+    np.testing.assert_array_equal(examples["pug_7.jpg"]["head_bbox"], 0)  # it has no xml file
+
+
+def test_reopens_without_archives_network_or_reading_all_records(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("images.tar.gz", "annotations.tar.gz"):
+        (copy / name).unlink()
+    reads = []
+    stem = tfds_pets._stem
+    monkeypatch.setattr(tfds_pets, "_stem", lambda record: reads.append(1) or stem(record))
+    pets = open_pets(str(copy))
+    assert sorted(pets["trainval"].names) == sorted(SPLITS["trainval"])
+    assert len(reads) == 4  # the first and the last of both splits
+
+
+@pytest.mark.parametrize("damage", [None, "[", '["pug_7"]', "[1, 2, 3, 4]", "3"])
+def test_names_are_read_again_where_their_file_is_gone_or_wrong(
+    copy: Path, damage: str | None
+) -> None:
+    file = copy / PREPARED / "unet_jax_names_trainval.json"
+    good = json.loads(file.read_text())
+    if damage is None:
+        file.unlink()
+    else:
+        file.write_text(damage)
+    assert list(open_pets(str(copy))["trainval"].names) == good
+    assert json.loads(file.read_text()) == good
+
+
+def test_names_of_a_read_only_folder(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for file in (copy / PREPARED).glob("unet_jax_names_*"):
+        file.unlink()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError("read-only")
+
+    monkeypatch.setattr(Path, "write_text", refuse)
+    assert sorted(open_pets(str(copy))["test"].names) == sorted(SPLITS["test"])
+
+
+def test_empty_path_is_the_default_folder_of_tfds(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(prepared))
+    assert len(open_pets("")["test"]) == len(SPLITS["test"])
+
+
+def test_relative_path_survives_a_change_of_folder(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(prepared.parent)
+    records = open_pets(prepared.name)["test"]
+    monkeypatch.chdir(tmp_path)
+    assert len(list(records)) == len(SPLITS["test"])
+
+
+def test_archives_in_the_manual_folder_of_tfds(tmp_path: Path) -> None:
+    pack(tmp_path / "downloads" / "manual", originals())
+    pets = open_pets(str(tmp_path), verify_checksums=False)
+    assert len(pets["trainval"]) == len(SPLITS["trainval"])
+
+
+def test_preparation_draws_no_bars_into_a_log(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tfds.enable_progress_bar()
+    prepare(tmp_path)
+    assert "\r" not in capfd.readouterr().err
+
+
+def test_preparation_leaves_no_extracted_files(prepared: Path) -> None:
+    assert not list(prepared.glob("*extract*"))
+    assert not list(prepared.rglob("*.jpg"))
+
+
+@pytest.mark.parametrize("same_size", [True, False])
+def test_wrong_checksum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, same_size: bool) -> None:
+    pack(tmp_path, originals())
+    file = tmp_path / "images.tar.gz"
+    info = compute_url_info(file)
+    url = f"{URL}/images.tar.gz"
+    size = int(info.size) + (not same_size)
+    wrong = UrlInfo(size=tfds.core.utils.Size(size), checksum="0" * 64, filename=None)
+    infos = tfds_pets._Builder.url_infos | {url: wrong}
+    monkeypatch.setattr(tfds_pets._Builder, "url_infos", infos)
+    with pytest.raises(UserError) as error:
+        open_pets(str(tmp_path))
+    message = one_line(error)
+    expected = (
+        ("0" * 64, info.checksum) if same_size else (f"{size} bytes", f"{int(info.size)} bytes")
+    )
+    for part in (str(file), *expected, url, "--config.data.tfds.verify_checksums=False"):
+        assert part in message
+    assert nothing_prepared(tmp_path)
+
+
+def test_right_checksums_are_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pack(tmp_path, originals())
+    infos = {f"{URL}/{n}": compute_url_info(tmp_path / n) for n in tfds_pets._ARCHIVES}
+    monkeypatch.setattr(tfds_pets._Builder, "url_infos", infos)
+    assert len(open_pets(str(tmp_path))["test"]) == len(SPLITS["test"])
+
+
+def test_recorded_checksums_are_those_of_the_official_archives() -> None:
+    assert {url: int(info.size) for url, info in tfds_pets._Builder.url_infos.items()} == {
+        f"{URL}/images.tar.gz": 791918971,
+        f"{URL}/annotations.tar.gz": 19173078,
+    }
+
+
+def test_without_archives_and_network_fails_at_once(
+    tmp_path: Path, no_network: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def download(*_: object) -> None:
+        pytest.fail("tfds' downloader retries for minutes")
+
+    monkeypatch.setattr(tfds_pets, "_download", download)
+    with pytest.raises(UserError) as error:
+        open_pets(str(tmp_path))
+    message = one_line(error)
+    for part in (
+        f"{URL}/images.tar.gz",
+        f"{URL}/annotations.tar.gz",
+        "put images.tar.gz and annotations.tar.gz into",
+        str(tmp_path / "downloads" / "manual"),
+    ):
+        assert part in message
+    assert no_network == [("thor.robots.ox.ac.uk", 443)]
+    assert not list(tmp_path.iterdir())
+
+
+def test_with_one_archive_asks_for_the_other(tmp_path: Path) -> None:
+    pack(tmp_path, originals())
+    (tmp_path / "images.tar.gz").unlink()
+    with pytest.raises(UserError, match=r"put images\.tar\.gz into") as error:
+        open_pets(str(tmp_path), verify_checksums=False)
+    assert "annotations.tar.gz" not in one_line(error)
+
+
+def test_probes_the_proxy_where_one_is_set(
+    tmp_path: Path, no_network: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
+    with pytest.raises(UserError, match=r"proxy\.example cannot be reached"):
+        open_pets(str(tmp_path))
+    assert no_network == [("proxy.example", 3128)]
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_network: list) -> Path:
+    """Serves a folder with the archives from this machine in place of the official host."""
+    del no_network
+    folder = tmp_path / "served"
+    pack(folder, originals())
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    handler = functools.partial(Handler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
+        thread = threading.Thread(target=httpd.serve_forever, args=(0.01,))
+        thread.start()
+        url = f"http://127.0.0.1:{httpd.server_port}"
+        infos = {f"{url}/{name}": compute_url_info(folder / name) for name in tfds_pets._ARCHIVES}
+        monkeypatch.setattr(tfds_pets.stock, "_BASE_URL", url)
+        monkeypatch.setattr(tfds_pets._Builder, "url_infos", infos)
+        monkeypatch.setattr(socket, "create_connection", lambda *_, **__: socket.socket())
+        yield folder
+        httpd.shutdown()
+        thread.join()
+
+
+def test_downloads_what_is_missing_once(server: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    assert len(open_pets(str(data))["test"]) == len(SPLITS["test"])
+    shutil.rmtree(data / "oxford_iiit_pet")
+    shutil.rmtree(server)
+    assert len(open_pets(str(data))["test"]) == len(SPLITS["test"])  # from tfds' downloads
+
+
+def test_download_of_other_files(
+    server: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    infos = {
+        url: dataclasses.replace(info, checksum="0" * 64)
+        for url, info in tfds_pets._Builder.url_infos.items()
+    }
+    monkeypatch.setattr(tfds_pets._Builder, "url_infos", infos)
+    with pytest.raises(UserError, match=r"the download failed.*wrong checksum") as error:
+        open_pets(str(tmp_path / "data"))
+    assert "images.tar.gz and annotations.tar.gz" in one_line(error)
+    assert nothing_prepared(tmp_path / "data")
+
+
+@pytest.mark.parametrize(
+    ("member", "archive"),
+    [
+        ("images/pug_7.jpg", "images.tar.gz"),
+        ("images/Bengal_1.jpg", "images.tar.gz"),
+        ("annotations/trimaps/pug_7.png", "annotations.tar.gz"),
+        ("annotations/xmls/Abyssinian_100.xml", "annotations.tar.gz"),
+    ],
+)
+def test_truncated_file_is_named(tmp_path: Path, member: str, archive: str) -> None:
+    data = originals()[member]
+    with pytest.raises(UserError) as error:
+        prepare(tmp_path, **{member: data[: len(data) // 2]})
+    assert f"{member} in {archive} cannot be read" in one_line(error)
+    assert nothing_prepared(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("member", "message"),
+    [
+        ("images/pug_7.jpg", r"images.tar.gz has no images/pug_7.jpg, which .*trainval.txt"),
+        ("images/Bengal_1.jpg", r"images.tar.gz has no images/Bengal_1.jpg, which .*test.txt"),
+        ("annotations/trimaps/pug_7.png", r"annotations.tar.gz has no .*trimaps/pug_7.png"),
+        ("annotations/test.txt", r"annotations.tar.gz has no annotations/test.txt"),
+    ],
+)
+def test_missing_member_is_named(tmp_path: Path, member: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        prepare(tmp_path, **{member: None})
+    one_line(error)
+    assert nothing_prepared(tmp_path)
+
+
+@pytest.mark.parametrize("line", ["pug_7 5 2", "pug_7 pug 2 1", "pug_7 38 2 1", "\ufffd"])
+def test_malformed_list_is_named(tmp_path: Path, line: str) -> None:
+    text = f"pug_7 5 2 1\n\n{line}\n"
+    with pytest.raises(UserError, match=r"annotations/trainval.txt") as error:
+        prepare(
+            tmp_path,
+            **{"annotations/trainval.txt": text.encode().replace("\ufffd".encode(), b"\xff")},
+        )
+    assert repr(line) in one_line(error)
+
+
+@pytest.mark.parametrize("name", tfds_pets._ARCHIVES)
+def test_truncated_archive_is_named(tmp_path: Path, name: str) -> None:
+    pack(tmp_path, originals())
+    file = tmp_path / name
+    with tarfile.open(file) as tar:
+        cut = tar.getmembers()[0].offset_data + 100
+    file.write_bytes(file.read_bytes()[:cut])
+    with pytest.raises(UserError, match=rf"{name} cannot be extracted") as error:
+        open_pets(str(tmp_path), verify_checksums=False)
+    one_line(error)
+    assert nothing_prepared(tmp_path)
+
+
+@pytest.mark.parametrize("data", [b"<html>not found</html>", b"\x1f\x8b\x08 damaged"])
+def test_file_that_is_no_archive_is_named(tmp_path: Path, data: bytes) -> None:
+    pack(tmp_path, originals())
+    (tmp_path / "annotations.tar.gz").write_bytes(data)
+    with pytest.raises(UserError, match=r"annotations\.tar\.gz cannot be extracted") as error:
+        open_pets(str(tmp_path), verify_checksums=False)
+    one_line(error)
+
+
+def test_archive_cannot_write_elsewhere(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"images\.tar\.gz cannot be extracted"):
+        prepare(tmp_path / "data", **{"images/../../../escaped": b"x"})
+    assert not list(tmp_path.rglob("escaped"))
+
+
+def test_leftovers_of_macos_are_not_extracted(tmp_path: Path) -> None:
+    pack(tmp_path, originals())
+    tfds_pets._extract(tmp_path / "images.tar.gz", tmp_path / "out")
+    found = sorted(path.name for path in (tmp_path / "out" / "images").iterdir())
+    assert found == sorted(f"{n}.jpg" for names in SPLITS.values() for n in names)
+
+
+@pytest.mark.parametrize("last", ["pug_7", "yorkshire_terrier_3"])
+def test_interrupted_preparation_leaves_nothing_and_can_be_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: str
+) -> None:
+    def interrupt(folder: Path, name: str) -> bytes:
+        if name == last:
+            raise KeyboardInterrupt
+        return (folder / f"images/{name}.jpg").read_bytes()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tfds_pets, "_read_picture", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(tmp_path)
+    assert nothing_prepared(tmp_path)
+    assert len(open_pets(str(tmp_path), verify_checksums=False)["test"]) == len(SPLITS["test"])
+
+
+def test_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    pack(tmp_path, originals())
+    (tmp_path / "oxford_iiit_pet").write_text("a file in place of the folder")
+    with pytest.raises(UserError, match=r"cannot prepare .*oxford_iiit_pet/4\.0\.0") as error:
+        open_pets(str(tmp_path), verify_checksums=False)
+    one_line(error)
+    assert not list(tmp_path.glob("unet_jax_extract_*"))
+
+
+def test_set_prepared_as_tfrecord(copy: Path) -> None:
+    file = copy / PREPARED / "dataset_info.json"
+    file.write_text(file.read_text().replace("array_record", "tfrecord"))
+    with pytest.raises(UserError, match="prepared as tfrecord, but only array_record") as error:
+        open_pets(str(copy))
+    assert str(copy / PREPARED) in one_line(error)
+
+
+def test_folder_without_a_prepared_set(copy: Path) -> None:
+    (copy / PREPARED / "dataset_info.json").unlink()
+    with pytest.raises(UserError, match="holds no prepared data set") as error:
+        open_pets(str(copy), verify_checksums=False)
+    assert str(copy / PREPARED) in one_line(error)
+
+
+def test_lost_record_file_is_named(copy: Path) -> None:
+    (file,) = (copy / PREPARED).glob("*test.array_record*")
+    file.unlink()
+    with pytest.raises(UserError, match="is missing") as error:
+        open_pets(str(copy))
+    assert str(file) in one_line(error)

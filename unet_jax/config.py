@@ -1,0 +1,154 @@
+"""Config sections as keyword arguments: checking, comparing and storing them."""
+
+import inspect
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from unet_jax.errors import UserError
+
+SECTIONS = ("data", "augment", "model", "loss", "optim", "train", "eval", "mesh")
+
+
+def check_sections(config: ConfigDict) -> None:
+    """Checks that a page has exactly the known sections.
+
+    Args:
+        config: The whole config.
+
+    Raises:
+        UserError: A section is missing or unknown.
+    """
+    missing = [name for name in SECTIONS if name not in config]
+    unknown = [name for name in config if name not in SECTIONS]
+    if missing or unknown:
+        raise UserError(
+            f"the config page lacks the sections {missing} and has the unknown sections {unknown}; "
+            f"it must have exactly these: {', '.join(SECTIONS)}."
+        )
+
+
+def call(function: Callable[..., Any], key: str, section: Mapping[str, Any], **derived: Any) -> Any:
+    """Calls `function(**section, **derived)`, so that a section is exactly a function's arguments.
+
+    Args:
+        function: What the section configures.
+        key: The section's full name, such as "config.optim".
+        section: The values.
+        **derived: Arguments that are no config values, such as the number of classes.
+
+    Returns:
+        What the function returns.
+
+    Raises:
+        UserError: A key is unknown or missing, or a value's type differs from the default's.
+    """
+    # `parent` and `name` are fields that linen adds to every module.
+    hidden = {*derived, "parent"} | ({"name"} if hasattr(function, "apply") else set())
+    parameters = {
+        k: p for k, p in inspect.signature(function).parameters.items() if k not in hidden
+    }
+    for name, value in section.items():
+        if name not in parameters:
+            allowed = ", ".join(parameters)
+            raise UserError(f"{key}.{name} is not a config key; allowed are {allowed}.")
+        _check_type(f"{key}.{name}", value, parameters[name].default)
+    for name, parameter in parameters.items():
+        if parameter.default is parameter.empty and name not in section:
+            raise UserError(f"{key}.{name} is missing from the config page; add it.")
+    return function(**section, **derived)
+
+
+def choose(options: Mapping[str, Any], key: str, value: str) -> Any:
+    """Looks a config value up in a literal dict of choices.
+
+    Args:
+        options: The choices.
+        key: The value's full config key, for the error.
+        value: The value.
+
+    Returns:
+        `options[value]`.
+
+    Raises:
+        UserError: The value is not one of the choices.
+    """
+    if value not in options:
+        raise UserError(f"{key}={value!r} is not known; allowed are {', '.join(options)}.")
+    return options[value]
+
+
+def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
+    """Names the keys in which two configs differ.
+
+    Args:
+        old: One config.
+        new: The other.
+
+    Returns:
+        Lines such as "config.train.seed: 0 -> 1", sorted by key.
+    """
+    flat_old, flat_new = dict(_flatten(old)), dict(_flatten(new))
+    absent = "(absent)"
+    return [
+        f"config.{key}: {flat_old.get(key, absent)!r} -> {flat_new.get(key, absent)!r}"
+        for key in sorted({*flat_old, *flat_new})
+        if flat_old.get(key, absent) != flat_new.get(key, absent)
+    ]
+
+
+def to_json(config: ConfigDict) -> str:
+    """Writes a config as JSON text, from which `load` makes an equal config."""
+    return json.dumps(config.to_dict(), indent=2) + "\n"
+
+
+def load(path: Path) -> ConfigDict:
+    """Reads a config that `to_json` wrote.
+
+    Args:
+        path: A config.json.
+
+    Returns:
+        The config; JSON's lists become tuples again.
+
+    Raises:
+        UserError: The file is missing or is no JSON object.
+    """
+    try:
+        return ConfigDict(_tuples(json.loads(path.read_text())))
+    except FileNotFoundError:
+        raise UserError(
+            f"{path} does not exist; give --workdir the folder of a run that was started."
+        ) from None
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path} is not a config that a run wrote: {error}.") from None
+
+
+def _check_type(key: str, value: Any, default: Any) -> None:
+    if default is inspect.Parameter.empty or default is None:
+        return
+    wanted = Mapping if isinstance(default, Mapping) else type(default)
+    is_int_for_float = wanted is float and type(value) is int
+    is_bool_for_number = isinstance(value, bool) and wanted is not bool
+    if is_bool_for_number or not (isinstance(value, wanted) or is_int_for_float):
+        raise UserError(
+            f"{key}={value!r} is of type {type(value).__name__}; "
+            f"write a {wanted.__name__}, for example {default!r}."
+        )
+
+
+def _flatten(section: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, value in section.items():
+        if isinstance(value, Mapping | ConfigDict):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _tuples(item) for key, item in value.items()}
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value

@@ -1,0 +1,133 @@
+"""A user's own pictures and masks in folders."""
+
+from pathlib import Path
+
+from unet_jax.data import pets
+from unet_jax.data.base import IGNORE, Dataset, PairSource, split_off
+from unet_jax.data.files import FilePairs, list_pictures, read_list
+from unet_jax.errors import UserError
+
+
+def open_folder(
+    path: str,
+    val_fraction: float,
+    split_seed: int,
+    *,
+    images: str = "images",
+    masks: str = "masks",
+    mask_suffix: str = "",
+    class_names: tuple[str, ...] = (),
+    label_map: tuple[tuple[int, int], ...] = (),
+    ignore_values: tuple[int, ...] = (),
+    test_fraction: float = 0.0,
+) -> Dataset:
+    """Opens PATH/images/NAME.jpg with PATH/masks/NAME.png, or the official layout of Oxford pets.
+
+    Where PATH/train.txt, val.txt or test.txt are there, they list the names of a split, one a line.
+    Pictures that no list names are for training, of which shares are split off for validation and
+    test where those have no list. Nothing but names is read.
+
+    Args:
+        path: The directory.
+        val_fraction: Share of the training pictures kept for validation.
+        split_seed: Of the splits.
+        images: Folder of the pictures, below `path`.
+        masks: Folder of the masks, below `path`.
+        mask_suffix: What a mask's name has after the picture's, such as "_mask".
+        class_names: K names; the mask value k is class k.
+        label_map: (mask value, class id) pairs where mask values are not class ids; then values
+            that are not named are errors.
+        ignore_values: Mask values of pixels that count neither in the loss nor in the scores.
+        test_fraction: Share of the training pictures kept for the test.
+
+    Returns:
+        The splits.
+
+    Raises:
+        UserError: Something is missing or does not fit.
+    """
+    root = Path(path).expanduser()
+    if not path or not root.is_dir():
+        raise UserError(
+            f"config.data.path={path!r} is not a directory; give the one that holds "
+            f"{images}/ and {masks}/."
+        )
+    if pets.is_official_layout(root):
+        return pets.open_official_layout(root, val_fraction, split_seed)
+    pairs = _pairs(root, images, masks, mask_suffix)
+    values = _label_map(class_names, label_map, ignore_values)
+    splits = _splits(root, pairs.ids, val_fraction, test_fraction, split_seed)
+    sources = {name: PairSource(pairs, indices, values) for name, indices in splits.items()}
+    return Dataset(sources, tuple(class_names))
+
+
+def _pairs(root: Path, images: str, masks: str, mask_suffix: str) -> FilePairs:
+    pictures = list_pictures(root / images, "config.data.path or config.data.folder.images")
+    found = list_pictures(root / masks, "config.data.path or config.data.folder.masks")
+    mask_of = {n.removesuffix(mask_suffix): f for n, f in found.items() if n.endswith(mask_suffix)}
+    for kind, here, there, other in (
+        ("picture", pictures, mask_of, f"{masks}/NAME{mask_suffix}.png"),
+        ("mask", mask_of, pictures, f"{images}/NAME.jpg or .png"),
+    ):
+        alone = [file for name, file in here.items() if name not in there]
+        if alone:
+            partner = "mask" if kind == "picture" else "picture"
+            raise UserError(
+                f"{len(alone)} of {len(here)} {kind}s have no {partner}, the first is {alone[0]}; "
+                f"add {other} of the same name, remove them, or change "
+                "config.data.folder.mask_suffix."
+            )
+    return FilePairs(tuple(pictures), [(file, mask_of[name]) for name, file in pictures.items()])
+
+
+def _label_map(
+    class_names: tuple[str, ...],
+    label_map: tuple[tuple[int, int], ...],
+    ignore_values: tuple[int, ...],
+) -> dict[int, int]:
+    count = len(class_names)
+    if not 2 <= count < IGNORE or len(set(class_names)) < count:
+        raise UserError(
+            f"config.data.folder.class_names={class_names} must be 2 to {IGNORE - 1} different "
+            "names, one per class."
+        )
+    pairs = label_map or tuple((k, k) for k in range(count))
+    for pair in pairs:
+        if len(pair) != 2 or not 0 <= pair[0] <= 255 or not 0 <= pair[1] < count:
+            raise UserError(
+                f"config.data.folder.label_map has {pair}; each entry must be (mask value 0 to "
+                f"255, class id 0 to {count - 1})."
+            )
+    return dict(pairs) | dict.fromkeys(ignore_values, IGNORE)
+
+
+def _splits(
+    root: Path, ids: tuple[str, ...], val_fraction: float, test_fraction: float, seed: int
+) -> dict[str, list[int]]:
+    position = {name: index for index, name in enumerate(ids)}
+    listed: dict[str, list[int]] = {}
+    owner: dict[str, str] = {}
+    for split in ("train", "val", "test"):
+        file = root / f"{split}.txt"
+        if not file.is_file():
+            continue
+        names = read_list(file)
+        for name in names:
+            if name not in position:
+                raise UserError(f"{file} names {name!r}, but there is no such picture.")
+            if name in owner:
+                raise UserError(f"{name!r} is in {owner[name]}.txt and in {file}; leave it in one.")
+            owner[name] = split
+        listed[split] = [position[name] for name in names]
+    rest = [index for index, name in enumerate(ids) if name not in owner]
+    splits = dict(listed)
+    splits.setdefault("train", rest)
+    shares = {"test": test_fraction, "val": val_fraction}
+    for offset, (split, fraction) in enumerate(shares.items()):
+        if split not in splits and fraction:
+            train = splits["train"]
+            names = [ids[index] for index in train]
+            kept, off = split_off(names, [""] * len(names), fraction, seed + offset)
+            splits[split] = [train[i] for i in off]
+            splits["train"] = [train[i] for i in kept]
+    return splits

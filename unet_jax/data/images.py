@@ -1,0 +1,103 @@
+"""The only file that knows picture formats: decoding, resizing and encoding, by Pillow."""
+
+import io
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from unet_jax.errors import UserError
+
+# 16-bit and floating-point pictures would be cut to 8 bits without a word.
+_IMAGE_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
+
+
+def _open(data: bytes, name: str) -> Image.Image:
+    try:
+        picture = Image.open(io.BytesIO(data))
+        picture.load()
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise UserError(
+            f"{name} cannot be read as a picture ({error}); replace it or take it out of the data."
+        ) from None
+    return picture
+
+
+def picture_size(data: bytes, name: str) -> tuple[int, int]:
+    """Reads (height, width) from a picture's header.
+
+    Args:
+        data: The encoded picture.
+        name: Its file, for the error.
+
+    Returns:
+        Height and width in pixels.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    try:
+        width, height = Image.open(io.BytesIO(data)).size
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"{name} cannot be read as a picture ({error}).") from None
+    return height, width
+
+
+def decode_image(data: bytes, name: str) -> np.ndarray:
+    """Decodes a picture; grey and indexed ones become RGB, transparency is dropped.
+
+    Args:
+        data: The encoded picture.
+        name: Its file, for the error.
+
+    Returns:
+        uint8 [H, W, 3].
+
+    Raises:
+        UserError: It cannot be read, or has more than 8 bits per channel.
+    """
+    picture = _open(data, name)
+    if picture.mode not in _IMAGE_MODES:
+        raise UserError(
+            f"{name} has pixel format {picture.mode!r}; pictures must have 8 bits per channel. "
+            "Convert it first."
+        )
+    return np.asarray(picture.convert("RGB"))
+
+
+def decode_mask(data: bytes, name: str) -> np.ndarray:
+    """Decodes a mask of class ids; an indexed PNG gives its indices.
+
+    Args:
+        data: The encoded mask.
+        name: Its file, for the error.
+
+    Returns:
+        uint8 [H, W].
+
+    Raises:
+        UserError: It cannot be read, or has more than one channel or more than 8 bits.
+    """
+    picture = _open(data, name)
+    if picture.mode == "1":
+        picture = picture.convert("L")
+    if picture.mode not in ("L", "P"):
+        raise UserError(
+            f"{name} is a mask with pixel format {picture.mode!r}; a mask must have one 8-bit "
+            "channel that holds class ids (a grey or indexed PNG). Convert colours to ids first."
+        )
+    return np.asarray(picture)
+
+
+def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resizes a picture to (height, width), bilinear and antialiased; uint8 [H, W, 3]."""
+    if image.shape[:2] == size:
+        return image
+    picture = Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR)
+    return np.asarray(picture)
+
+
+def resize_label(label: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resizes a label to (height, width) by nearest neighbour; uint8 [H, W]."""
+    if label.shape == size:
+        return label
+    return np.asarray(Image.fromarray(label).resize(size[::-1], Image.Resampling.NEAREST))

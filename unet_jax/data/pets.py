@@ -1,0 +1,108 @@
+"""Oxford-IIIT Pet (Parkhi et al., 2012): its classes, splits and scores, from files or TFDS."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from unet_jax.data.base import Dataset, Encoded, Pairs, PairSource, split_off
+from unet_jax.data.files import FilePairs, read_list
+from unet_jax.errors import UserError
+from unet_jax.metrics import View
+
+CLASS_NAMES = ("pet", "background", "border")
+LABEL_MAP = {1: 0, 2: 1, 3: 2}
+VIEWS = (
+    View("border_as_pet", (0, 1, 0), (0, 1, 0), ("pet", "background")),
+    View("border_ignored", (0, 1, -1), (0, 1, 0), ("pet", "background")),
+)
+
+
+class RecordPairs:
+    """Pictures and trimaps in the records of the prepared TFDS data set."""
+
+    def __init__(self, records: Any, split: str) -> None:
+        """Takes a `tfds_pets.Records` and the name of its official list."""
+        self.ids, self._records, self._split = records.names, records, split
+
+    def read(self, index: int) -> Encoded:
+        """Reads one pair; see `Pairs`."""
+        record = self._records[index]
+        name = f"oxford_iiit_pet/{self._split}/{self.ids[index]}"
+        return Encoded(record["image"], record["mask"], f"{name}.jpg", f"{name}.png")
+
+    def stamp(self, index: int) -> str:
+        """Names the record; see `Pairs`. A prepared data set never changes."""
+        return f"oxford_iiit_pet:4.0.0/{self._split}/{self.ids[index]}"
+
+
+def open_tfds(
+    path: str, val_fraction: float, split_seed: int, *, verify_checksums: bool = True
+) -> Dataset:
+    """Opens the data set through TFDS, which prepares it on first use.
+
+    Args:
+        path: TFDS's data directory; "" for its default.
+        val_fraction: Share of the official trainval list kept for validation.
+        split_seed: Of that split.
+        verify_checksums: Whether archives placed by hand must be the original ones.
+
+    Returns:
+        Its three splits.
+    """
+    from unet_jax.data import tfds_pets  # TFDS takes its time to import
+
+    records = tfds_pets.open_pets(path, verify_checksums=verify_checksums)
+    trainval, test = (RecordPairs(records[name], name) for name in ("trainval", "test"))
+    return _dataset(trainval, test, val_fraction, split_seed)
+
+
+def is_official_layout(path: Path) -> bool:
+    """Tells whether a directory holds the official archives' contents."""
+    return (path / "annotations" / "trimaps").is_dir()
+
+
+def open_official_layout(path: Path, val_fraction: float, split_seed: int) -> Dataset:
+    """Opens the unpacked official archives: images/, annotations/{trimaps/, trainval.txt, test.txt}.
+
+    Args:
+        path: The directory.
+        val_fraction: Share of the official trainval list kept for validation.
+        split_seed: Of that split.
+
+    Returns:
+        Its three splits.
+
+    Raises:
+        UserError: A list, or a file that a list names, is missing.
+    """
+    pairs = []
+    for name in ("trainval", "test"):
+        ids = read_list(path / "annotations" / f"{name}.txt")
+        files = [
+            (path / "images" / f"{i}.jpg", path / "annotations" / "trimaps" / f"{i}.png")
+            for i in ids
+        ]
+        missing = [file for pair in files for file in pair if not file.is_file()]
+        if missing:
+            raise UserError(
+                f"{len(missing)} files that {path}/annotations/{name}.txt names are missing, the "
+                f"first is {missing[0]}; put them there or take their names out of the list."
+            )
+        pairs.append(FilePairs(ids, files))
+    return _dataset(*pairs, val_fraction, split_seed)
+
+
+def _dataset(trainval: Pairs, test: Pairs, val_fraction: float, split_seed: int) -> Dataset:
+    """Orders pictures by name, so that files and records give the same batches."""
+    breeds = [name.rsplit("_", 1)[0] for name in trainval.ids]
+    train, val = split_off(trainval.ids, breeds, val_fraction, split_seed)
+
+    def source(pairs: Pairs, indices: Sequence[int]) -> PairSource:
+        return PairSource(pairs, sorted(indices, key=lambda i: pairs.ids[i]), LABEL_MAP)
+
+    splits = {
+        "train": source(trainval, train),
+        "val": source(trainval, val),
+        "test": source(test, range(len(test.ids))),
+    }
+    return Dataset(splits, CLASS_NAMES, VIEWS)

@@ -1,0 +1,195 @@
+"""What a run tells while it runs: the console, metrics.jsonl and TensorBoard."""
+
+import json
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from tensorboardX import SummaryWriter
+
+from unet_jax.errors import NonFiniteLossError
+
+PLAIN_SECONDS = 15.0  # between progress lines where the output is no terminal
+
+
+class Logs:
+    """Scalars of a run, written as they come."""
+
+    def __init__(self, metrics_file: Path, events: Path, start: int, total: int) -> None:
+        """Opens the files; lines of steps after `start` are dropped, since they come again.
+
+        Args:
+            metrics_file: metrics.jsonl.
+            events: Folder of the TensorBoard events.
+            start: Step from which the run goes on.
+            total: Last step.
+        """
+        kept = [line for line in _lines(metrics_file) if json.loads(line)["step"] <= start]
+        part = metrics_file.with_suffix(".part")
+        part.write_text("".join(kept))
+        part.replace(metrics_file)
+        self._file = metrics_file.open("a")
+        self._events = SummaryWriter(str(events), purge_step=start + 1)
+        self._progress = _Progress(start, total)
+
+    def scalars(self, step: int, values: dict[str, float | None]) -> None:
+        """Writes one line of scalars; None (an absent class) is null there and left out of events.
+
+        Args:
+            step: Steps taken.
+            values: The scalars by name.
+        """
+        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            if value is not None:
+                self._events.add_scalar(name, value, step)
+
+    def progress(self, step: int, images_per_s: float, loss: float) -> None:
+        """Moves the progress bar, or prints a line now and then where there is no terminal."""
+        self._progress.update(step, images_per_s, loss)
+
+    def flush(self) -> None:
+        """Brings metrics.jsonl to the disk, before a checkpoint that counts on its lines."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Closes the files and the progress bar."""
+        self._progress.close()
+        self._file.close()
+        self._events.close()
+
+
+class Recorder:
+    """Brings the scalars of finished steps to the logs, one step behind the device."""
+
+    def __init__(self, logs: Logs, start: int, *, log_every: int, batch_size: int) -> None:
+        """Takes the logs, the step the run begins at, and how often to write a line."""
+        self._logs, self._log_every, self._batch_size = logs, log_every, batch_size
+        self._pending: tuple[int, dict[str, jax.Array]] | None = None
+        self.restart_clock(start)
+
+    def restart_clock(self, step: int) -> None:
+        """Leaves what came before out of the speed, such as an evaluation."""
+        self._begin, self._since, self._waited = time.perf_counter(), step, 0.0
+
+    def add(self, step: int, scalars: dict[str, jax.Array], waited: float) -> None:
+        """Takes the scalars of a step just dispatched, and writes those of the step before."""
+        self.flush()
+        self._pending = step, scalars
+        self._waited += waited
+
+    def flush(self) -> None:
+        """Waits for the last step's scalars and writes them where they are due.
+
+        Raises:
+            NonFiniteLossError: The loss of that step is NaN or infinite.
+        """
+        if self._pending is None:
+            return
+        step, on_device = self._pending
+        self._pending = None
+        scalars = {name: float(value) for name, value in jax.device_get(on_device).items()}
+        loss = scalars["train/loss"]
+        if not math.isfinite(loss):
+            raise NonFiniteLossError(
+                f"the loss is {loss} at step {step}; lower config.optim.learning_rate, or set "
+                "config.optim.clip_norm, or look at the data. Earlier checkpoints are kept."
+            )
+        elapsed = time.perf_counter() - self._begin
+        images_per_s = (step - self._since) * self._batch_size / max(elapsed, 1e-9)
+        self._logs.progress(step, images_per_s, loss)
+        if step % self._log_every == 0:
+            speed = {"images_per_s": images_per_s, "data_wait": self._waited / max(elapsed, 1e-9)}
+            self._logs.scalars(step, scalars | speed)
+            self.restart_clock(step)
+
+
+class _Progress:
+    def __init__(self, start: int, total: int) -> None:
+        self._start, self._total = start, total
+        self._begin = self._last = time.monotonic()
+        self._bar = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn(
+                "steps  {task.fields[rate]:.1f} images/s  loss {task.fields[loss]:.4f}  left"
+            ),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=total, completed=start, rate=0.0, loss=0.0)
+        self._bar.start()
+
+    def update(self, step: int, rate: float, loss: float) -> None:
+        self._bar.update(self._task, completed=step, rate=rate, loss=loss)
+        now = time.monotonic()
+        if console.is_terminal or (now - self._last < PLAIN_SECONDS and step < self._total):
+            return
+        self._last = now
+        left = (now - self._begin) / max(1, step - self._start) * (self._total - step)
+        console.print(
+            f"step {step}/{self._total}  loss {loss:.4f}  {rate:.1f} images/s  "
+            f"{duration(left)} left"
+        )
+
+    def close(self) -> None:
+        self._bar.stop()
+
+
+console = Console(soft_wrap=True, highlight=False)
+
+
+def duration(seconds: float) -> str:
+    """Writes seconds as "1:02:03" or "2:03"."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def print_header(title: str, facts: dict[str, Any]) -> None:
+    """Prints what a run is about to do, a line per fact."""
+    console.print(title)
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        console.print(f"  {name:<{width}}  {value}", markup=False)
+
+
+def print_scores(title: str, scores: dict[str, float | None], class_names: tuple[str, ...]) -> None:
+    """Prints the scores of a split: one table per class, one line of totals.
+
+    Args:
+        title: Above the table.
+        scores: See `evaluate.evaluate`; entries of views have the view's name before a "/".
+        class_names: K names.
+    """
+    table = Table(title=title, title_justify="left")
+    kinds = ("IoU", "Dice", "accuracy")
+    for heading in ("class", *kinds):
+        table.add_column(heading, justify="left" if heading == "class" else "right")
+    for name in class_names:
+        table.add_row(name, *(_percent(scores[f"{kind}/{name}"]) for kind in kinds))
+    table.add_section()
+    mean = (scores["mIoU"], scores["mDice"], scores["mean_class_accuracy"])
+    table.add_row("mean", *map(_percent, mean))
+    console.print(table)
+    console.print(f"pixel accuracy {_percent(scores['pixel_accuracy'])}")
+
+
+def _percent(value: float | None) -> str:
+    return "absent" if value is None else f"{value:.4f}"
+
+
+def _lines(file: Path) -> list[str]:
+    """Reads whole lines; a process that was killed may have left half a line at the end."""
+    if not file.exists():
+        return []
+    return [line for line in file.read_text().splitlines(keepends=True) if line.endswith("\n")]

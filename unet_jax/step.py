@@ -1,0 +1,145 @@
+"""The training state and the one train step: pure functions."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+from unet_jax.augment import Augment, standardise
+from unet_jax.losses import Loss
+from unet_jax.optim import averaged_params
+from unet_jax.sharding import Shardings
+
+
+@flax.struct.dataclass
+class State:
+    """Everything that training changes.
+
+    Attributes:
+        step: int32, steps taken.
+        params: Parameters, float32.
+        batch_stats: Running statistics of batch normalisation; {} where there is none.
+        opt_state: State of the optimiser, with the averaged parameters where they are kept.
+    """
+
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+
+    def eval_variables(self) -> dict[str, Any]:
+        """Returns the variables to evaluate: averaged parameters where they are kept."""
+        params = averaged_params(self.params, self.opt_state)
+        return {"params": params, "batch_stats": self.batch_stats}
+
+
+Init = Callable[[jax.Array], State]
+Step = Callable[[State, dict[str, jax.Array], jax.Array], tuple[State, dict[str, jax.Array]]]
+
+
+def make_init(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    image_size: tuple[int, int],
+    shardings: Shardings,
+) -> Init:
+    """Makes the function that initialises the state on the devices.
+
+    Args:
+        model: The model.
+        optimizer: The optimiser.
+        image_size: (height, width) of training pictures.
+        shardings: The mesh.
+
+    Returns:
+        init(key) -> State; under `jax.eval_shape` it gives shapes alone.
+    """
+
+    def init(key: jax.Array) -> State:
+        variables = model.init(key, jnp.zeros((1, *image_size, 3)), train=False)
+        params = variables["params"]
+        batch_stats = variables.get("batch_stats", {})
+        return State(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params))
+
+    return jax.jit(init, out_shardings=shardings.state)
+
+
+def abstract_state(init: Init, shardings: Shardings) -> State:
+    """Describes the state without making it.
+
+    Args:
+        init: Of `make_init`.
+        shardings: The mesh.
+
+    Returns:
+        The state's tree of `jax.ShapeDtypeStruct` with shardings.
+    """
+    shapes = jax.eval_shape(init, jax.random.key(0))
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=shardings.state), shapes
+    )
+
+
+def make_train_step(
+    model: nn.Module,
+    loss: Loss,
+    optimizer: optax.GradientTransformation,
+    schedule: optax.Schedule,
+    augment: Augment,
+    shardings: Shardings,
+) -> Step:
+    """Makes the compiled train step.
+
+    Args:
+        model: The model.
+        loss: Of `losses.make_loss`.
+        optimizer: The optimiser.
+        schedule: Its learning rate, for logging.
+        augment: Of `augment.make_augment`.
+        shardings: The mesh.
+
+    Returns:
+        train_step(state, batch, key) -> (state, scalars): augments with a key of this step, takes
+        one step of the optimiser on the loss over the global batch, and returns float32 scalars
+        "train/loss", "train/pixel_accuracy", "train/gradient_norm" and "learning_rate". The state
+        that goes in is donated.
+    """
+
+    def train_step(
+        state: State, batch: dict[str, jax.Array], key: jax.Array
+    ) -> tuple[State, dict[str, jax.Array]]:
+        # A key folded from the step, so that nothing random is carried or saved.
+        step_key = jax.random.fold_in(key, state.step)
+        image, label, weight = augment(batch["image"], batch["label"], batch["weight"], step_key)
+
+        def compute_loss(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
+            variables = {"params": params, "batch_stats": state.batch_stats}
+            logits, updated = model.apply(
+                variables, standardise(image), train=True, mutable=["batch_stats"]
+            )
+            return loss(logits, label, weight), (logits, updated.get("batch_stats", {}))
+
+        (value, (logits, batch_stats)), gradients = jax.value_and_grad(compute_loss, has_aux=True)(
+            state.params
+        )
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        correct = jnp.sum(weight * (jnp.argmax(logits, axis=-1) == label))
+        scalars = {
+            "train/loss": value,
+            "train/pixel_accuracy": correct / jnp.maximum(jnp.sum(weight), 1.0),
+            "train/gradient_norm": optax.global_norm(gradients),
+            "learning_rate": jnp.asarray(schedule(state.step), jnp.float32),
+        }
+        return State(state.step + 1, params, batch_stats, opt_state), scalars
+
+    return jax.jit(
+        train_step,
+        in_shardings=(shardings.state, shardings.batch, shardings.state),
+        out_shardings=shardings.state,
+        donate_argnums=0,
+    )

@@ -1,0 +1,109 @@
+"""A run's directory: what it holds, whether a run may begin, go on, or is finished."""
+
+import importlib.metadata
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from unet_jax import config as configs
+from unet_jax.errors import UserError
+
+CHECKPOINTS, FIGURES, TENSORBOARD = "checkpoints", "figures", "tensorboard"
+CONFIG, RUN, METRICS, RESULTS = "config.json", "run.json", "metrics.jsonl", "results.json"
+_OURS = (CHECKPOINTS, FIGURES, TENSORBOARD, CONFIG, RUN, METRICS, RESULTS)
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+
+
+def prepare(workdir: Path, config: ConfigDict, *, overwrite: bool) -> None:
+    """Makes the directory of a run, or checks that it belongs to the same run.
+
+    Args:
+        workdir: The directory.
+        config: The whole config.
+        overwrite: Whether to delete a run that is there, whatever its config.
+
+    Raises:
+        UserError: It cannot be written, or holds a run of another config.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        probe = workdir / f".probe_{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(
+            f"--workdir={workdir} cannot be written: {error.strerror}; choose another directory."
+        ) from None
+    if overwrite:
+        for name in _OURS:
+            path = workdir / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    file = workdir / CONFIG
+    if file.exists():
+        changed = configs.differences(configs.load(file), config)
+        if changed:
+            raise UserError(
+                f"--workdir={workdir} holds a run of another config: {'; '.join(changed)}. Choose "
+                "another directory, undo these changes, or delete that run with --overwrite."
+            )
+    write(file, configs.to_json(config))
+
+
+def is_finished(workdir: Path) -> bool:
+    """Tells whether the directory holds a finished training run."""
+    return "train" in read_results(workdir)
+
+
+def read_results(workdir: Path) -> dict[str, Any]:
+    """Reads results.json; {} where there is none."""
+    file = workdir / RESULTS
+    return json.loads(file.read_text()) if file.exists() else {}
+
+
+def write_results(workdir: Path, **results: Any) -> None:
+    """Adds entries to results.json, or replaces them."""
+    write(workdir / RESULTS, json.dumps(read_results(workdir) | results, indent=2) + "\n")
+
+
+def write_run(workdir: Path, overrides: dict[str, Any], devices: dict[str, Any]) -> None:
+    """Writes run.json: what ran, on what.
+
+    Args:
+        workdir: The directory.
+        overrides: The config values given on the command line.
+        devices: See `sharding.describe_devices`.
+    """
+    run = {
+        "command": [sys.executable, *sys.argv],
+        "overrides": overrides,
+        "git_commit": _git_commit(),
+        "python": sys.version.split()[0],
+        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "devices": devices,
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+    }
+    write(workdir / RUN, json.dumps(run, indent=2) + "\n")
+
+
+def write(file: Path, text: str) -> None:
+    """Writes a text file whole or not at all."""
+    part = file.with_name(f".{file.name}.part")
+    part.write_text(text)
+    part.replace(file)
+
+
+def _git_commit() -> str | None:
+    here = Path(__file__).parent
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return result.stdout.strip()
