@@ -7,77 +7,67 @@ from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    config = ConfigDict()
-    config.data = ConfigDict(
+    return ConfigDict(
         {
-            "source": "synthetic",
-            "path": "",
-            "image_size": (64, 64),
-            "fit": "resize",
-            "val_fraction": 0.1,
-            "split_seed": 0,
-            "workers": 2,
-            "synthetic": {
-                "train": 4000,
-                "val": 200,
-                "test": 200,
-                "size": 64,
-                "shapes": 4,
-                "seed": 0,
+            "data": {
+                "source": "synthetic",
+                "path": "",
+                "image_size": (64, 64),
+                "fit": "resize",
+                "val_fraction": 0.1,
+                "split_seed": 0,
+                "workers": 2,
+                "synthetic": {
+                    "train": 4000,
+                    "val": 200,
+                    "test": 200,
+                    "size": 64,
+                    "shapes": 4,
+                    "seed": 0,
+                },
             },
+            "augment": {
+                "flip_lr": True,
+                "flip_ud": True,
+                "zoom": (1.0, 1.0),
+                "aspect": 1.0,
+                "brightness": 0.0,
+                "contrast": 0.0,
+                "saturation": 0.0,
+                "hue": 0.0,
+            },
+            "model": {
+                "features": (16, 32, 64, 128),
+                "norm": "batch",
+                "activation": "relu",
+                "dtype": "float32",
+            },
+            "loss": {
+                "name": "cross_entropy+dice",
+                "class_weights": (),
+                "label_smoothing": 0.0,
+                "dice_weight": 1.0,
+            },
+            "optim": {
+                "name": "adamw",
+                "learning_rate": 3e-3,
+                "schedule": "cosine",
+                "warmup": "5%",
+                "momentum": 0.9,
+                "weight_decay": 1e-2,
+                "clip_norm": 1.0,
+                "accumulate": 1,
+                "ema_decay": 0.99,
+            },
+            "train": {
+                "duration": "600 steps",
+                "batch_size": 32,
+                "seed": 0,
+                "eval_every": "20%",
+                "checkpoint_every": "10%",
+                "log_every": "10 steps",
+            },
+            "eval": {"batch_size": 40, "pictures": 6},
+            "mesh": {"data": -1},
         }
     )
-    config.augment = ConfigDict(
-        {
-            "flip_lr": True,
-            "flip_ud": True,
-            "zoom": (1.0, 1.0),
-            "aspect": 1.0,
-            "brightness": 0.0,
-            "contrast": 0.0,
-            "saturation": 0.0,
-            "hue": 0.5,
-        }
-    )
-    config.model = ConfigDict(
-        {
-            "features": (16, 32, 64, 128),
-            "norm": "batch",
-            "activation": "relu",
-            "dtype": "float32",
-        }
-    )
-    config.loss = ConfigDict(
-        {
-            "name": "cross_entropy+dice",
-            "class_weights": (),
-            "label_smoothing": 0.0,
-            "dice_weight": 1.0,
-        }
-    )
-    config.optim = ConfigDict(
-        {
-            "name": "adamw",
-            "learning_rate": 3e-3,
-            "schedule": "cosine",
-            "warmup": "5%",
-            "momentum": 0.9,
-            "weight_decay": 1e-2,
-            "clip_norm": 1.0,
-            "accumulate": 1,
-            "ema_decay": 0.99,
-        }
-    )
-    config.train = ConfigDict(
-        {
-            "duration": "12 epochs",
-            "batch_size": 32,
-            "seed": 0,
-            "eval_every": "10%",
-            "checkpoint_every": "10%",
-            "log_every": "10 steps",
-        }
-    )
-    config.eval = ConfigDict({"batch_size": 40, "pictures": 6})
-    config.mesh = ConfigDict({"data": -1})
-    return config

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib import colormaps
 from PIL import Image
 
 from unet_jax import figures
@@ -14,7 +15,7 @@ from unet_jax import figures
 # Figures are drawn in the background: nobody would see a warning, and it may hide lost text.
 pytestmark = pytest.mark.filterwarnings("error")
 
-ODD_NAMES = ["cat $x^", "road \u732b\n\u200b", "n" * 300]
+ODD_NAMES = ["cat $x^$", "road \u732b\n\u200b", "n" * 300]
 
 
 def picture(height, width, seed=0):
@@ -43,7 +44,7 @@ def records(n=60):
             "images_per_s": 100.0 + i % 3,
             "data_wait": 0.01,
             **({"val/loss": 0.5, "val/mIoU": 0.1 + i / 100} if i % 20 == 0 else {}),
-            **({"val/pixel_accuracy": 0.6, "val/IoU/cat": 0.7} if i % 20 == 0 else {}),
+            **({"val/pixel_accuracy": 0.6, f"val/IoU/{ODD_NAMES[0]}": 0.7} if i % 20 == 0 else {}),
         }
         for i in range(n)
     ]
@@ -119,6 +120,15 @@ def test_indexed_png_holds_class_ids_and_palette(tmp_path, k):
     np.testing.assert_array_equal(colours[:k], figures.palette(k))
     if k < 256:
         assert tuple(colours[255]) == (190, 190, 190)
+
+
+def test_png_holds_the_picture(tmp_path):
+    figures.save_png(tmp_path / "picture.png", picture(4, 6))
+    np.testing.assert_array_equal(read(tmp_path / "picture.png"), picture(4, 6))
+    with pytest.raises(ValueError, match="float64"):
+        figures.save_png(tmp_path / "picture.png", picture(4, 6) / 255)
+    with pytest.raises(ValueError, match=r"\[4, 6\]"):
+        figures.save_png(tmp_path / "picture.png", classes(4, 6, 2))
 
 
 def test_indexed_png_refuses_ids_without_a_class(tmp_path):
@@ -251,15 +261,49 @@ def test_grid_refuses_what_does_not_belong_together(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_long_names_do_not_widen_the_page(tmp_path):
+@pytest.fixture
+def written(monkeypatch):
+    """The texts of the pages saved, as {text: where it ends}."""
+    ends = {}
+    save = figures._Page.save
+
+    def record(page, *args):
+        for x, _, text, style in page.texts:
+            weight = style.get("weight", "normal")
+            ends[text] = x + figures._text_width(text, style["size"], weight)
+        save(page, *args)
+
+    monkeypatch.setattr(figures._Page, "save", record)
+    return ends
+
+
+def test_pages_say_what_they_show(tmp_path, written):
+    image, label = picture(8, 8), np.zeros((8, 8), np.uint8)
+    label[:2] = 255
+    args = [image] * 2, [label] * 2, [label * 0, label * 0 + 1], ["cat", "dog"], "A title"
+    figures.prediction_grid(tmp_path / "g.png", *args, ["p", "q"], [0.25, float("nan")], "IoU")
+    assert {"A title", "input", "truth", "prediction", "errors"} < set(written)
+    assert {"cat", "dog", "ignored", "wrong"} < set(written)
+    assert {"p", "IoU 0.250", "0.0% wrong", "q", "IoU n/a", "100.0% wrong"} < set(written)
+    written.clear()
+    history = [(0, [label * 0 + 1]), (1500, [label * 0])]
+    figures.prediction_history(tmp_path / "h.png", [image], [label], history, ["cat", "dog"], ["p"])
+    assert {"p", "step 0", "100.0% wrong", "step 1,500", "0.0% wrong"} < set(written)
+    assert "wrong" not in written
+
+
+def test_long_names_are_cut_to_fit_the_page(tmp_path, written):
     image, label = [picture(16, 16)], [classes(16, 16, 2)]
-    sizes = set()
-    for name in ("x", "a very long name " * 20):
-        figures.prediction_grid(
-            tmp_path / "g.png", image, label, label, ["a", "b"], name, [name], [0.5]
-        )
-        sizes.add(read(tmp_path / "g.png").shape)
-    assert len(sizes) == 1
+    long = "a very long name " * 20
+    figures.prediction_grid(
+        tmp_path / "g.png", image, label, label, [long, "b"], long, [long], [0.5]
+    )
+    width = read(tmp_path / "g.png").shape[1]
+    assert width == 4 * 256 + 3 * 10 + 2 * 18
+    assert max(written.values()) <= width - 18
+    cut = [text for text in written if text.startswith("a very long name a very")]
+    assert len(cut) == 3
+    assert all(text.endswith("…") for text in cut)
 
 
 def test_history_shows_six_steps_with_the_first_and_the_last(tmp_path):
@@ -317,7 +361,7 @@ def test_curves_leave_out_panels_without_data(tmp_path):
     row = height([{"step": 1, "train/loss": 1.0}])
     assert height([{"step": 1, "val/loss": 1.0, "val/mIoU": 0.1}]) == row
     assert height([{"step": 1, "val/pixel_accuracy": 0.1, "data_wait": 0.0}]) == row
-    assert height([{"step": 1, "val/IoU/cat $": 0.4, "train/loss": None}]) == row
+    assert height([{"step": 1, "val/IoU/cat": 0.4, "train/loss": None}]) == row
     assert height([{"step": 1, "learning_rate": 0.0, "train/loss": float("nan")}]) == row
     assert height(records()) == 3 * row
     many = {f"val/IoU/{i}": i / 40 for i in range(40)}
@@ -344,9 +388,11 @@ def test_confusion_matrix_darkens_full_cells_and_greys_absent_classes(tmp_path):
         return read(tmp_path / "c.png")
 
     full, grey, cell = (8, 48, 107), (230, 230, 234), 100 * 100
-    perfect, even = page([[9, 0], [0, 3]]), page([[5, 5], [5, 5]])
+    perfect, mixed = page([[9, 0], [0, 3]]), page([[6, 4], [4, 6]])
     assert 2 * cell > count(perfect, full) > 1.7 * cell
-    assert count(even, full) < 0.2 * cell
+    assert count(mixed, full) < 0.2 * cell
+    shade = colormaps["Blues"](0.4**0.5, bytes=True)[:3]  # shades mean 0 to 100 %, always
+    assert count(mixed, shade) > 1.7 * cell
     assert count(perfect, grey) < 0.1 * cell
     assert count(page([[9, 0], [0, 0]]), grey) > 1.8 * cell
 

@@ -7,6 +7,7 @@ import shutil
 import socket
 import tarfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ HEAD_BOX = (
 )
 PREPARED = "oxford_iiit_pet/4.0.0"
 URL = tfds_pets.stock._BASE_URL
+DOWNLOAD = tfds_pets._download
 
 
 def encode(image: Image.Image, kind: str) -> bytes:
@@ -95,7 +97,11 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
         tried.append(address)
         raise OSError("network is\nunreachable")
 
+    def download(*_: object) -> None:
+        pytest.fail("tfds retries for minutes where there is no network")
+
     monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setattr(tfds_pets, "_download", download)
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
@@ -168,6 +174,16 @@ def test_any_picture_that_is_no_jpeg_is_encoded_anew(tmp_path: Path) -> None:
         assert (image.format, image.mode) == ("JPEG", "RGB"), name
 
 
+def test_listed_jpeg_is_encoded_anew_only_where_pillow_warns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 48 * 80 - 1)  # a warning for every picture
+    pets = prepare(tmp_path)
+    images = {r["name"]: r["image"] for records in pets.values() for r in records}
+    changed = {name for name, data in images.items() if data != originals()[f"images/{name}.jpg"]}
+    assert changed == {"beagle_116", "Egyptian_Mau_139"}
+
+
 def test_order_is_the_same_in_every_preparation(prepared: Path, tmp_path: Path) -> None:
     pets, again = open_pets(str(prepared)), prepare(tmp_path)
     assert {s: r.names for s, r in pets.items()} == {s: r.names for s, r in again.items()}
@@ -189,7 +205,7 @@ def test_plain_tfds_reads_the_prepared_set(prepared: Path) -> None:
     builder = tfds.builder("oxford_iiit_pet", data_dir=str(prepared))
     assert type(builder) is tfds_pets.stock.Builder  # ours has not taken its name
     assert str(builder.version) == "4.0.0"
-    assert builder.info.description
+    assert "description" in json.loads((prepared / PREPARED / "dataset_info.json").read_text())
     assert builder.info.splits["train"].num_examples == len(SPLITS["trainval"])
     assert builder.info.splits["test"].num_examples == len(SPLITS["test"])
     examples = {e["file_name"].decode(): e for e in builder.as_data_source("train")}
@@ -247,13 +263,15 @@ def test_empty_path_is_the_default_folder_of_tfds(
     assert len(open_pets("")["test"]) == len(SPLITS["test"])
 
 
-def test_relative_path_survives_a_change_of_folder(
-    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_relative_path_and_home_are_made_absolute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(prepared.parent)
-    records = open_pets(prepared.name)["test"]
     monkeypatch.chdir(tmp_path)
-    assert len(list(records)) == len(SPLITS["test"])
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for path in ("data", "~/data"):
+        with pytest.raises(UserError) as error:
+            open_pets(path)
+        assert f"not prepared in {tmp_path / 'data'} and" in one_line(error)
 
 
 def test_archives_in_the_manual_folder_of_tfds(tmp_path: Path) -> None:
@@ -311,12 +329,8 @@ def test_recorded_checksums_are_those_of_the_official_archives() -> None:
 
 
 def test_without_archives_and_network_fails_at_once(
-    tmp_path: Path, no_network: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, no_network: list[tuple[str, int]]
 ) -> None:
-    def download(*_: object) -> None:
-        pytest.fail("tfds' downloader retries for minutes")
-
-    monkeypatch.setattr(tfds_pets, "_download", download)
     with pytest.raises(UserError) as error:
         open_pets(str(tmp_path))
     message = one_line(error)
@@ -349,8 +363,10 @@ def test_probes_the_proxy_where_one_is_set(
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_network: list) -> Path:
-    """Serves a folder with the archives from this machine in place of the official host."""
+def server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_network: list
+) -> Iterator[pytest.MonkeyPatch]:
+    """Serves the archives from this machine; undoing what it yields ends the network again."""
     del no_network
     folder = tmp_path / "served"
     pack(folder, originals())
@@ -367,23 +383,24 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_network: list) ->
         infos = {f"{url}/{name}": compute_url_info(folder / name) for name in tfds_pets._ARCHIVES}
         monkeypatch.setattr(tfds_pets.stock, "_BASE_URL", url)
         monkeypatch.setattr(tfds_pets._Builder, "url_infos", infos)
-        monkeypatch.setattr(socket, "create_connection", lambda *_, **__: socket.socket())
-        yield folder
+        with monkeypatch.context() as patch:
+            patch.setattr(socket, "create_connection", lambda *_, **__: socket.socket())
+            patch.setattr(tfds_pets, "_download", DOWNLOAD)
+            yield patch
         httpd.shutdown()
         thread.join()
 
 
-def test_downloads_what_is_missing_once(server: Path, tmp_path: Path) -> None:
+def test_downloads_what_is_missing_once(server: pytest.MonkeyPatch, tmp_path: Path) -> None:
     data = tmp_path / "data"
     assert len(open_pets(str(data))["test"]) == len(SPLITS["test"])
     shutil.rmtree(data / "oxford_iiit_pet")
-    shutil.rmtree(server)
+    server.undo()
     assert len(open_pets(str(data))["test"]) == len(SPLITS["test"])  # from tfds' downloads
 
 
-def test_download_of_other_files(
-    server: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("server")
+def test_download_of_other_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     infos = {
         url: dataclasses.replace(info, checksum="0" * 64)
         for url, info in tfds_pets._Builder.url_infos.items()
@@ -407,9 +424,14 @@ def test_download_of_other_files(
 def test_truncated_file_is_named(tmp_path: Path, member: str, archive: str) -> None:
     data = originals()[member]
     with pytest.raises(UserError) as error:
-        prepare(tmp_path, **{member: data[: len(data) // 2]})
+        prepare(tmp_path, **{member: data[: len(data) * 7 // 8]})  # its header is whole
     assert f"{member} in {archive} cannot be read" in one_line(error)
     assert nothing_prepared(tmp_path)
+
+
+def test_file_that_is_no_picture_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"images/pug_7\.jpg in .* \(no picture\)"):
+        prepare(tmp_path, **{"images/pug_7.jpg": b"<html>not found</html>"})
 
 
 @pytest.mark.parametrize(
@@ -450,6 +472,27 @@ def test_truncated_archive_is_named(tmp_path: Path, name: str) -> None:
         open_pets(str(tmp_path), verify_checksums=False)
     one_line(error)
     assert nothing_prepared(tmp_path)
+
+
+@pytest.mark.parametrize("tenth", range(1, 10))
+def test_damaged_archive_is_named(tmp_path: Path, tenth: int) -> None:
+    pack(tmp_path, originals())
+    file = tmp_path / "images.tar.gz"
+    data = bytearray(file.read_bytes())
+    data[len(data) * tenth // 10] ^= 0x10
+    file.write_bytes(data)
+    with pytest.raises(UserError, match=r"images\.tar\.gz cannot be extracted") as error:
+        open_pets(str(tmp_path), verify_checksums=False)
+    one_line(error)
+
+
+def test_checksum_of_gzip_is_verified(tmp_path: Path) -> None:
+    pack(tmp_path, originals() | {"images/large.jpg": bytes(10**6)})
+    file = tmp_path / "images.tar.gz"
+    data = file.read_bytes()
+    file.write_bytes(data[:-8] + b"1234" + data[-4:])
+    with pytest.raises(UserError, match=r"images\.tar\.gz cannot be extracted \(CRC"):
+        open_pets(str(tmp_path), verify_checksums=False)
 
 
 @pytest.mark.parametrize("data", [b"<html>not found</html>", b"\x1f\x8b\x08 damaged"])

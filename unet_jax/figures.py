@@ -199,7 +199,7 @@ def error_map(image: np.ndarray, label: np.ndarray, prediction: np.ndarray) -> n
 # --- writing ------------------------------------------------------------------------------------
 
 
-def _save_png(path: str | os.PathLike[str], image: Image.Image) -> None:
+def _write_png(path: str | os.PathLike[str], image: Image.Image) -> None:
     """Writes `image` so that `path` holds either the old file or the whole new one."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -212,6 +212,21 @@ def _save_png(path: str | os.PathLike[str], image: Image.Image) -> None:
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def save_png(path: str | os.PathLike[str], picture: np.ndarray) -> None:
+    """Writes a picture as PNG, atomically.
+
+    Args:
+        path: file to write; missing folders are made.
+        picture: uint8[H, W, 3] RGB.
+
+    Raises:
+        ValueError: if `picture` is not uint8[H, W, 3].
+    """
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+        raise ValueError(f"expected uint8[H, W, 3], got {picture.dtype}{list(picture.shape)}")
+    _write_png(path, Image.fromarray(picture))
 
 
 def save_indexed_png(path: str | os.PathLike[str], label: np.ndarray, num_classes: int) -> None:
@@ -236,7 +251,7 @@ def save_indexed_png(path: str | os.PathLike[str], label: np.ndarray, num_classe
     image = Image.fromarray(label)
     image.putpalette(colours.tobytes())
     # A palette of 256 keeps 8 bits per pixel: of fewer, Pillow would cut larger values off.
-    _save_png(path, image)
+    _write_png(path, image)
 
 
 def _new_figure(width: float, height: float) -> Any:
@@ -309,7 +324,7 @@ class _Page:
         pixels = _pixels(figure)
         for x, y, tile in self.tiles:
             pixels[y : y + tile.shape[0], x : x + tile.shape[1]] = tile
-        _save_png(path, Image.fromarray(pixels))
+        save_png(path, pixels)
 
 
 def _shown(picture: np.ndarray) -> np.ndarray:
@@ -718,7 +733,7 @@ def learning_curves(
         add(draw, left + (index % 2) * (half + gap), index // 2 * height, wide, height)
     if classes:
         add(_class_panel, left, above, width - left - 340, tall)
-    _save_png(path, Image.fromarray(_pixels(figure)))
+    save_png(path, _pixels(figure))
 
 
 # --- confusion matrix ---------------------------------------------------------------------------
@@ -822,4 +837,4 @@ def confusion_matrix(
         note += "; grey: class without a pixel"
     figure.text(14 / width, 1 - 26 / height, "Confusion matrix", size=13, weight="bold", color=_INK)
     figure.text(14 / width, 1 - 46 / height, note, size=9, color=_MUTED)
-    _save_png(path, Image.fromarray(_pixels(figure)))
+    save_png(path, _pixels(figure))

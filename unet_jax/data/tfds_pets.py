@@ -190,10 +190,7 @@ def _prepare(builder: _Builder, verify_checksums: bool) -> None:
             for archive in archives:
                 _extract(archive, Path(extracted))
             builder.extracted = Path(extracted)
-            builder.download_and_prepare(
-                file_format=_FORMAT,
-                download_config=tfds.download.DownloadConfig(try_download_gcs=False),
-            )
+            builder.download_and_prepare(file_format=_FORMAT)
     except OSError as error:  # no space, no right to write
         raise UserError(
             f"cannot prepare {builder.data_dir}: {_one_line(error)}; free some space there or "
@@ -286,6 +283,9 @@ def _extract(archive: Path, folder: Path) -> None:
                 # "._*" are leftovers of macOS: not pictures, though they are named like them.
                 if member.isfile() and not os.path.basename(member.name).startswith("._"):
                     tar.extract(member, folder, filter="data")
+            # tarfile takes a damaged header for the end and stops before gzip's own checksum.
+            while tar.fileobj and tar.fileobj.read(1 << 20):
+                pass
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError) as error:
         raise UserError(
             f"{archive} cannot be extracted ({_one_line(error)}): download it again."
