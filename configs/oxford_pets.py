@@ -80,9 +80,11 @@ def get_config(recipe: str = "full") -> ConfigDict:
     if recipe == "cpu":
         config.model.features = (16, 32, 64, 128, 256)
         config.model.dtype = "float32"
+        config.augment.zoom = (0.9, 1.4)
+        config.augment.aspect = 1.2
         config.optim.learning_rate = 3e-3
-        config.optim.ema_decay = 0.99
-        config.train.duration = "16 epochs"
+        config.optim.ema_decay = 0.995
+        config.train.duration = "14 epochs"
         config.train.batch_size = 16
         config.train.eval_every = "10%"
         config.data.workers = 2

@@ -11,6 +11,7 @@ from matplotlib import colormaps
 from PIL import Image
 
 from unet_jax import figures
+from unet_jax.figures import canvas, colours, confusion, curves, pages
 
 # Figures are drawn in the background: nobody would see a warning, and it may hide lost text.
 pytestmark = pytest.mark.filterwarnings("error")
@@ -43,7 +44,7 @@ def records(n=60):
             "learning_rate": 1e-3,
             "images_per_s": 100.0 + i % 3,
             "data_wait": 0.01,
-            **({"val/loss": 0.5, "val/mIoU": 0.1 + i / 100} if i % 20 == 0 else {}),
+            **({"val/cross_entropy": 0.5, "val/mIoU": 0.1 + i / 100} if i % 20 == 0 else {}),
             **({"val/pixel_accuracy": 0.6, f"val/IoU/{ODD_NAMES[0]}": 0.7} if i % 20 == 0 else {}),
         }
         for i in range(n)
@@ -95,8 +96,8 @@ def test_palette_cannot_be_changed_by_a_caller():
 
 
 def test_first_colours_stay_apart_for_colour_blind_eyes():
-    seen = figures._as_seen(figures.palette(16))
-    grey = figures._as_seen(np.full((1, 3), 128, np.uint8))
+    seen = colours._as_seen(figures.palette(16))
+    grey = colours._as_seen(np.full((1, 3), 128, np.uint8))
     np.testing.assert_allclose(grey[..., 1:], 0, atol=0.5)  # a grey is one to every eye
     apart = np.linalg.norm(seen[:, None] - seen[None], axis=-1).min(axis=-1)
     assert apart[~np.eye(16, dtype=bool)].min() > 10
@@ -214,8 +215,8 @@ def test_grid_shows_every_picture_with_its_errors(tmp_path):
 @pytest.mark.parametrize("shape", [(64, 64), (300, 200), (150, 220), (3, 700), (700, 3), (1, 1)])
 def test_shown_pictures_have_about_the_width_of_a_column(shape):
     height, width = shape
-    shown = figures._shown(picture(height, width))
-    assert figures._shown(classes(height, width, 3)).shape == shown.shape[:2]
+    shown = pages._shown(picture(height, width))
+    assert pages._shown(classes(height, width, 3)).shape == shown.shape[:2]
     assert shown.shape[1] <= 330
     assert shown.shape[0] <= 500
     assert shown.shape[1] > 200 or shown.shape[0] > 350
@@ -223,7 +224,7 @@ def test_shown_pictures_have_about_the_width_of_a_column(shape):
 
 def test_large_label_maps_are_shrunk_without_inventing_classes():
     label = np.where(classes(400, 600, 2), 9, 4).astype(np.uint8)
-    assert set(np.unique(figures._shown(label))) == {4, 9}
+    assert set(np.unique(pages._shown(label))) == {4, 9}
 
 
 @pytest.mark.parametrize(
@@ -236,16 +237,16 @@ def test_large_label_maps_are_shrunk_without_inventing_classes():
     ],
 )
 def test_share_of_wrong_pixels_leaves_out_ignored_ones(truth, guess, words):
-    assert figures._share_wrong(np.uint8([truth]), np.uint8([guess])) == words
+    assert pages._share_wrong(np.uint8([truth]), np.uint8([guess])) == words
 
 
 def test_legend_names_classes_ignored_pixels_and_errors():
     label = np.array([[0, 3]], np.uint8)
     names = [str(i) for i in range(30)]
-    few = figures._legend([label], [label], names[:4], errors=True)
+    few = pages._legend([label], [label], names[:4], errors=True)
     assert [name for name, _ in few] == ["0", "1", "2", "3", "wrong"]
     label[0, 0] = 255
-    many = figures._legend([label], [label + np.uint8(2)], names, errors=False)
+    many = pages._legend([label], [label + np.uint8(2)], names, errors=False)
     assert [name for name, _ in many] == ["1", "3", "5", "ignored"]
     assert (many[1][1] == figures.palette(4)[3]).all()
 
@@ -265,15 +266,15 @@ def test_grid_refuses_what_does_not_belong_together(tmp_path):
 def written(monkeypatch):
     """The texts of the pages saved, as {text: where it ends}."""
     ends = {}
-    save = figures._Page.save
+    save = canvas.Page.save
 
     def record(page, *args):
         for x, _, text, style in page.texts:
             weight = style.get("weight", "normal")
-            ends[text] = x + figures._text_width(text, style["size"], weight)
+            ends[text] = x + canvas.text_width(text, style["size"], weight)
         save(page, *args)
 
-    monkeypatch.setattr(figures._Page, "save", record)
+    monkeypatch.setattr(canvas.Page, "save", record)
     return ends
 
 
@@ -330,7 +331,7 @@ def test_series_skips_what_is_no_number_and_keeps_the_last_line_of_a_step():
         {"x": 5.0},
         {"step": float("inf"), "x": 5.0},
     ]
-    steps, values = figures._series(lines, "x")
+    steps, values = curves._series(lines, "x")
     assert steps.tolist() == [10, 20]
     assert values.tolist() == [2, 3]
 
@@ -339,13 +340,13 @@ def test_smoothing_is_a_moving_mean():
     values = np.random.default_rng(0).normal(size=100)
     reach = len(values) // 40
     expected = [values[max(0, i - reach) : i + reach + 1].mean() for i in range(100)]
-    np.testing.assert_allclose(figures._smooth(values), expected)
+    np.testing.assert_allclose(curves._smooth(values), expected)
 
 
 def test_class_curves_keep_the_number_of_the_class_when_others_are_absent():
     lines = [{"step": i, "val/IoU/a": None, "val/IoU/b": 0.1, "val/IoU/c": 0.9} for i in (1, 2)]
     lines.append({"step": 3, "val/IoU/a": float("nan"), "val/IoU/c": 0.8})
-    assert [(c[2], c[3], len(c[0])) for c in figures._class_curves(lines)] == [
+    assert [(c[2], c[3], len(c[0])) for c in curves._class_curves(lines)] == [
         ("c", 2, 3),
         ("b", 1, 2),
     ]
@@ -359,7 +360,7 @@ def test_curves_leave_out_panels_without_data(tmp_path):
         return page.shape[0]
 
     row = height([{"step": 1, "train/loss": 1.0}])
-    assert height([{"step": 1, "val/loss": 1.0, "val/mIoU": 0.1}]) == row
+    assert height([{"step": 1, "val/cross_entropy": 1.0, "val/mIoU": 0.1}]) == row
     assert height([{"step": 1, "val/pixel_accuracy": 0.1, "data_wait": 0.0}]) == row
     assert height([{"step": 1, "val/IoU/cat": 0.4, "train/loss": None}]) == row
     assert height([{"step": 1, "learning_rate": 0.0, "train/loss": float("nan")}]) == row
@@ -399,9 +400,9 @@ def test_confusion_matrix_darkens_full_cells_and_greys_absent_classes(tmp_path):
 
 def test_confusion_matrix_prints_numbers_up_to_25_classes(tmp_path, monkeypatch):
     printed = []
-    draw = figures._print_cells
+    draw = confusion._print_cells
     monkeypatch.setattr(
-        figures, "_print_cells", lambda *args: (printed.append(len(args[1])), draw(*args))
+        confusion, "_print_cells", lambda *args: (printed.append(len(args[1])), draw(*args))
     )
     for k in (1, 25, 26):
         names = [f"class {i}" for i in range(k)]
@@ -416,7 +417,7 @@ def test_confusion_matrix_prints_numbers_up_to_25_classes(tmp_path, monkeypatch)
     [(0, "0"), (950, "950"), (12_345, "12.3k"), (999_999, "999k"), (4_560_000, "4.56M")],
 )
 def test_pixel_counts_are_short(number, text):
-    assert figures._short_count(number) == text
+    assert confusion._short_count(number) == text
 
 
 @every_writer

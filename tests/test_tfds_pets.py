@@ -486,6 +486,17 @@ def test_damaged_archive_is_named(tmp_path: Path, tenth: int) -> None:
     one_line(error)
 
 
+def test_broken_compression_within_a_file_is_named(tmp_path: Path) -> None:
+    text = " ".join(map(str, range(10**5))).encode()
+    pack(tmp_path, {"images/large.jpg": text} | originals())
+    file = tmp_path / "images.tar.gz"
+    data = file.read_bytes()
+    middle = len(data) // 2
+    file.write_bytes(data[:middle] + b"\xff" * 200 + data[middle + 200 :])
+    with pytest.raises(UserError, match=r"images\.tar\.gz cannot be extracted"):
+        open_pets(str(tmp_path), verify_checksums=False)
+
+
 def test_checksum_of_gzip_is_verified(tmp_path: Path) -> None:
     pack(tmp_path, originals() | {"images/large.jpg": bytes(10**6)})
     file = tmp_path / "images.tar.gz"

@@ -46,6 +46,8 @@ def call(function: Callable[..., Any], key: str, section: Mapping[str, Any], **d
     Raises:
         UserError: A key is unknown or missing, or a value's type differs from the default's.
     """
+    if not isinstance(section, Mapping | ConfigDict):
+        raise UserError(f"{key}={section!r} must be a section, whose keys have values.")
     # `parent` and `name` are fields that linen adds to every module.
     hidden = {*derived, "parent"} | ({"name"} if hasattr(function, "apply") else set())
     parameters = {
@@ -136,8 +138,11 @@ def _check_type(key: str, value: Any, default: Any) -> None:
     if is_bool_for_number or not (isinstance(value, wanted) or is_int_for_float):
         raise UserError(
             f"{key}={value!r} is of type {type(value).__name__}; "
-            f"write a {wanted.__name__}, for example {default!r}."
+            f"it must be of type {wanted.__name__}, for example {default!r}."
         )
+    if wanted is tuple and default:
+        for index, item in enumerate(value):
+            _check_type(f"{key}[{index}]", item, default[0])
 
 
 def _flatten(section: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:

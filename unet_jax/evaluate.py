@@ -32,12 +32,12 @@ class Evaluation(NamedTuple):
 
     Attributes:
         confusion: int64 [N, K, K], picture by picture; rows are truth.
-        loss: Mean cross-entropy of the pixels that count.
+        cross_entropy: Mean over the pixels that count.
         predictions: uint8 [H, W] by index, for the pictures that were asked for.
     """
 
     confusion: np.ndarray
-    loss: float
+    cross_entropy: float
     predictions: dict[int, np.ndarray]
 
 
@@ -209,10 +209,13 @@ def summarise(evaluation: Evaluation, dataset: Dataset) -> Scores:
         dataset: Its classes and views.
 
     Returns:
-        "loss", what `metrics.scores` returns, and "VIEW/..." likewise for every view.
+        "cross_entropy", what `metrics.scores` returns, and "VIEW/..." likewise for every view.
     """
     total = evaluation.confusion.sum(axis=0)
-    result: Scores = {"loss": evaluation.loss, **scores(total, dataset.class_names)}
+    result: Scores = {
+        "cross_entropy": evaluation.cross_entropy,
+        **scores(total, dataset.class_names),
+    }
     for view in dataset.views:
         values = scores(view_confusion(total, view), view.class_names)
         result |= {f"{view.name}/{key}": value for key, value in values.items()}

@@ -106,7 +106,7 @@ def predict_run(
                 file = output / f"{pictures.ids[index]}.png"
                 figures.save_indexed_png(file, label, len(trained.class_names))
                 shown = figures.overlay(pictures[index]["image"], label)
-                figures._save_png(file.with_name(f"{file.stem}_overlay.png"), shown)
+                figures.save_png(file.with_name(f"{file.stem}_overlay.png"), shown)
                 progress.advance(task)
     classes = ", ".join(f"{k} {name}" for k, name in enumerate(trained.class_names))
     console.print(f"{len(pictures)} masks (classes: {classes}) and overlays: {output}")

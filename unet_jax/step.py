@@ -132,7 +132,7 @@ def make_train_step(
         scalars = {
             "train/loss": value,
             "train/pixel_accuracy": correct / jnp.maximum(jnp.sum(weight), 1.0),
-            "train/gradient_norm": optax.global_norm(gradients),
+            "train/gradient_norm": optax.tree.norm(gradients),
             "learning_rate": jnp.asarray(schedule(state.step), jnp.float32),
         }
         return State(state.step + 1, params, batch_stats, opt_state), scalars

@@ -79,6 +79,8 @@ def make_plan(
     """
     if batch_size < 1:
         raise UserError(f"config.train.batch_size={batch_size} must be 1 or more.")
+    if seed < 0:
+        raise UserError(f"config.train.seed={seed} must be 0 or more.")
     epoch_steps = pictures / batch_size
     total = to_steps(duration, key="config.train.duration", epoch_steps=epoch_steps)
     if total < 1:

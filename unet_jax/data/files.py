@@ -26,7 +26,10 @@ class FilePairs:
 
     def stamp(self, index: int) -> str:
         """Joins both files' names, sizes and times; see `Pairs`."""
-        stats = [(file, file.stat()) for file in self.files[index]]
+        try:
+            stats = [(file, file.stat()) for file in self.files[index]]
+        except OSError as error:
+            raise UserError(f"{error.filename} cannot be read: {error.strerror}.") from None
         return " ".join(f"{file} {s.st_size} {s.st_mtime_ns}" for file, s in stats)
 
 

@@ -62,7 +62,7 @@ def is_official_layout(path: Path) -> bool:
 
 
 def open_official_layout(path: Path, val_fraction: float, split_seed: int) -> Dataset:
-    """Opens the unpacked official archives: images/, annotations/{trimaps/, trainval.txt, test.txt}.
+    """Opens the unpacked archives: images/, annotations/{trimaps/, trainval.txt, test.txt}.
 
     Args:
         path: The directory.

@@ -92,13 +92,14 @@ def eval_batches(source: Source, loading: Loading, *, batch_size: int) -> Iterat
 
 
 def round_up(pixels: int) -> int:
-    """Rounds a length up to one of four sizes per octave, at least 32, at most 25% larger.
+    """Rounds a length up, to few different ones and so few shapes to compile.
 
     Args:
         pixels: A height or width, above 0.
 
     Returns:
-        The rounded length.
+        A multiple of 32 up to 256, one of four lengths per octave above; less than 32 more, or
+        less than a quarter more.
     """
     multiple = max(32, 2 ** (pixels - 1).bit_length() // 8)
     return -(-pixels // multiple) * multiple

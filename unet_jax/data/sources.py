@@ -88,6 +88,8 @@ def open_data(
     """
     if not 0 < val_fraction < 1:
         raise UserError(f"config.data.val_fraction={val_fraction} must be between 0 and 1.")
+    if split_seed < 0:
+        raise UserError(f"config.data.split_seed={split_seed} must be 0 or more.")
     loading = make_loading(image_size, fit, workers)
     on_disk = {"path": path, "val_fraction": val_fraction, "split_seed": split_seed}
     sources = {

@@ -5,6 +5,7 @@ import functools
 import numpy as np
 
 from unet_jax.data.base import Dataset
+from unet_jax.errors import UserError
 
 CLASS_NAMES = ("background", "disk", "square", "triangle", "ring", "cross")
 
@@ -124,7 +125,15 @@ def open_synthetic(
 
     Returns:
         Its three splits.
+
+    Raises:
+        UserError: A number is out of range.
     """
+    least = {"train": 1, "val": 1, "test": 1, "size": 1, "shapes": 0, "seed": 0}
+    given = (train, val, test, size, shapes, seed)
+    for (name, minimum), value in zip(least.items(), given, strict=True):
+        if value < minimum:
+            raise UserError(f"config.data.synthetic.{name}={value} must be {minimum} or more.")
     counts = {"train": train, "val": val, "test": test}
     splits = {name: Shapes(name, count, size, shapes, seed) for name, count in counts.items()}
     return Dataset(splits, CLASS_NAMES)

@@ -14,7 +14,6 @@ import gzip
 import hashlib
 import io
 import json
-import lzma
 import os
 import socket
 import sys
@@ -99,10 +98,10 @@ def open_pets(path: str, *, verify_checksums: bool = True) -> dict[str, Records]
     It is prepared from images.tar.gz and annotations.tar.gz, each looked for in
     `<path>/downloads/manual`, in `<path>` and among tfds' earlier downloads, else downloaded.
     Preparing shows progress bars on a terminal and logs its steps elsewhere. An interrupted
-    preparation leaves nothing that counts as prepared; a killed process leaves a folder
-    `unet_jax_extract_*` in `<path>`, which may be deleted. Two processes must not prepare into
-    one `path` at once: both would do all the work and the later one fails at the end; prepare in
-    one process first.
+    preparation leaves nothing that counts as prepared; a killed process leaves the folders
+    `unet_jax_extract_*` and `oxford_iiit_pet/incomplete.*` in `<path>`, which may be deleted. Two
+    processes must not prepare into one `path` at once: both would do all the work and the later
+    one fails at the end; prepare in one process first.
 
     Args:
         path: tfds' data_dir; "" is tfds' default, TFDS_DATA_DIR or ~/tensorflow_datasets.
@@ -286,7 +285,7 @@ def _extract(archive: Path, folder: Path) -> None:
             # tarfile takes a damaged header for the end and stops before gzip's own checksum.
             while tar.fileobj and tar.fileobj.read(1 << 20):
                 pass
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError) as error:
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UserError(
             f"{archive} cannot be extracted ({_one_line(error)}): download it again."
         ) from error

@@ -30,7 +30,7 @@ class TransposeConv(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
         y = jnp.einsum("bhwc,ijcf->bhiwjf", x, kernel)
-        return y.reshape(b, h * s, w * s, self.features) + bias
+        return y.reshape(b, h * s, w * s, self.features) + bias.reshape(1, 1, 1, -1)
 
 
 def _per_tap_init(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:

@@ -1,0 +1,136 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from unet_jax.errors import UserError
+from unet_jax.optim import averaged_params, make_optimizer, make_schedule
+
+
+def make(**arguments):
+    return make_optimizer(**{"total_steps": 100, "epoch_steps": 10.0, **arguments})
+
+
+def run(optimizer, params, gradients):
+    state = optimizer.init(params)
+    for gradient in gradients:
+        updates, state = optimizer.update(gradient, state, params)
+        params = optax.apply_updates(params, updates)
+    return params, state
+
+
+@pytest.fixture
+def problem():
+    rng = np.random.default_rng(0)
+    tree = lambda: {"kernel": jnp.asarray(rng.normal(size=(3, 2))), "bias": jnp.ones(2)}  # noqa: E731
+    return tree(), [tree() for _ in range(6)]
+
+
+def test_schedules_by_their_formulas():
+    for step in (0, 5, 10, 40, 99, 100):
+        warm, rest = min(step / 10, 1), max(0, step - 10) / 90
+        expected = {
+            "cosine": 0.5 * (1 + np.cos(np.pi * rest)),
+            "polynomial": (1 - rest) ** 0.9,
+            "constant": 1.0,
+        }
+        for kind, factor in expected.items():
+            found = make_schedule(kind, 0.2, 10, 100)(step)
+            np.testing.assert_allclose(found, 0.2 * (warm if step < 10 else factor), atol=1e-7)
+
+
+def test_sgd_by_its_formula(problem):
+    params, gradients = problem
+    arguments = {"schedule": "constant", "warmup": "0", "clip_norm": 0.0, "learning_rate": 0.1}
+    optimizer, _ = make(name="sgd", momentum=0.8, weight_decay=0.01, **arguments)
+    found, _ = run(optimizer, params, gradients)
+    for name, decay in (("kernel", 0.01), ("bias", 0.0)):
+        p, trace = np.float64(params[name]), 0.0
+        for gradient in gradients:
+            g = np.float64(gradient[name])
+            trace = g + 0.8 * trace
+            p = p - 0.1 * (g + 0.8 * trace + decay * p)
+        np.testing.assert_allclose(found[name], p, rtol=1e-5)
+
+
+def test_adamw_by_its_formula(problem):
+    params, gradients = problem
+    arguments = {"schedule": "constant", "warmup": "0", "clip_norm": 0.0, "learning_rate": 0.1}
+    optimizer, _ = make(momentum=0.7, weight_decay=0.01, **arguments)
+    found, _ = run(optimizer, params, gradients)
+    for name, decay in (("kernel", 0.01), ("bias", 0.0)):
+        p, m, v = np.float64(params[name]), 0.0, 0.0
+        for t, gradient in enumerate(gradients, 1):
+            g = np.float64(gradient[name])
+            m, v = 0.7 * m + 0.3 * g, 0.999 * v + 0.001 * g**2
+            step = (m / (1 - 0.7**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+            p = p - 0.1 * (step + decay * p)
+        np.testing.assert_allclose(found[name], p, rtol=1e-4, atol=1e-5)
+
+
+def test_clipping_by_the_global_norm(problem):
+    params, (gradient, *_) = problem
+    plain = {"name": "sgd", "momentum": 0.0, "weight_decay": 0.0, "schedule": "constant"}
+    optimizer, _ = make(warmup="0", clip_norm=0.5, learning_rate=1.0, **plain)
+    updates, _ = optimizer.update(gradient, optimizer.init(params), params)
+    assert optax.tree.norm(gradient) > 0.5
+    np.testing.assert_allclose(optax.tree.norm(updates), 0.5, rtol=1e-6)
+
+
+def test_accumulation_equals_the_mean_gradient(problem):
+    params, gradients = problem
+    arguments = {"warmup": "0", "schedule": "constant", "clip_norm": 1.0, "ema_decay": 0.5}
+    accumulated, state = run(make(accumulate=3, **arguments)[0], params, gradients)
+    means = [jax.tree.map(lambda *g: sum(g) / 3, *gradients[start : start + 3]) for start in (0, 3)]
+    expected, expected_state = run(make(**arguments)[0], params, means)
+    for name in params:
+        np.testing.assert_allclose(accumulated[name], expected[name], rtol=1e-5)
+        np.testing.assert_allclose(
+            averaged_params(None, state)[name],
+            averaged_params(None, expected_state)[name],
+            rtol=1e-5,
+        )
+
+
+def test_average_by_its_formula(problem):
+    params, gradients = problem
+    plain = {"warmup": "0", "schedule": "constant"}
+    optimizer, _ = make(ema_decay=0.3, **plain)
+    expected = params["kernel"]
+    state, current = optimizer.init(params), params
+    for t, gradient in enumerate(gradients):
+        updates, state = optimizer.update(gradient, state, current)
+        current = optax.apply_updates(current, updates)
+        d = min(0.3, (1 + t) / (10 + t))
+        expected = d * expected + (1 - d) * current["kernel"]
+    np.testing.assert_allclose(averaged_params(current, state)["kernel"], expected, rtol=1e-5)
+    without, _ = make(**plain)
+    assert averaged_params(current, without.init(params)) is current
+
+
+def test_the_logged_rate_is_the_one_that_is_used(problem):
+    params, gradients = problem
+    plain = {"name": "sgd", "momentum": 0.0, "weight_decay": 0.0, "clip_norm": 0.0}
+    optimizer, schedule = make(warmup="5%", **plain)
+    state = optimizer.init(params)
+    for step, gradient in enumerate(gradients):
+        updates, state = optimizer.update(gradient, state, params)
+        np.testing.assert_allclose(
+            updates["kernel"], -schedule(step) * gradient["kernel"], rtol=1e-5, atol=1e-9
+        )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"name": "adam"}, "config.optim.name='adam'"),
+        ({"schedule": "step"}, "config.optim.schedule='step'"),
+        ({"warmup": "soon"}, "config.optim.warmup='soon'"),
+        ({"accumulate": 0}, "config.optim.accumulate=0"),
+        ({"ema_decay": 1.0}, "config.optim.ema_decay=1.0"),
+    ],
+)
+def test_values_that_do_not_fit(arguments, named):
+    with pytest.raises(UserError, match=named):
+        make(**arguments)

@@ -1,0 +1,34 @@
+"""Figures of a run: segmentation pictures, learning curves, confusion matrices.
+
+The only home of matplotlib, which is imported inside functions, so that importing this is cheap.
+Figures are drawn on an Agg canvas without pyplot and without changing rcParams, because the trainer
+calls from a background thread. Every file is written atomically, and the same input gives the same
+bytes: Pillow encodes the rendered pixels, so no date or version gets into the file.
+"""
+
+from unet_jax.figures.colours import (
+    ERROR_COLOUR,
+    IGNORED,
+    error_map,
+    overlay,
+    palette,
+    save_indexed_png,
+    save_png,
+)
+from unet_jax.figures.confusion import confusion_matrix
+from unet_jax.figures.curves import learning_curves
+from unet_jax.figures.pages import prediction_grid, prediction_history
+
+__all__ = [
+    "ERROR_COLOUR",
+    "IGNORED",
+    "confusion_matrix",
+    "error_map",
+    "learning_curves",
+    "overlay",
+    "palette",
+    "prediction_grid",
+    "prediction_history",
+    "save_indexed_png",
+    "save_png",
+]

@@ -1,0 +1,84 @@
+"""Text and pictures on a page; with the other files here the only home of matplotlib."""
+
+import dataclasses
+import math
+import os
+from typing import Any
+
+import numpy as np
+
+from unet_jax.figures.colours import save_png
+
+INK, MUTED, RULE = "#1b1b1f", "#60606b", "#d9d9df"
+DPI = 100
+
+
+def new_figure(width: float, height: float) -> Any:
+    """An empty white figure of `width` x `height` pixels with an Agg canvas."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def render(figure: Any) -> np.ndarray:
+    """Renders a figure to u8[H,W,3]."""
+    figure.canvas.draw()
+    return np.array(figure.canvas.buffer_rgba())[..., :3]
+
+
+def plain(text: str, limit: int = 0) -> str:
+    """Makes any text drawable: no control characters, none that the font lacks (matplotlib warns).
+
+    With `limit`, longer text is cut to so many characters, the last one an ellipsis.
+    """
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    fonts = [get_font(findfont(FontProperties(weight=weight))) for weight in ("normal", "bold")]
+    drawn = "".join(
+        " " if ord(c) < 32 else c if all(f.get_char_index(ord(c)) for f in fonts) else "?"
+        for c in text
+    )
+    return drawn[: limit - 1] + "…" if limit and len(drawn) > limit else drawn
+
+
+def text_width(text: str, size: float, weight: str = "normal") -> float:
+    """Width in pixels of `text` as drawn on a figure."""
+    from matplotlib.backends.backend_agg import RendererAgg
+    from matplotlib.font_manager import FontProperties
+
+    font = FontProperties(size=size, weight=weight)
+    return RendererAgg(1, 1, DPI).get_text_width_height_descent(text, font, False)[0]
+
+
+@dataclasses.dataclass
+class Page:
+    """Text and pictures at exact pixel positions: matplotlib sets the text, tiles are copied."""
+
+    texts: list[tuple[float, float, str, dict[str, Any]]] = dataclasses.field(default_factory=list)
+    tiles: list[tuple[int, int, np.ndarray]] = dataclasses.field(default_factory=list)
+
+    def text(
+        self, x: float, y: float, text: str, size: float = 9, room: float = math.inf, **style: Any
+    ) -> float:
+        """Adds text with its baseline at `y`, cut to `room` pixels; returns where it ends."""
+        text, weight = plain(text), style.get("weight", "normal")
+        if (width := text_width(text, size, weight)) > room:
+            text = text[: math.ceil(len(text) * room / width) + 8]
+        while text and text_width(text, size, weight) > room:
+            text = text[:-2].rstrip() + "…" if len(text) > 2 else ""
+        self.texts.append((x, y, text, {"size": size, "color": INK, **style}))
+        return x + text_width(text, size, weight)
+
+    def save(self, path: str | os.PathLike[str], width: int, height: int) -> None:
+        """Draws the texts, copies the tiles over them, and writes a PNG of that size."""
+        figure = new_figure(width, height)
+        for x, y, text, style in self.texts:
+            # Names are not formulas: "$" must not start one.
+            figure.text(x / width, 1 - y / height, text, parse_math=False, **style)
+        pixels = render(figure)
+        for x, y, tile in self.tiles:
+            pixels[y : y + tile.shape[0], x : x + tile.shape[1]] = tile
+        save_png(path, pixels)
