@@ -1,6 +1,7 @@
 """Augmentation: pure functions of (batch, key) that run on the device inside the train step."""
 
 from collections.abc import Callable
+from typing import Any
 
 import dm_pix
 import jax
@@ -60,7 +61,7 @@ def zoom_and_shift(
 
 
 def _random_crop(
-    key: jax.Array, size: tuple[int, int], zoom: tuple[float, float], aspect: float
+    key: jax.Array, size: tuple[int, ...], zoom: tuple[float, ...], aspect: float
 ) -> tuple[jax.Array, jax.Array]:
     """Draws a scale and a shift that keep the smaller of picture and frame inside the other."""
     zoom_key, aspect_key, shift_key = jax.random.split(key, 3)
@@ -72,7 +73,7 @@ def _random_crop(
 
 
 def _colour_jitter(
-    image: jax.Array,
+    image: Any,  # dm_pix declares wider types than it returns
     key: jax.Array,
     brightness: float,
     contrast: float,

@@ -121,11 +121,11 @@ def load(path: Path) -> ConfigDict:
     """
     try:
         return ConfigDict(_tuples(json.loads(path.read_text())))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(
             f"{path} does not exist; give --workdir the folder of a run that was started."
         ) from None
-    except (ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not a config that a run wrote: {error}.") from None
 
 
@@ -140,12 +140,12 @@ def _check_type(key: str, value: Any, default: Any) -> None:
             f"{key}={value!r} is of type {type(value).__name__}; "
             f"it must be of type {wanted.__name__}, for example {default!r}."
         )
-    if wanted is tuple and default:
+    if isinstance(value, tuple) and isinstance(default, tuple) and default:
         for index, item in enumerate(value):
             _check_type(f"{key}[{index}]", item, default[0])
 
 
-def _flatten(section: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+def _flatten(section: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
     for key, value in section.items():
         if isinstance(value, Mapping | ConfigDict):
             yield from _flatten(value, f"{prefix}{key}.")

@@ -79,8 +79,9 @@ def make_eval_step(model: nn.Module, shardings: Shardings) -> EvalStep:
 
     def eval_step(variables: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
         image, label, weight = batch["image"], batch["label"].astype(jnp.int32), batch["weight"]
-        logits = model.apply(variables, standardise(to_unit(image)), train=False)
-        logits = resize_logits(logits, batch["size"], label.shape[1:])
+        height, width = label.shape[1:]
+        logits: Any = model.apply(variables, standardise(to_unit(image)), train=False)
+        logits = resize_logits(logits, batch["size"], (height, width))
         prediction = jnp.argmax(logits, axis=-1)
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, label)
         return {

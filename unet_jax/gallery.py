@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +38,7 @@ class Gallery:
         self.draw_split(
             folder / f"predictions_{step:08d}.png", f"step {step}", predictions, confusion
         )
-        arrays = {str(index): predictions[index] for index in self._shown}
+        arrays: Any = {str(index): predictions[index] for index in self._shown}
         np.savez_compressed(self._history / f"{step:08d}.npz", **arrays)
         history = []
         for file in sorted(self._history.glob("*.npz")):

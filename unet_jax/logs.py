@@ -4,6 +4,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ class Logs:
         self._events = SummaryWriter(str(events), purge_step=start + 1)
         self._progress = _Progress(start, total)
 
-    def scalars(self, step: int, values: dict[str, float | None]) -> None:
+    def scalars(self, step: int, values: Mapping[str, float | None]) -> None:
         """Writes one line of scalars; None (an absent class) is null there and left out of events.
 
         Args:
@@ -114,7 +115,7 @@ class Recorder:
 class _Progress:
     def __init__(self, start: int, total: int) -> None:
         self._start, self._total = start, total
-        self._begin = self._last = time.monotonic()
+        self._begin, self._last = time.monotonic(), -PLAIN_SECONDS  # the first step prints
         self._bar = Progress(
             TextColumn("training"),
             BarColumn(),

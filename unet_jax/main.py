@@ -93,7 +93,7 @@ def _unknown_key(argv: list[str], page: str) -> str | None:
 
 def run() -> None:
     """Does what the flags say; see `train`, `evaluate` and `predict` for what it raises."""
-    config, workdir = CONFIG.value, Path(WORKDIR.value)
+    config, workdir = CONFIG.value, Path(WORKDIR.value or "")
     if MODE.value == "train":
         from unet_jax.train import train_and_evaluate
 

@@ -68,9 +68,9 @@ def track_ema(decay: float) -> optax.GradientTransformation:
         d = jnp.minimum(decay, (1.0 + state.count) / (10.0 + state.count))
         new_params = optax.apply_updates(params, updates)
         ema = optax.incremental_update(new_params, state.ema, 1 - d)
-        return updates, EmaState(optax.safe_increment(state.count), ema)
+        return updates, EmaState(state.count + 1, ema)
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformation(init, update)  # pyrefly: ignore[bad-argument-type]
 
 
 def averaged_params(params: Any, opt_state: Any) -> Any:
@@ -149,4 +149,4 @@ def make_optimizer(
     optimizer = optax.chain(*chain)
     if accumulate > 1:
         optimizer = optax.MultiSteps(optimizer, accumulate).gradient_transformation()
-    return optimizer, lambda step: rate(step // accumulate)
+    return optimizer, lambda step: rate(jnp.asarray(step) // accumulate)

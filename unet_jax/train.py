@@ -135,7 +135,8 @@ def train_and_evaluate(
     _print_header(experiment, state, workdir, start)
     train_set = dataset.splits["train"]
     order = {"batch_size": plan.batch_size, "seed": plan.seed, "start": start, "stop": plan.total}
-    batches = train_batches(train_set, experiment.loading, **order)
+    process = jax.process_index(), jax.process_count()
+    batches = train_batches(train_set, experiment.loading, **order, process=process)
     validation = Validation(experiment, workdir)
     logs = Logs(workdir / run_dir.METRICS, workdir / run_dir.TENSORBOARD, start, plan.total)
     recorder = Recorder(logs, start, log_every=plan.log_every, batch_size=plan.batch_size)
@@ -248,7 +249,7 @@ def forward_flops(experiment: Experiment) -> float:
     state = abstract_state(e.init, e.shardings)
     image = jax.ShapeDtypeStruct((1, *e.loading.image_size, 3), jnp.float32)
 
-    def forward(variables: Any, image: jax.Array) -> jax.Array:
+    def forward(variables: Any, image: jax.Array) -> Any:
         return e.model.apply(variables, image, train=False)
 
     cost = jax.jit(forward).lower(state.eval_variables(), image).cost_analysis()

@@ -51,13 +51,12 @@ class Encoded(NamedTuple):
 
 
 class Pairs(Protocol):
-    """Encoded pictures and masks by index, from files or records.
+    """Encoded pictures and masks by index, from files or records."""
 
-    Attributes:
-        ids: One name per pair.
-    """
-
-    ids: Sequence[str]
+    @property
+    def ids(self) -> Sequence[str]:
+        """Returns one name per pair."""
+        ...
 
     def read(self, index: int) -> Encoded:
         """Reads one pair, not decoded."""

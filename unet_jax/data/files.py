@@ -37,7 +37,7 @@ def list_pictures(folder: Path, key: str) -> dict[str, Path]:
     """Lists the pictures below a folder.
 
     Args:
-        folder: The folder; subfolders count.
+        folder: The folder; subfolders count, hidden files and folders do not.
         key: The config key that leads to it, for errors.
 
     Returns:
@@ -50,9 +50,11 @@ def list_pictures(folder: Path, key: str) -> dict[str, Path]:
         raise UserError(f"{folder} is not a folder; put the pictures there or change {key}.")
     found: dict[str, Path] = {}
     for file in sorted(folder.rglob("*")):
-        if file.suffix.lower() not in SUFFIXES or file.name.startswith("."):
+        relative = file.relative_to(folder)
+        is_hidden = any(part.startswith(".") for part in relative.parts)
+        if is_hidden or file.suffix.lower() not in SUFFIXES:
             continue
-        name = file.relative_to(folder).with_suffix("").as_posix()
+        name = relative.with_suffix("").as_posix()
         if name in found:
             raise UserError(f"{found[name]} and {file} have the same name; rename one of them.")
         found[name] = file

@@ -24,8 +24,9 @@ def open_folder(
     """Opens PATH/images/NAME.jpg with PATH/masks/NAME.png, or the official layout of Oxford pets.
 
     Where PATH/train.txt, val.txt or test.txt are there, they list the names of a split, one a line.
-    Pictures that no list names are for training, of which shares are split off for validation and
-    test where those have no list. Nothing but names is read.
+    Without train.txt, the pictures that no list names are for training; with it, they are left out.
+    Of the training pictures, shares are split off for test and validation where those have no list.
+    Nothing but names is read.
 
     Args:
         path: The directory.
@@ -46,6 +47,8 @@ def open_folder(
     Raises:
         UserError: Something is missing or does not fit.
     """
+    if not 0 <= test_fraction < 1:
+        raise UserError(f"config.data.folder.test_fraction={test_fraction} must be in [0, 1).")
     root = Path(path).expanduser()
     if not path or not root.is_dir():
         raise UserError(
@@ -86,17 +89,29 @@ def _label_map(
     ignore_values: tuple[int, ...],
 ) -> dict[int, int]:
     count = len(class_names)
-    if not 2 <= count < IGNORE or len(set(class_names)) < count:
+    are_texts = all(isinstance(name, str) for name in class_names)
+    if not are_texts or not 2 <= count < IGNORE or len(set(class_names)) < count:
         raise UserError(
             f"config.data.folder.class_names={class_names} must be 2 to {IGNORE - 1} different "
             "names, one per class."
         )
     pairs = label_map or tuple((k, k) for k in range(count))
     for pair in pairs:
-        if len(pair) != 2 or not 0 <= pair[0] <= 255 or not 0 <= pair[1] < count:
+        if not (
+            isinstance(pair, tuple)
+            and len(pair) == 2
+            and pair[0] in range(256)
+            and pair[1] in range(count)
+        ):
             raise UserError(
                 f"config.data.folder.label_map has {pair}; each entry must be (mask value 0 to "
                 f"255, class id 0 to {count - 1})."
+            )
+    for value in ignore_values:
+        if value not in range(256):
+            raise UserError(
+                f"config.data.folder.ignore_values has {value!r}; each entry must be a mask value, "
+                "0 to 255."
             )
     return dict(pairs) | dict.fromkeys(ignore_values, IGNORE)
 
@@ -114,7 +129,10 @@ def _splits(
         names = read_list(file)
         for name in names:
             if name not in position:
-                raise UserError(f"{file} names {name!r}, but there is no such picture.")
+                raise UserError(
+                    f"{file} names {name!r}, but there is no such picture; write names without "
+                    "suffix, as paths below the folder of the pictures."
+                )
             if name in owner:
                 raise UserError(f"{name!r} is in {owner[name]}.txt and in {file}; leave it in one.")
             owner[name] = split

@@ -9,13 +9,20 @@ from unet_jax.errors import UserError
 
 # 16-bit and floating-point pictures would be cut to 8 bits without a word.
 _IMAGE_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
+_UNREADABLE = (
+    UnidentifiedImageError,
+    Image.DecompressionBombError,
+    OSError,
+    SyntaxError,
+    ValueError,
+)
 
 
 def _open(data: bytes, name: str) -> Image.Image:
     try:
         picture = Image.open(io.BytesIO(data))
         picture.load()
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except _UNREADABLE as error:
         raise UserError(
             f"{name} cannot be read as a picture ({error}); replace it or take it out of the data."
         ) from None
@@ -37,7 +44,7 @@ def picture_size(data: bytes, name: str) -> tuple[int, int]:
     """
     try:
         width, height = Image.open(io.BytesIO(data)).size
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except _UNREADABLE as error:
         raise UserError(f"{name} cannot be read as a picture ({error}).") from None
     return height, width
 
@@ -56,11 +63,14 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
         UserError: It cannot be read, or has more than 8 bits per channel.
     """
     picture = _open(data, name)
-    if picture.mode not in _IMAGE_MODES:
+    is_16_bit_png = data.startswith(b"\x89PNG") and data[24] == 16  # RGB for Pillow
+    if picture.mode not in _IMAGE_MODES or is_16_bit_png:
         raise UserError(
-            f"{name} has pixel format {picture.mode!r}; pictures must have 8 bits per channel. "
-            "Convert it first."
+            f"{name} has pixel format {picture.mode!r}{', 16 bits' if is_16_bit_png else ''}; "
+            "pictures must have 8 bits per channel. Convert it first."
         )
+    if picture.mode == "P":
+        picture = picture.convert("RGBA")  # Pillow warns where a palette's transparency is dropped
     return np.asarray(picture.convert("RGB"))
 
 

@@ -89,7 +89,7 @@ def open_official_layout(path: Path, val_fraction: float, split_seed: int) -> Da
                 f"first is {missing[0]}; put them there or take their names out of the list."
             )
         pairs.append(FilePairs(ids, files))
-    return _dataset(*pairs, val_fraction, split_seed)
+    return _dataset(pairs[0], pairs[1], val_fraction, split_seed)
 
 
 def _dataset(trainval: Pairs, test: Pairs, val_fraction: float, split_seed: int) -> Dataset:

@@ -45,12 +45,12 @@ def train_batches(
     """
     index, count = process
     share = batch_size // count
-    order = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
+    order: Any = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
 
     def example(row: int) -> Batch:
         step, column = divmod(row, share)
         position = step * batch_size + index * share + column
-        loaded = source[order[position]]
+        loaded = source[int(order[position])]
         rng = np.random.default_rng((seed, position))
         return _train_example(loaded["image"], loaded["label"], loading, rng)
 

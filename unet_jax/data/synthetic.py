@@ -46,7 +46,8 @@ def draw(seed: int, index: int, size: int, shapes: int) -> tuple[np.ndarray, np.
     """Draws one picture, a pure function of its arguments.
 
     Every shape, and the background, is filled with stripes, checks or a plain colour of random
-    colours; later shapes cover earlier ones; noise covers all. Colour alone tells no class.
+    colours; later shapes cover parts of earlier ones, at most half of each; noise covers all.
+    Colour alone tells no class.
 
     Args:
         seed: Of the data set.
@@ -60,15 +61,20 @@ def draw(seed: int, index: int, size: int, shapes: int) -> tuple[np.ndarray, np.
     rng = np.random.default_rng((seed, index))
     y, x = np.mgrid[:size, :size].astype(np.float32)
     image, label = _texture(x, y, rng), np.zeros((size, size), np.uint8)
-    for _ in range(shapes):
+    owner, areas = np.zeros((size, size), int), [0]
+    for _ in range(3 * shapes):  # tries; some are rejected
         kind = rng.integers(1, len(CLASS_NAMES))
-        radius = size * rng.uniform(0.12, 0.25)
+        radius = size * rng.uniform(0.14, 0.28)
         centre, turn = rng.uniform(0.1, 0.9, 2) * size, rng.uniform(0, 2 * np.pi)
         dx, dy = (x - centre[0]) / radius, (y - centre[1]) / radius
         across, along = np.cos(turn) * dx + np.sin(turn) * dy, np.cos(turn) * dy - np.sin(turn) * dx
         inside = _inside(CLASS_NAMES[kind], across, along)
+        left = np.bincount(owner[~inside], minlength=len(areas))
+        if len(areas) > shapes or any(2 * left[k] < areas[k] for k in range(1, len(areas))):
+            continue
         image = np.where(inside[..., None], _texture(x, y, rng), image)
-        label[inside] = kind
+        label[inside], owner[inside] = kind, len(areas)
+        areas.append(int(inside.sum()))
     image = image + rng.normal(0, 0.04, image.shape)
     return (np.clip(image, 0, 1) * 255).astype(np.uint8), label
 

@@ -250,7 +250,8 @@ def _download(builder: _Builder, urls: list[str], root: Path) -> list[Path]:
             dataset_name=builder.name,
             url_infos=builder.url_infos,
         )
-        return [Path(file) for file in manager.download(urls)]
+        files: Any = manager.download(urls)
+        return [Path(file) for file in files]
     except Exception as error:  # requests, urllib3 and tfds raise many kinds
         raise _by_hand(urls, root, f"the download failed ({_one_line(error)})") from error
 
@@ -307,12 +308,14 @@ class _Builder(stock.Builder, skip_registration=True):
     url_infos: ClassVar[dict[str, UrlInfo]] = stock.Builder.url_infos
     extracted: Path
 
-    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[str, dict]]]:
+    def _split_generators(  # pyrefly: ignore[bad-override]
+        self, dl_manager: Any
+    ) -> dict[str, Iterator[tuple[str, dict]]]:
         # Both lists are read before the first record is written: mistakes show at once.
         lists = {split: _read_list(self.extracted, split) for split in _SPLITS}
         return {_SPLITS[split]: self._generate_examples(lists[split]) for split in _SPLITS}
 
-    def _generate_examples(
+    def _generate_examples(  # pyrefly: ignore[bad-override]
         self, entries: list[tuple[str, int, int]]
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         for number, (name, label, species) in enumerate(entries):

@@ -201,10 +201,11 @@ def learning_curves(
 
     Args:
         path: file to write; missing folders are made.
-        records: parsed lines of a metrics.jsonl: "step" and any of "train/loss", "val/cross_entropy",
-            "val/mIoU", "val/pixel_accuracy", "val/IoU/<class>", "learning_rate", "images_per_s"
-            and "data_wait" (share 0..1). Missing, None and non-finite values are skipped, panels
-            without any value are left out, and of a step repeated by a resume the last line counts.
+        records: parsed lines of a metrics.jsonl: "step" and any of "train/loss",
+            "val/cross_entropy", "val/mIoU", "val/pixel_accuracy", "val/IoU/<class>",
+            "learning_rate", "images_per_s" and "data_wait" (share 0..1). Missing, None and
+            non-finite values are skipped, panels without any value are left out, and of a step
+            repeated by a resume the last line counts.
     """
     dated = [record for record in records if _is_finite(record.get("step"))]
     panels = [draw for draw, keys in _PANELS if any(len(_series(dated, k)[0]) for k in keys)]

@@ -68,7 +68,7 @@ def _legend(
     if any((label == IGNORED).any() for label in labels):
         swatches.append(("ignored", hatch(13, 20)[..., None].repeat(3, axis=-1)))
     if errors:
-        swatches.append(("wrong", np.broadcast_to(np.uint8(ERROR_COLOUR), (13, 20, 3))))
+        swatches.append(("wrong", np.full((13, 20, 3), ERROR_COLOUR, np.uint8)))
     return swatches
 
 

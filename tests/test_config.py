@@ -1,0 +1,133 @@
+import runpy
+from pathlib import Path
+
+import flax.linen as nn
+import pytest
+from ml_collections import ConfigDict
+
+from unet_jax.config import SECTIONS, call, check_sections, choose, differences, load, to_json
+from unet_jax.errors import UserError
+
+PAGES = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
+
+
+def configured(
+    name: str,
+    rate: float = 0.5,
+    steps: int = 3,
+    flag: bool = False,
+    sizes: tuple[int, ...] = (1, 2),
+    names: tuple[str, ...] = (),
+    more: dict | None = None,
+    *,
+    classes: int,
+):
+    return name, rate, steps, flag, sizes, names, more, classes
+
+
+def test_call_gives_a_section_as_arguments():
+    section = ConfigDict({"name": "x", "rate": 2, "sizes": (7,), "names": ("a",), "flag": True})
+    expected = ("x", 2, 3, True, (7,), ("a",), None, 4)
+    assert call(configured, "config.part", section, classes=4) == expected
+    assert call(configured, "config.part", section.to_dict(), classes=4) == expected
+
+
+@pytest.mark.parametrize(
+    ("section", "says"),
+    [
+        ({"nome": "x"}, r"config\.part\.nome is not a config key; allowed are name, rate, steps"),
+        ({"classes": 3}, r"config\.part\.classes is not a config key"),
+        ({}, r"config\.part\.name is missing from the config page"),
+        ({"name": "x", "rate": "2"}, r"config\.part\.rate='2' .*str.* float.* 0\.5"),
+        ({"name": "x", "rate": True}, r"config\.part\.rate=True .*bool.* float"),
+        ({"name": "x", "steps": 2.0}, r"config\.part\.steps=2\.0 .*float.* int.* 3"),
+        ({"name": "x", "steps": True}, r"config\.part\.steps=True .*bool.* int"),
+        ({"name": "x", "flag": 1}, r"config\.part\.flag=1 .*int.* bool"),
+        ({"name": "x", "sizes": [1]}, r"config\.part\.sizes=\[1\] .*list.* tuple"),
+        ({"name": "x", "sizes": 1}, r"config\.part\.sizes=1 .*int.* tuple.* \(1, 2\)"),
+        ({"name": "x", "sizes": (1, "2")}, r"config\.part\.sizes\[1\]='2' .*str.* int"),
+        (5, r"config\.part=5 must be a section"),
+    ],
+)
+def test_call_says_what_does_not_fit(section, says):
+    with pytest.raises(UserError, match=f"^{says}"):
+        call(configured, "config.part", section, classes=4)
+
+
+class Module(nn.Module):
+    classes: int
+    width: int = 3
+
+    def __call__(self, x):
+        return x
+
+
+def test_call_hides_what_linen_adds_to_modules():
+    assert call(Module, "config.model", {"width": 5}, classes=2).width == 5
+    for name in ("name", "parent"):
+        with pytest.raises(UserError, match=rf"{name} is not a config key; allowed are width\."):
+            call(Module, "config.model", {name: "x"}, classes=2)
+
+
+def test_choose():
+    options = {"one": 1, "two": 2}
+    assert choose(options, "config.x", "two") == 2
+    with pytest.raises(UserError, match=r"^config\.x='three' is not known; allowed are one, two\."):
+        choose(options, "config.x", "three")
+
+
+def test_sections():
+    good = {name: {} for name in SECTIONS}
+    check_sections(ConfigDict(good))
+    with pytest.raises(UserError, match=r"unknown sections \['extra'\]"):
+        check_sections(ConfigDict(good | {"extra": {}}))
+    del good["optim"]
+    with pytest.raises(UserError, match=r"lacks the sections \['optim'\].*data, augment, model"):
+        check_sections(ConfigDict(good))
+
+
+def test_differences():
+    old = ConfigDict({"a": {"x": 1, "y": (1, 2), "z": {"deep": "t"}}, "b": 0.5})
+    assert differences(old, ConfigDict(old.to_dict())) == []
+    new = ConfigDict({"a": {"x": 2, "y": (1, 3), "z": {"deep": "t"}, "w": None}, "c": 0.5})
+    assert differences(old, new) == [
+        "config.a.w: '(absent)' -> None",
+        "config.a.x: 1 -> 2",
+        "config.a.y: (1, 2) -> (1, 3)",
+        "config.b: 0.5 -> '(absent)'",
+        "config.c: '(absent)' -> 0.5",
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_pages_survive_json(page, tmp_path):
+    config = runpy.run_path(str(page))["get_config"]()
+    file = tmp_path / "config.json"
+    file.write_text(to_json(config))
+    again = load(file)
+    assert again.to_dict() == config.to_dict()
+    assert differences(config, again) == []
+    assert to_json(again) == to_json(config)
+    check_sections(again)
+
+
+def test_tuples_in_tuples_survive_json(tmp_path):
+    config = ConfigDict({"a": {"map": ((0, 1), (255, 0)), "none": None, "empty": (), "t": True}})
+    file = tmp_path / "config.json"
+    file.write_text(to_json(config))
+    assert load(file).to_dict() == config.to_dict()
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "5", "", "\xff"])
+def test_what_is_no_config(tmp_path, text):
+    file = tmp_path / "config.json"
+    file.write_text(text, encoding="latin-1")
+    with pytest.raises(UserError, match=rf"^{file} is not a config that a run wrote"):
+        load(file)
+
+
+def test_a_missing_config(tmp_path):
+    (tmp_path / "file").touch()
+    for folder in (tmp_path, tmp_path / "file"):
+        with pytest.raises(UserError, match=r"config\.json does not exist; give --workdir"):
+            load(folder / "config.json")

@@ -1,0 +1,196 @@
+"""The real command, from config to checkpoint and back."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+from conftest import ROOT
+from PIL import Image
+
+TINY = "--config=configs/tiny.py"
+WALL_CLOCK = ("images_per_s", "data_wait")
+
+
+def metrics(workdir: Path) -> list[dict]:
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(x).items() if k not in WALL_CLOCK} for x in lines]
+
+
+def final_state(workdir: Path, step: int = 40) -> dict[str, np.ndarray]:
+    with ocp.StandardCheckpointer() as checkpointer:
+        tree = checkpointer.restore((workdir / "checkpoints" / str(step) / "state").absolute())
+    paths = ocp.tree.to_flat_dict(tree, sep="/")
+    return {path: np.asarray(x) for path, x in paths.items()}
+
+
+def assert_same_run(first: Path, second: Path) -> None:
+    assert metrics(first) == metrics(second)
+    a, b = final_state(first), final_state(second)
+    assert a.keys() == b.keys()
+    kinds = ("params", "batch_stats", "opt_state", "step")
+    assert {path.split("/")[0] for path in a} == set(kinds)
+    for path in a:
+        assert a[path].tobytes() == b[path].tobytes(), path
+    assert (first / "results.json").read_text() == (second / "results.json").read_text()
+
+
+def start(workdir: Path, *flags: str) -> subprocess.Popen:
+    line = [sys.executable, "-m", "unet_jax.main", TINY, f"--workdir={workdir}", *flags]
+    xla = "--xla_force_host_platform_device_count=1 --xla_backend_optimization_level=1"
+    env = os.environ | {"XLA_FLAGS": xla}
+    return subprocess.Popen(line, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def wait_for(process: subprocess.Popen, is_there: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and process.poll() is None:
+        if is_there():
+            return
+        time.sleep(0.002)
+    raise AssertionError(f"it did not come: {process.communicate()}")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, command):
+    workdir = tmp_path_factory.mktemp("runs") / "finished"
+    done = command(TINY, f"--workdir={workdir}")
+    assert done.returncode == 0, done.stderr
+    return workdir, done
+
+
+def test_a_run_leaves_what_it_promises(finished):
+    workdir, done = finished
+    config = json.loads((workdir / "config.json").read_text())
+    assert config["train"]["seed"] == 0
+    run = json.loads((workdir / "run.json").read_text())
+    assert run["overrides"] == {}
+    assert run["devices"]["platform"] == "cpu"
+    assert run["versions"]["jax"]
+    assert run["command"][0] == sys.executable
+    lines = metrics(workdir)
+    assert [x["step"] for x in lines if "train/loss" in x] == list(range(1, 41))
+    assert [x["step"] for x in lines if "val/mIoU" in x] == [20, 40]
+    raw = json.loads((workdir / "metrics.jsonl").read_text().splitlines()[0])
+    assert raw["images_per_s"] > 0
+    assert 0 <= raw["data_wait"] <= 1
+    assert list((workdir / "tensorboard").glob("events.out.tfevents.*"))
+    names = {file.name for file in (workdir / "figures").glob("*.png")}
+    wanted = {"predictions_00000020.png", "predictions_over_time.png", "learning_curves.png"}
+    assert wanted <= names
+    results = json.loads((workdir / "results.json").read_text())
+    assert results["val"]["step"] in (20, 40)
+    assert set(results["val"]) >= {"mIoU", "IoU/background", "pixel_accuracy"}
+    for text in ("devices", "parameters", "FLOPs per image", "background", "mean", "figures"):
+        assert text in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_the_same_seed_gives_the_same_bytes(finished, tmp_path, command):
+    assert command(TINY, f"--workdir={tmp_path}/again").returncode == 0
+    assert_same_run(finished[0], tmp_path / "again")
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes(finished, tmp_path, command):
+    process = start(tmp_path)
+    # Saving is asynchronous: some checkpoint is complete, a later one perhaps half written.
+    wait_for(process, lambda: any((tmp_path / "checkpoints" / s).is_dir() for s in ("10", "20")))
+    process.kill()
+    process.wait()
+    assert not (tmp_path / "results.json").exists()
+    done = command(TINY, f"--workdir={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    assert "resumes at" in done.stdout
+    assert_same_run(finished[0], tmp_path)
+
+
+def test_sigterm_saves_the_step_and_goes_on_to_the_same_bytes(finished, tmp_path, command):
+    process = start(tmp_path)
+    file = tmp_path / "metrics.jsonl"
+    wait_for(process, lambda: file.exists() and len(file.read_text().splitlines()) >= 12)
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 143
+    stopped = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])["step"]
+    assert f"stopped at step {stopped}" in error.decode()
+    assert (tmp_path / "checkpoints" / str(stopped)).is_dir()
+    # The config comes from the directory, and so does the step.
+    done = command(f"--workdir={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    assert f"step {stopped}" in done.stdout
+    assert_same_run(finished[0], tmp_path)
+
+
+def test_a_finished_run_says_so(finished, command):
+    done = command(TINY, f"--workdir={finished[0]}")
+    assert done.returncode == 0
+    assert "finished" in done.stdout
+
+
+def test_eight_devices_give_the_losses_of_one(finished, tmp_path, command):
+    done = command(TINY, f"--workdir={tmp_path}", devices=8)
+    assert done.returncode == 0, done.stderr
+    assert "8 x cpu" in done.stdout
+    one, eight = (
+        [x["train/loss"] for x in metrics(d) if "train/loss" in x] for d in (finished[0], tmp_path)
+    )
+    # AdamW amplifies rounding as it goes on; the first steps are the same up to rounding.
+    np.testing.assert_allclose(eight[:5], one[:5], rtol=1e-4)
+    np.testing.assert_allclose(eight, one, rtol=0.05)
+
+
+def test_eval_needs_only_the_directory_and_agrees(finished, command):
+    workdir = finished[0]
+    before = json.loads((workdir / "results.json").read_text())["val"]
+    counts = []
+    for devices in (1, 8):
+        done = command("--mode=eval", f"--workdir={workdir}", devices=devices)
+        assert done.returncode == 0, done.stderr
+        counts.append(json.loads((workdir / "results.json").read_text())["val"])
+    assert counts[0] == before
+    assert {k: v for k, v in counts[1].items() if k != "cross_entropy"} == {
+        k: v for k, v in before.items() if k != "cross_entropy"
+    }
+    done = command("--mode=eval", "--split=test", f"--workdir={workdir}")
+    assert done.returncode == 0, done.stderr
+    assert "test" in json.loads((workdir / "results.json").read_text())
+    assert (workdir / "figures" / "predictions_test.png").exists()
+
+
+def test_predict_writes_masks_of_the_pictures_own_size(finished, tmp_path, command):
+    rng = np.random.default_rng(0)
+    (tmp_path / "in").mkdir()
+    sizes = {"small": (20, 30), "tall": (90, 33)}
+    for name, size in sizes.items():
+        picture = Image.fromarray(rng.integers(0, 256, (*size, 3)).astype(np.uint8))
+        picture.save(tmp_path / "in" / f"{name}.jpg")
+    flags = ("--mode=predict", f"--input={tmp_path}/in", f"--output={tmp_path}/out")
+    done = command(*flags, f"--workdir={finished[0]}")
+    assert done.returncode == 0, done.stderr
+    for name, (height, width) in sizes.items():
+        mask = Image.open(tmp_path / "out" / f"{name}.png")
+        assert mask.mode == "P"
+        assert mask.size == (width, height)
+        assert np.asarray(mask).max() < 6
+        assert Image.open(tmp_path / "out" / f"{name}_overlay.png").size == (width, height)
+
+
+def test_help_is_quick_and_touches_no_device(command):
+    started = time.monotonic()
+    done = command("--help")
+    assert done.returncode == 0
+    assert "--config" in done.stdout
+    assert "--mode" in done.stdout
+    assert time.monotonic() - started < 3
+    code = (
+        "import sys; from unet_jax import main; main.main(['x', '--help']); "
+        "sys.exit('jax' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

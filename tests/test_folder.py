@@ -1,0 +1,183 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from unet_jax.data.base import IGNORE
+from unet_jax.data.folder import open_folder
+from unet_jax.errors import UserError
+
+NAMES = tuple(f"{group}/n{i:02}" for group in ("a", "b") for i in range(10))
+CLASSES = ("sky", "sea")
+MASK = np.array([[0, 1, 1], [1, 0, 200]], np.uint8)
+
+
+def save(file, array):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(file)
+
+
+def fill(root, names=NAMES, images="images", masks="masks", suffix="", mask=MASK):
+    for number, name in enumerate(names):
+        save(root / images / f"{name}.png", np.full((2, 3, 3), number, np.uint8))
+        save(root / masks / f"{name}{suffix}.png", mask)
+    return str(root)
+
+
+def opened(path, val_fraction=0.2, split_seed=0, class_names=CLASSES, **given):
+    return open_folder(path, val_fraction, split_seed, class_names=class_names, **given)
+
+
+def ids(split):
+    return [split.pairs.ids[index] for index in split.indices]
+
+
+def test_pictures_go_with_their_masks(tmp_path):
+    root = fill(tmp_path, mask=MASK % 200)
+    dataset = opened(root)
+    assert dataset.class_names == CLASSES
+    assert dataset.views == ()
+    assert sorted(dataset.splits) == ["train", "val"]
+    for split in dataset.splits.values():
+        assert len(split)
+        for index in range(len(split)):
+            example = split[index]
+            assert example["id"] == ids(split)[index]
+            np.testing.assert_array_equal(example["image"], NAMES.index(example["id"]))
+            assert example["image"].shape == (2, 3, 3)
+            assert example["label"].dtype == np.uint8
+            np.testing.assert_array_equal(example["label"], MASK % 200)
+
+
+def test_other_folders_and_a_suffix_of_the_masks(tmp_path):
+    root = fill(tmp_path, images="photos", masks="labels/v2", suffix="_mask", mask=MASK % 200)
+    (tmp_path / "labels/v2/a/n00_old.png").write_text("not a mask, for it lacks the suffix")
+    dataset = opened(root, images="photos", masks="labels/v2", mask_suffix="_mask")
+    assert sorted(ids(dataset.splits["train"]) + ids(dataset.splits["val"])) == sorted(NAMES)
+    files = dataset.splits["train"].pairs.files[3]
+    assert [file.relative_to(tmp_path).as_posix() for file in files] == [
+        "photos/a/n03.png",
+        "labels/v2/a/n03_mask.png",
+    ]
+
+
+def test_shares(tmp_path):
+    root = fill(tmp_path)
+    dataset = opened(root, 0.25, test_fraction=0.2)
+    sizes = {name: len(split) for name, split in dataset.splits.items()}
+    assert sizes == {"test": 4, "val": 4, "train": 12}  # val: a quarter of what test has left
+    together = [name for split in dataset.splits.values() for name in ids(split)]
+    assert sorted(together) == sorted(NAMES)
+    again, other = (opened(root, 0.25, seed, test_fraction=0.2) for seed in (0, 1))
+    for name, split in dataset.splits.items():
+        assert ids(split) == sorted(ids(split))
+        assert ids(again.splits[name]) == ids(split)
+        assert ids(other.splits[name]) != ids(split)
+
+
+def test_lists_of_all_splits(tmp_path):
+    root = fill(tmp_path)
+    lists = {"train": ["b/n01", "a/n05", "a/n00"], "val": ["b/n02"], "test": ["a/n01", "a/n09"]}
+    for name, names in lists.items():
+        (tmp_path / f"{name}.txt").write_text("\n".join(names))
+    splits = opened(root, test_fraction=0.5).splits
+    assert {name: ids(split) for name, split in splits.items()} == lists
+
+
+def test_pictures_that_no_list_names_are_for_training(tmp_path):
+    root = fill(tmp_path)
+    (tmp_path / "val.txt").write_text("b/n02\na/n03\n")
+    (tmp_path / "test.txt").write_text("b/n04\n")
+    splits = opened(root, test_fraction=0.5).splits
+    listed = ["b/n02", "a/n03", "b/n04"]
+    assert ids(splits["val"]) + ids(splits["test"]) == listed
+    assert ids(splits["train"]) == [name for name in NAMES if name not in listed]
+
+
+def test_the_share_comes_from_the_list_of_training(tmp_path):
+    root = fill(tmp_path)
+    names = ["b/n01", "b/n00", "a/n05", "a/n07", "a/n06"]
+    (tmp_path / "train.txt").write_text("\n".join(names))
+    splits = opened(root).splits
+    assert sorted(splits) == ["train", "val"]
+    assert len(splits["val"]) == 1
+    assert sorted(ids(splits["train"]) + ids(splits["val"])) == sorted(names)
+    assert ids(splits["train"]) == [n for n in names if n not in ids(splits["val"])]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"ignore_values": (200,)}, {0: 0, 1: 1, 200: IGNORE}),
+        ({"label_map": ((0, 1), (1, 0), (200, 1))}, {0: 1, 1: 0, 200: 1}),
+        ({"label_map": ((0, 1), (1, 0)), "ignore_values": (200,)}, {0: 1, 1: 0, 200: IGNORE}),
+        ({"label_map": ((0, 1),), "ignore_values": (1, 200)}, {0: 1, 1: IGNORE, 200: IGNORE}),
+    ],
+)
+def test_label_map_and_ignored_values(tmp_path, given, expected):
+    split = opened(fill(tmp_path), **given).splits["train"]
+    label = split[0]["label"]
+    for pixel in np.ndindex(MASK.shape):
+        assert label[pixel] == expected[MASK[pixel]]
+    assert split.label_map == expected
+
+
+def test_a_value_that_no_map_names_is_not_taken_for_a_class(tmp_path):
+    split = opened(fill(tmp_path)).splits["train"]
+    assert split.label_map == {0: 0, 1: 1}  # so that the check of masks finds 200
+    assert split[0]["label"][1, 2] == IGNORE
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"label_map": ((0, 2),)}, r"label_map has \(0, 2\).*class id 0 to 1"),
+        ({"label_map": ((256, 0),)}, r"label_map has \(256, 0\).*mask value 0 to 255"),
+        ({"label_map": ((0, 0, 0),)}, r"label_map has \(0, 0, 0\)"),
+        ({"label_map": (0, 1)}, "label_map has 0;"),
+        ({"label_map": (("0", 1),)}, r"label_map has \('0', 1\)"),
+        ({"ignore_values": (256,)}, "ignore_values has 256.*0 to 255"),
+        ({"ignore_values": ("a",)}, "ignore_values has 'a'.*0 to 255"),
+        ({"class_names": ("one",)}, r"class_names=\('one',\) must be 2 to 254 different"),
+        ({"class_names": ("one", "one")}, "class_names=.* different"),
+        ({"class_names": (1, 2)}, r"class_names=\(1, 2\)"),
+        ({"class_names": tuple(map(str, range(255)))}, "class_names="),
+        ({"test_fraction": 1.0}, r"test_fraction=1\.0 must be in \[0, 1\)"),
+        ({"test_fraction": -0.1}, r"test_fraction=-0\.1"),
+    ],
+)
+def test_values_that_do_not_fit(tmp_path, given, says):
+    with pytest.raises(UserError, match=rf"config\.data\.folder\.{says}"):
+        opened(fill(tmp_path), **given)
+
+
+def test_254_classes_are_the_most(tmp_path):
+    names = tuple(map(str, range(254)))
+    assert opened(fill(tmp_path), class_names=names).class_names == names
+
+
+def test_pictures_without_masks_are_counted(tmp_path):
+    root = fill(tmp_path)
+    for name in NAMES[3:5]:
+        (tmp_path / "masks" / f"{name}.png").unlink()
+    with pytest.raises(UserError, match=r"2 of 20 pictures have no mask.*a/n03\.png"):
+        opened(root)
+
+
+def test_masks_without_pictures_are_counted(tmp_path):
+    root = fill(tmp_path)
+    (tmp_path / "images" / f"{NAMES[3]}.png").unlink()
+    with pytest.raises(UserError, match=r"1 of 20 masks have no picture.*a/n03\.png"):
+        opened(root)
+
+
+def test_a_path_in_the_home_directory(tmp_path, monkeypatch):
+    fill(tmp_path / "mine")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert len(opened("~/mine").splits["train"]) == 16
+
+
+@pytest.mark.parametrize("path", ["", "nowhere"])
+def test_a_missing_directory(tmp_path, monkeypatch, path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=f"config.data.path='{path}' is not a directory"):
+        opened(path)

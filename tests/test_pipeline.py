@@ -1,0 +1,211 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from unet_jax.data.base import IGNORE
+from unet_jax.data.images import resize_image, resize_label
+from unet_jax.data.pipeline import eval_batches, round_up, train_batches
+from unet_jax.data.sources import Loading
+
+RESIZE = Loading((4, 6), "resize", 2)
+CROP = Loading((4, 6), "crop", 2)
+
+
+class Pictures:
+    """Pictures whose pixels say where they come from: row, column and index."""
+
+    def __init__(self, sizes):
+        self.sizes = sizes
+
+    def __len__(self):
+        return len(self.sizes)
+
+    def __getitem__(self, index):
+        rows, columns = np.mgrid[: self.sizes[index][0], : self.sizes[index][1]]
+        image = np.stack([rows, columns, np.full_like(rows, index)], -1).astype(np.uint8)
+        return {"image": image, "label": label_at(rows, columns, index), "id": str(index)}
+
+
+def label_at(row, column, index):
+    """Gives 0 to 4, or IGNORE in every sixth pixel of a diagonal pattern."""
+    value = (row + 2 * column + index) % 6
+    return np.where(value == 5, IGNORE, value).astype(np.uint8)
+
+
+def batches(source=None, loading=RESIZE, **given):
+    given = {"batch_size": 4, "seed": 0, "start": 0, "stop": 6} | given
+    return list(train_batches(source or Pictures([(4, 6)] * 10), loading, **given))
+
+
+def assert_equal(ours, theirs):
+    assert len(ours) == len(theirs)
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.keys() == other.keys()
+        for key in one:
+            np.testing.assert_array_equal(one[key], other[key])
+
+
+def order(*args, **kwargs):
+    """Lists the indices of the pictures in the order of training."""
+    return [int(i) for batch in batches(*args, **kwargs) for i in batch["image"][:, 0, 0, 2]]
+
+
+def test_shapes_and_types():
+    (batch,) = batches(stop=1)
+    assert {k: (v.shape, v.dtype.name) for k, v in batch.items()} == {
+        "image": ((4, 4, 6, 3), "uint8"),
+        "label": ((4, 4, 6), "uint8"),
+        "weight": ((4, 4, 6), "uint8"),
+    }
+
+
+@pytest.mark.parametrize("loading", [RESIZE, CROP])
+def test_a_batch_is_the_same_wherever_the_run_began(loading):
+    source = Pictures([(7, 9)] * 10)
+    whole = batches(source, loading, stop=8)
+    assert len(whole) == 8
+    for start in range(8):
+        assert_equal(batches(source, loading, start=start, stop=8), whole[start:])
+    assert_equal(batches(source, loading, stop=5), whole[:5])
+    assert batches(source, loading, start=8, stop=8) == []
+
+
+def test_the_number_of_threads_changes_nothing():
+    source = Pictures([(7, 9)] * 10)
+    one, many = (batches(source, Loading((4, 6), "crop", n)) for n in (1, 7))
+    assert_equal(one, many)
+
+
+def test_every_picture_once_in_an_epoch_and_each_epoch_anew():
+    positions = order(stop=25)  # ten epochs of ten pictures, though 4 does not divide 10
+    epochs = [tuple(positions[i : i + 10]) for i in range(0, 100, 10)]
+    assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
+    assert len(set(epochs)) == 10
+    assert tuple(range(10)) not in epochs
+
+
+def test_another_seed_is_another_order():
+    orders = {tuple(order(seed=seed)) for seed in range(5)}
+    assert len(orders) == 5
+
+
+def test_the_order_does_not_depend_on_the_batch_size():
+    assert (
+        order(batch_size=2, stop=12) == order(batch_size=4, stop=6) == order(batch_size=24, stop=1)
+    )
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+@pytest.mark.parametrize("start", [0, 3])
+def test_the_shares_of_all_processes_are_the_batch(count, start):
+    source = Pictures([(7, 9)] * 10)
+    whole = batches(source, CROP, start=start)
+    shares = [batches(source, CROP, start=start, process=(i, count)) for i in range(count)]
+    assert {len(share) for share in shares} == {len(whole)}
+    for batch, *parts in zip(whole, *shares, strict=True):
+        assert all(len(part["image"]) == 4 // count for part in parts)
+        assert_equal([{k: np.concatenate([part[k] for part in parts]) for k in batch}], [batch])
+
+
+def test_resize_squeezes_the_whole_picture():
+    source = Pictures([(9, 5), (4, 6), (2, 13)])
+    for batch in batches(source, RESIZE):
+        for image, label, weight in zip(*batch.values(), strict=True):
+            index = image[0, 0, 2]
+            whole = source[index]
+            np.testing.assert_array_equal(image, resize_image(whole["image"], (4, 6)))
+            expected = resize_label(whole["label"], (4, 6))
+            np.testing.assert_array_equal(weight, expected != IGNORE)
+            np.testing.assert_array_equal(label, np.where(expected == IGNORE, 0, expected))
+
+
+def test_a_crop_takes_label_and_picture_alike():
+    source, corners = Pictures([(7, 8)] * 3), set()
+    for batch in batches(source, CROP, batch_size=8, stop=15):
+        for image, label, weight in zip(*batch.values(), strict=True):
+            top, left, index = (int(n) for n in image[0, 0])
+            corners.add((index, top, left))
+            for row, column in np.ndindex(4, 6):
+                np.testing.assert_array_equal(image[row, column], (top + row, left + column, index))
+                expected = int(label_at(top + row, left + column, index))
+                assert weight[row, column] == (expected != IGNORE)
+                assert label[row, column] == (0 if expected == IGNORE else expected)
+    # every place where a 4x6 crop fits into 7x8, and each picture at several of them
+    assert {corner[1:] for corner in corners} == set(itertools.product(range(4), range(3)))
+    assert len(corners) > 24
+
+
+@pytest.mark.parametrize("size", [(3, 9), (9, 5), (1, 1)])
+def test_a_picture_smaller_than_the_crop_is_filled_up_with_weight_0(size):
+    source = Pictures([size] * 2)
+    for batch in batches(source, CROP):
+        for image, label, weight in zip(*batch.values(), strict=True):
+            top, left, index = (int(n) for n in image[0, 0])
+            for row, column in np.ndindex(4, 6):
+                y, x = top + row, left + column
+                is_outside = y >= size[0] or x >= size[1]
+                edge = min(y, size[0] - 1), min(x, size[1] - 1)
+                np.testing.assert_array_equal(image[row, column], (*edge, index))
+                expected = IGNORE if is_outside else int(label_at(y, x, index))
+                assert weight[row, column] == (expected != IGNORE)
+                assert label[row, column] == (0 if expected == IGNORE else expected)
+
+
+SIZES = [(33, 40), (20, 20), (33, 64), (70, 20), (20, 31), (64, 64), (1, 1), (32, 32), (65, 40)]
+
+
+def canvas(size):
+    """The size's canvas, found by trying the lengths that are allowed one after the other."""
+    allowed = list(range(32, 257, 32)) + [2**k * n // 4 for k in range(8, 13) for n in range(5, 9)]
+    return tuple(next(length for length in allowed if length >= n) for n in size)
+
+
+@pytest.mark.parametrize("batch_size", [3, 4, 8])
+@pytest.mark.parametrize("fit", ["resize", "crop"])
+def test_evaluation_sees_every_picture_once_at_its_own_size(batch_size, fit):
+    source = Pictures(SIZES)
+    seen = []
+    for batch in eval_batches(source, Loading((4, 6), fit, 2), batch_size=batch_size):
+        shape = batch["label"].shape[1:]
+        assert 1 <= len(batch["index"]) <= batch_size
+        assert all(len(batch[key]) == batch_size for key in ("image", "label", "weight", "size"))
+        assert batch["image"].shape[1:3] == ((4, 6) if fit == "resize" else shape)
+        assert batch["size"].dtype == np.float32
+        assert {batch[key].dtype.name for key in ("image", "label", "weight")} == {"uint8"}
+        assert not batch["weight"][len(batch["index"]) :].any()
+        for row, index in enumerate(batch["index"]):
+            seen.append(index)
+            height, width = SIZES[index]
+            assert shape == canvas((height, width))
+            assert tuple(batch["size"][row]) == (height, width)
+            example = source[index]
+            expected = np.full(shape, IGNORE)
+            expected[:height, :width] = example["label"]
+            np.testing.assert_array_equal(batch["weight"][row], expected != IGNORE)
+            known = expected != IGNORE
+            np.testing.assert_array_equal(batch["label"][row], np.where(known, expected, 0))
+            if fit == "resize":
+                image = resize_image(example["image"], (4, 6))
+            else:
+                rows = np.minimum(np.arange(shape[0]), height - 1)
+                columns = np.minimum(np.arange(shape[1]), width - 1)
+                image = example["image"][rows][:, columns]
+            np.testing.assert_array_equal(batch["image"][row], image)
+    assert sorted(seen) == list(range(len(SIZES)))
+
+
+def test_only_the_last_batch_of_a_size_is_filled_up():
+    source = Pictures([(5, 5)] * 7 + [(40, 5)] * 4)
+    found = [batch["index"] for batch in eval_batches(source, RESIZE, batch_size=3)]
+    assert sorted(map(len, found)) == [1, 1, 3, 3, 3]
+    assert [index for indices in found for index in indices if index < 7] == list(range(7))
+
+
+def test_round_up():
+    for pixels in range(1, 3000):
+        length = round_up(pixels)
+        assert (length,) == canvas((pixels,))
+        assert pixels <= length < pixels + max(32, pixels / 4)
+        assert round_up(length) == length
+    assert len({round_up(pixels) for pixels in range(257, 4097)}) == 16

@@ -1,0 +1,90 @@
+import jax
+import numpy as np
+import pytest
+
+from unet_jax.augment import make_augment
+from unet_jax.errors import UserError
+from unet_jax.losses import make_loss
+from unet_jax.models.unet import UNet
+from unet_jax.optim import make_optimizer
+from unet_jax.sharding import check_batch_size, make_shardings, put_batch, replicate
+from unet_jax.step import make_init, make_train_step
+
+SGD = {"name": "sgd", "schedule": "constant", "warmup": "0", "clip_norm": 0.0}
+
+
+@pytest.fixture(scope="module")
+def batches():
+    rng = np.random.default_rng(0)
+    shape = (3, 8, 16, 16)
+    image = rng.integers(0, 256, (*shape, 3)).astype(np.uint8)
+    label = (image[..., 0] // 86).astype(np.uint8)
+    weight = (rng.random(shape) < 0.8).astype(np.uint8)
+    return [
+        {"image": i, "label": k, "weight": w} for i, k, w in zip(image, label, weight, strict=True)
+    ]
+
+
+def take_steps(batches, devices, norm="batch", **optim):
+    shardings = make_shardings(devices)
+    model = UNet(3, (4, 8), norm=norm)
+    optimizer, schedule = make_optimizer(**SGD | optim, total_steps=10, epoch_steps=1.0)
+    loss = make_loss("cross_entropy+dice", num_classes=3)
+    augment = make_augment(flip_lr=True, zoom=(0.8, 1.4), brightness=0.2)
+    step = make_train_step(model, loss, optimizer, schedule, augment, shardings)
+    state = make_init(model, optimizer, (16, 16), shardings)(jax.random.key(0))
+    key = replicate(jax.random.key(1), shardings)
+    scalars = []
+    with jax.transfer_guard("disallow"):
+        for batch in batches:
+            state, values = step(state, put_batch(batch, shardings), key)
+            scalars.append(jax.device_get(values))
+    assert step._cache_size() == 1
+    return state, scalars
+
+
+@pytest.mark.parametrize("norm", ["batch", "group"])
+@pytest.mark.parametrize("optim", [{}, {"ema_decay": 0.5, "accumulate": 2}])
+def test_eight_devices_equal_one(batches, norm, optim):
+    one, scalars_one = take_steps(batches, 1, norm, **optim)
+    eight, scalars_eight = take_steps(batches, 8, norm, **optim)
+    assert len(jax.tree.leaves(eight.params)[0].sharding.device_set) == 8
+    for a, b in zip(scalars_one, scalars_eight, strict=True):
+        for name in a:
+            np.testing.assert_allclose(a[name], b[name], rtol=2e-5, atol=1e-6, err_msg=name)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), one, eight)
+
+
+def test_batch_statistics_are_those_of_the_global_batch(batches):
+    # Pictures sorted by brightness: a device's share has other statistics than the whole batch.
+    batch = dict(batches[0])
+    batch["image"] = (batch["image"] // 8 + 28 * np.arange(8)[:, None, None, None]).astype(np.uint8)
+    one, _ = take_steps([batch], 1)
+    eight, _ = take_steps([batch], 8)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+        one.batch_stats,
+        eight.batch_stats,
+    )
+
+
+def test_the_same_step_twice_gives_the_same_bytes(batches):
+    first, _ = take_steps(batches, 1)
+    again, _ = take_steps(batches, 1)
+    jax.tree.map(np.testing.assert_array_equal, first, again)
+
+
+def test_learning_lowers_the_loss(batches):
+    _, scalars = take_steps(batches[:1] * 30, 1, learning_rate=0.1)
+    assert scalars[-1]["train/loss"] < 0.8 * scalars[0]["train/loss"]
+    assert scalars[0]["train/loss"] > 0
+
+
+def test_meshes_that_do_not_fit():
+    with pytest.raises(UserError, match=r"config.mesh.data=9 .* 8 devices"):
+        make_shardings(9)
+    shardings = make_shardings(-1)
+    assert shardings.mesh.size == 8
+    with pytest.raises(UserError, match=r"config.train.batch_size=12 .* 8 devices .* 8 or 16"):
+        check_batch_size("config.train.batch_size", 12, shardings)
+    check_batch_size("config.train.batch_size", 16, shardings)
