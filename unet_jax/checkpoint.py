@@ -7,8 +7,6 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from unet_jax.errors import UserError
-
 _NO_SCORE = -1.0  # below every score, so that a step without one is never the best
 
 
@@ -73,20 +71,12 @@ class Checkpoints:
 
         Returns:
             The state, with the shardings of `like`.
-
-        Raises:
-            UserError: The checkpoint does not fit the model and optimiser of the config.
         """
         abstract = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like
         )
         args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
-        try:
-            return self._manager.restore(step, args=args)["state"]
-        except ValueError as error:
-            raise UserError(
-                f"{self._directory / str(step)} does not fit the run's config.json: {error}"
-            ) from error
+        return self._manager.restore(step, args=args)["state"]
 
     def meta(self, step: int) -> dict[str, Any]:
         """Returns what was saved with the state of a step."""
