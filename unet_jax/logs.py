@@ -165,7 +165,7 @@ def print_header(title: str, facts: dict[str, Any]) -> None:
 
 
 def print_scores(title: str, scores: dict[str, float | None], class_names: tuple[str, ...]) -> None:
-    """Prints the scores of a split: one table per class, one line of totals.
+    """Prints the scores of a split: a table of the classes, then pixel accuracy and views.
 
     Args:
         title: Above the table.
@@ -183,6 +183,10 @@ def print_scores(title: str, scores: dict[str, float | None], class_names: tuple
     table.add_row("mean", *map(_percent, mean))
     console.print(table)
     console.print(f"pixel accuracy {_percent(scores['pixel_accuracy'])}")
+    for key, value in scores.items():
+        view, is_view, name = key.partition("/IoU/")
+        if is_view:
+            console.print(f"{view}: IoU of {name} {_percent(value)}")
 
 
 def _percent(value: float | None) -> str:
