@@ -103,7 +103,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(finished, tmp_path, command):
     # Saving is asynchronous: some checkpoint is complete, a later one perhaps half written.
     wait_for(process, lambda: any((tmp_path / "checkpoints" / s).is_dir() for s in ("10", "20")))
     process.kill()
-    process.wait()
+    process.communicate()
     assert not (tmp_path / "results.json").exists()
     done = command(TINY, f"--workdir={tmp_path}")
     assert done.returncode == 0, done.stderr
@@ -175,11 +175,12 @@ def test_predict_writes_masks_of_the_pictures_own_size(finished, tmp_path, comma
     done = command(*flags, f"--workdir={finished[0]}")
     assert done.returncode == 0, done.stderr
     for name, (height, width) in sizes.items():
-        mask = Image.open(tmp_path / "out" / f"{name}.png")
-        assert mask.mode == "P"
-        assert mask.size == (width, height)
-        assert np.asarray(mask).max() < 6
-        assert Image.open(tmp_path / "out" / f"{name}_overlay.png").size == (width, height)
+        with Image.open(tmp_path / "out" / f"{name}.png") as mask:
+            assert mask.mode == "P"
+            assert mask.size == (width, height)
+            assert np.asarray(mask).max() < 6
+        with Image.open(tmp_path / "out" / f"{name}_overlay.png") as shown:
+            assert shown.size == (width, height)
 
 
 def test_help_is_quick_and_touches_no_device(command):

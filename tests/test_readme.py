@@ -1,5 +1,6 @@
 """Every command in the README runs, on small data and for a few steps."""
 
+import os
 import re
 import shlex
 import shutil
@@ -53,7 +54,8 @@ def make_pictures(folder: Path) -> None:
 
 
 def run(line: list[str], cwd: Path) -> None:
-    done = subprocess.run(line, cwd=cwd, capture_output=True, text=True)
+    env = os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=1"}
+    done = subprocess.run(line, cwd=cwd, env=env, capture_output=True, text=True)
     assert done.returncode == 0, f"{shlex.join(line)}\n{done.stdout}\n{done.stderr}"
 
 

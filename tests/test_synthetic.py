@@ -72,7 +72,7 @@ def test_the_label_is_exactly_what_was_painted(monkeypatch, index):
     colours = [np.array([k >> 2 & 1, k >> 1 & 1, k & 1], float) for k in range(8)]
     used = iter(colours)
     monkeypatch.setattr(
-        synthetic, "_texture", lambda x, y, rng: np.broadcast_to(next(used), (*x.shape, 3))
+        synthetic, "_texture", lambda x, *_: np.broadcast_to(next(used), (*x.shape, 3))
     )
     image, label = draw(0, index, size=32, shapes=7)
     layer = (image > 127) @ np.array([4, 2, 1])

@@ -58,7 +58,7 @@ def resize_logits(logits: jax.Array, size: jax.Array, canvas: tuple[int, int]) -
         shape = (*canvas, picture.shape[-1])
         shift = jnp.zeros(2)
         return jax.image.scale_and_translate(
-            picture, shape, (0, 1), scale, shift, method="linear", antialias=True
+            picture, shape, (0, 1), scale, shift, method="linear", antialias=False
         )
 
     return jax.vmap(one)(logits, size)

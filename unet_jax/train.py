@@ -57,6 +57,7 @@ class Experiment(NamedTuple):
     shardings: Shardings
     model: nn.Module
     init: Init
+    state_shapes: State
     train_step: Step
     eval_step: EvalStep
 
@@ -87,10 +88,20 @@ def assemble(config: ConfigDict) -> Experiment:
     steps = {"total_steps": plan.total, "epoch_steps": plan.epoch_steps}
     optimizer, schedule = call(make_optimizer, "config.optim", config.optim, **steps)
     init = make_init(model, optimizer, loading.image_size, shardings)
+    state_shapes = abstract_state(init, shardings)  # also checks what only the model can check
     train_step = make_train_step(model, loss, optimizer, schedule, augment, shardings)
     eval_step = make_eval_step(model, shardings)
     return Experiment(
-        dataset, loading, plan, settings, shardings, model, init, train_step, eval_step
+        dataset,
+        loading,
+        plan,
+        settings,
+        shardings,
+        model,
+        init,
+        state_shapes,
+        train_step,
+        eval_step,
     )
 
 
@@ -116,20 +127,21 @@ def train_and_evaluate(
     """
     experiment = assemble(config)
     dataset, plan, shardings = experiment.dataset, experiment.plan, experiment.shardings
-    run_dir.prepare(workdir, config, overwrite=overwrite)
-    if run_dir.is_finished(workdir):
+    run_dir.check(workdir, config, overwrite=overwrite)
+    if run_dir.is_finished(workdir) and not overwrite:
         console.print(f"{workdir} holds a finished run; --overwrite would train it again.")
         _report(workdir, dataset)
         return
     for split in ("train", "val"):
         check(dataset.splits[split], split)
+    run_dir.begin(workdir, config, overwrite=overwrite)
     run_dir.write_run(workdir, overrides or {}, describe_devices())
     init_key, step_key = jax.random.split(jax.random.key(plan.seed))
     step_key = replicate(step_key, shardings)
     checkpoints = Checkpoints(workdir / run_dir.CHECKPOINTS)
     start = checkpoints.steps().get("latest", 0)
     if start:
-        state = checkpoints.restore(start, abstract_state(experiment.init, shardings))
+        state = checkpoints.restore(start, experiment.state_shapes)
     else:
         state = experiment.init(init_key)
     _print_header(experiment, state, workdir, start)
@@ -246,13 +258,12 @@ def _print_header(experiment: Experiment, state: State, workdir: Path, start: in
 def forward_flops(experiment: Experiment) -> float:
     """Counts the floating-point operations of one picture's forward pass, before optimisation."""
     e = experiment
-    state = abstract_state(e.init, e.shardings)
     image = jax.ShapeDtypeStruct((1, *e.loading.image_size, 3), jnp.float32)
 
     def forward(variables: Any, image: jax.Array) -> Any:
         return e.model.apply(variables, image, train=False)
 
-    cost = jax.jit(forward).lower(state.eval_variables(), image).cost_analysis()
+    cost = jax.jit(forward).lower(e.state_shapes.eval_variables(), image).cost_analysis()
     return float(cost["flops"]) if cost else float("nan")
 
 

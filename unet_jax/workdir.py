@@ -21,13 +21,13 @@ _OURS = (CHECKPOINTS, FIGURES, TENSORBOARD, CONFIG, RUN, METRICS, RESULTS)
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
-def prepare(workdir: Path, config: ConfigDict, *, overwrite: bool) -> None:
-    """Makes the directory of a run, or checks that it belongs to the same run.
+def check(workdir: Path, config: ConfigDict, *, overwrite: bool) -> None:
+    """Checks that a run may begin or go on in a directory; makes it, and writes nothing into it.
 
     Args:
         workdir: The directory.
         config: The whole config.
-        overwrite: Whether to delete a run that is there, whatever its config.
+        overwrite: Whether a run that is there may be deleted, whatever its config.
 
     Raises:
         UserError: It cannot be written, or holds a run of another config.
@@ -41,19 +41,30 @@ def prepare(workdir: Path, config: ConfigDict, *, overwrite: bool) -> None:
         raise UserError(
             f"--workdir={workdir} cannot be written: {error.strerror}; choose another directory."
         ) from None
-    if overwrite:
-        for name in _OURS:
-            path = workdir / name
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     file = workdir / CONFIG
-    if file.exists():
-        changed = configs.differences(configs.load(file), config)
-        if changed:
-            raise UserError(
-                f"--workdir={workdir} holds a run of another config: {'; '.join(changed)}. Choose "
-                "another directory, undo these changes, or delete that run with --overwrite."
-            )
-    write(file, configs.to_json(config))
+    changed = configs.differences(configs.load(file), config) if file.exists() else []
+    if changed and not overwrite:
+        raise UserError(
+            f"--workdir={workdir} holds a run of another config: {'; '.join(changed)}. Choose "
+            "another directory, undo these changes, or delete that run with --overwrite."
+        )
+
+
+def begin(workdir: Path, config: ConfigDict, *, overwrite: bool) -> None:
+    """Writes the config of a run that was checked; with `overwrite` deletes what a run left.
+
+    Args:
+        workdir: The directory.
+        config: The whole config.
+        overwrite: Whether to delete; only files that runs write are touched.
+    """
+    for name in _OURS if overwrite else ():
+        path = workdir / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    write(workdir / CONFIG, configs.to_json(config))
 
 
 def is_finished(workdir: Path) -> bool:

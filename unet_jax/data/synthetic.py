@@ -31,9 +31,9 @@ def _inside(kind: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return (arm < 0.33) & (length < 1.0)
 
 
-def _texture(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _texture(x: np.ndarray, y: np.ndarray, bright: bool, rng: np.random.Generator) -> np.ndarray:
     """Draws a texture [H, W, 3] in [0, 1] that tells nothing about the class it fills."""
-    first, second = rng.uniform(0.0, 1.0, (2, 3))
+    first, second = rng.uniform(0.0, 0.7, (2, 3)) + 0.3 * bright
     angle, frequency = rng.uniform(0, np.pi), rng.uniform(0.3, 1.2)
     u = np.sin(frequency * (x * np.cos(angle) + y * np.sin(angle)) + rng.uniform(0, 6))
     v = np.sin(frequency * (y * np.cos(angle) - x * np.sin(angle)) + rng.uniform(0, 6))
@@ -46,8 +46,8 @@ def draw(seed: int, index: int, size: int, shapes: int) -> tuple[np.ndarray, np.
     """Draws one picture, a pure function of its arguments.
 
     Every shape, and the background, is filled with stripes, checks or a plain colour of random
-    colours; later shapes cover parts of earlier ones, at most half of each; noise covers all.
-    Colour alone tells no class.
+    colours; later shapes cover parts of earlier ones, at most a third of each; noise covers all.
+    Bright and dark alternate, so that edges can be seen, but colour tells no class.
 
     Args:
         seed: Of the data set.
@@ -60,22 +60,24 @@ def draw(seed: int, index: int, size: int, shapes: int) -> tuple[np.ndarray, np.
     """
     rng = np.random.default_rng((seed, index))
     y, x = np.mgrid[:size, :size].astype(np.float32)
-    image, label = _texture(x, y, rng), np.zeros((size, size), np.uint8)
+    bright = bool(rng.integers(2))
+    image, label = _texture(x, y, bright, rng), np.zeros((size, size), np.uint8)
     owner, areas = np.zeros((size, size), int), [0]
     for _ in range(3 * shapes):  # tries; some are rejected
         kind = rng.integers(1, len(CLASS_NAMES))
-        radius = size * rng.uniform(0.14, 0.28)
-        centre, turn = rng.uniform(0.1, 0.9, 2) * size, rng.uniform(0, 2 * np.pi)
+        radius = size * rng.uniform(0.16, 0.3)
+        centre, turn = rng.uniform(0.15, 0.85, 2) * size, rng.uniform(0, 2 * np.pi)
         dx, dy = (x - centre[0]) / radius, (y - centre[1]) / radius
         across, along = np.cos(turn) * dx + np.sin(turn) * dy, np.cos(turn) * dy - np.sin(turn) * dx
         inside = _inside(CLASS_NAMES[kind], across, along)
         left = np.bincount(owner[~inside], minlength=len(areas))
-        if len(areas) > shapes or any(2 * left[k] < areas[k] for k in range(1, len(areas))):
+        if len(areas) > shapes or any(3 * left[k] < 2 * areas[k] for k in range(1, len(areas))):
             continue
-        image = np.where(inside[..., None], _texture(x, y, rng), image)
+        texture = _texture(x, y, bright ^ (len(areas) % 2 == 1), rng)
+        image = np.where(inside[..., None], texture, image)
         label[inside], owner[inside] = kind, len(areas)
         areas.append(int(inside.sum()))
-    image = image + rng.normal(0, 0.04, image.shape)
+    image = image + rng.normal(0, 0.03, image.shape)
     return (np.clip(image, 0, 1) * 255).astype(np.uint8), label
 
 
@@ -116,7 +118,7 @@ def open_synthetic(
     val: int = 200,
     test: int = 200,
     size: int = 64,
-    shapes: int = 4,
+    shapes: int = 3,
     seed: int = 0,
 ) -> Dataset:
     """Opens synthetic shapes (see `draw`).
