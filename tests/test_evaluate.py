@@ -8,7 +8,15 @@ from scipy.ndimage import map_coordinates
 from unet_jax.augment import standardise
 from unet_jax.data.base import IGNORE, Dataset
 from unet_jax.data.sources import Loading
-from unet_jax.evaluate import evaluate, fixed_pictures, make_eval_step, resize_logits, summarise
+from unet_jax.errors import UserError
+from unet_jax.evaluate import (
+    evaluate,
+    fixed_pictures,
+    make_eval_settings,
+    make_eval_step,
+    resize_logits,
+    summarise,
+)
 from unet_jax.metrics import scores
 from unet_jax.models.unet import UNet
 from unet_jax.sharding import make_shardings
@@ -119,6 +127,12 @@ def test_summary_has_every_class_and_leaves_absent_ones_out(model):
     assert {key: summary[key] for key in expected} == expected
     assert summary["IoU/never"] is None
     assert summary["cross_entropy"] > 0
+
+
+@pytest.mark.parametrize("name", ["batch_size", "pictures"])
+def test_settings_out_of_range(name):
+    with pytest.raises(UserError, match=f"config.eval.{name}=0"):
+        make_eval_settings(**{name: 0})
 
 
 def test_fixed_pictures_are_spread_evenly():

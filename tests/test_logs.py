@@ -34,8 +34,8 @@ def test_lines_after_the_step_of_a_resume_and_half_lines_are_dropped(tmp_path):
     assert lines(tmp_path) == [{"step": 1}, {"step": 2}, {"step": 3, "a": 1.0}]
 
 
-def scalars(loss):
-    return {"train/loss": jnp.asarray(loss)}
+def scalars(loss, norm=1.0):
+    return {"train/loss": jnp.asarray(loss), "train/gradient_norm": jnp.asarray(norm)}
 
 
 def test_the_recorder_is_one_step_behind_and_writes_when_due(tmp_path):
@@ -52,12 +52,12 @@ def test_the_recorder_is_one_step_behind_and_writes_when_due(tmp_path):
     assert all(line["images_per_s"] > 0 for line in lines(tmp_path))
 
 
-@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
-def test_a_loss_that_is_not_finite_names_its_step(tmp_path, loss):
+@pytest.mark.parametrize(("loss", "norm"), [(float("nan"), 1.0), (1.0, float("inf"))])
+def test_what_is_not_finite_names_its_step(tmp_path, loss, norm):
     logs = open_logs(tmp_path)
     recorder = Recorder(logs, 0, log_every=10, batch_size=4)
     recorder.add(6, scalars(1.0), 0.0)
-    recorder.add(7, scalars(loss), 0.0)
+    recorder.add(7, scalars(loss, norm), 0.0)
     with pytest.raises(NonFiniteLossError, match="at step 7"):
         recorder.flush()
     logs.close()

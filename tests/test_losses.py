@@ -78,6 +78,7 @@ def test_pixels_of_weight_zero_do_not_count(batch, name):
     [
         ({"name": "mse"}, "config.loss.name='mse'"),
         ({"class_weights": (1.0, 2.0)}, "2 values for 4 classes"),
+        ({"class_weights": (1.0, 2.0, "a", 1.0)}, "must be numbers"),
         ({"label_smoothing": 1.0}, "config.loss.label_smoothing=1.0"),
     ],
 )

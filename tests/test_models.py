@@ -161,8 +161,16 @@ def test_max_pool_and_its_gradient_equal_a_loop():
     np.testing.assert_array_equal(found, gradient)
 
 
-@pytest.mark.parametrize("fields", [{"norm": "layer"}, {"activation": "sine"}])
+@pytest.mark.parametrize(
+    "fields", [{"norm": "layer"}, {"activation": "sine"}, {"dtype": "float16"}]
+)
 def test_unknown_choices_name_the_key(fields):
     ((name, value),) = fields.items()
     with pytest.raises(UserError, match=f"config.model.{name}='{value}'"):
         make(**fields)
+
+
+@pytest.mark.parametrize("features", [(), (4, 0), ("a", "b")])
+def test_features_that_are_no_channels(features):
+    with pytest.raises(UserError, match=r"config\.model\.features"):
+        make(features=features)

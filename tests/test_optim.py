@@ -127,6 +127,7 @@ def test_the_logged_rate_is_the_one_that_is_used(problem):
         ({"name": "adam"}, "config.optim.name='adam'"),
         ({"schedule": "step"}, "config.optim.schedule='step'"),
         ({"warmup": "soon"}, "config.optim.warmup='soon'"),
+        ({"learning_rate": 0.0}, "config.optim.learning_rate=0.0"),
         ({"accumulate": 0}, "config.optim.accumulate=0"),
         ({"ema_decay": 1.0}, "config.optim.ema_decay=1.0"),
     ],

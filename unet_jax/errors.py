@@ -11,7 +11,7 @@ class UserError(Exception):
 
 
 class NonFiniteLossError(Exception):
-    """The training loss became NaN or infinite; `main` exits with code 3."""
+    """The training loss or its gradient became NaN or infinite; `main` exits with code 3."""
 
     exit_code = 3
 

@@ -18,6 +18,7 @@ from unet_jax.data.base import Dataset, Source
 from unet_jax.data.doctor import check
 from unet_jax.data.pipeline import eval_batches
 from unet_jax.data.sources import Loading, open_data
+from unet_jax.errors import UserError
 from unet_jax.gallery import Gallery
 from unet_jax.logs import console, print_scores
 from unet_jax.metrics import Scores, confusion_matrices, scores, view_confusion
@@ -98,15 +99,29 @@ def make_eval_step(model: nn.Module, shardings: Shardings) -> EvalStep:
 
 
 class EvalSettings(NamedTuple):
-    """The eval section of a config.
+    """The eval section of a config; see `make_eval_settings`."""
 
-    Attributes:
+    batch_size: int
+    pictures: int
+
+
+def make_eval_settings(batch_size: int = 32, pictures: int = 6) -> EvalSettings:
+    """Checks the eval section of a config.
+
+    Args:
         batch_size: B, over all devices.
         pictures: How many fixed pictures are shown in figures.
-    """
 
-    batch_size: int = 32
-    pictures: int = 6
+    Returns:
+        The settings.
+
+    Raises:
+        UserError: A number is out of range.
+    """
+    for name, value in {"batch_size": batch_size, "pictures": pictures}.items():
+        if value < 1:
+            raise UserError(f"config.eval.{name}={value} must be 1 or more.")
+    return EvalSettings(batch_size, pictures)
 
 
 def run_batches(
@@ -244,7 +259,7 @@ def evaluate_run(config: ConfigDict, workdir: Path, *, split: str, checkpoint: s
     check_sections(config)
     dataset, loading = call(open_data, "config.data", config.data)
     source = choose(dataset.splits, "--split", split)
-    settings = call(EvalSettings, "config.eval", config.eval)
+    settings = call(make_eval_settings, "config.eval", config.eval)
     trained = restore(config, workdir, checkpoint, loading.image_size)
     check_batch_size("config.eval.batch_size", settings.batch_size, trained.shardings)
     check(source, split)

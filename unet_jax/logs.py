@@ -90,18 +90,19 @@ class Recorder:
         """Waits for the last step's scalars and writes them where they are due.
 
         Raises:
-            NonFiniteLossError: The loss of that step is NaN or infinite.
+            NonFiniteLossError: The loss of that step, or its gradient, is NaN or infinite.
         """
         if self._pending is None:
             return
         step, on_device = self._pending
         self._pending = None
         scalars = {name: float(value) for name, value in jax.device_get(on_device).items()}
-        loss = scalars["train/loss"]
-        if not math.isfinite(loss):
+        loss, norm = scalars["train/loss"], scalars.get("train/gradient_norm", 0.0)
+        if not math.isfinite(loss + norm):
             raise NonFiniteLossError(
-                f"the loss is {loss} at step {step}; lower config.optim.learning_rate, or set "
-                "config.optim.clip_norm, or look at the data. Earlier checkpoints are kept."
+                f"the loss is {loss} and its gradient's norm {norm} at step {step}; lower "
+                "config.optim.learning_rate, or set config.optim.clip_norm, or look at the data. "
+                "Earlier checkpoints are kept."
             )
         elapsed = time.perf_counter() - self._begin
         images_per_s = (step - self._since) * self._batch_size / max(elapsed, 1e-9)

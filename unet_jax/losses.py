@@ -98,6 +98,8 @@ def make_loss(
             f"config.loss.class_weights={class_weights} has {len(class_weights)} values for "
             f"{num_classes} classes; give one per class, or () for equal weights."
         )
+    if not all(isinstance(w, int | float) and w >= 0 for w in class_weights):
+        raise UserError(f"config.loss.class_weights={class_weights} must be numbers, 0 or more.")
     if not 0 <= label_smoothing < 1:
         raise UserError(f"config.loss.label_smoothing={label_smoothing} must be in [0, 1).")
 

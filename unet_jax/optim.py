@@ -122,6 +122,8 @@ def make_optimizer(
     Raises:
         UserError: A value is not among what is allowed.
     """
+    if learning_rate <= 0:
+        raise UserError(f"config.optim.learning_rate={learning_rate} must be above 0.")
     if accumulate < 1:
         raise UserError(f"config.optim.accumulate={accumulate} must be 1 or more.")
     if not 0 <= ema_decay < 1:

@@ -15,7 +15,7 @@ from unet_jax.data.files import SUFFIXES, list_pictures
 from unet_jax.data.images import decode_image
 from unet_jax.data.sources import make_loading
 from unet_jax.errors import UserError
-from unet_jax.evaluate import EvalSettings, crop_predictions, make_eval_step, run_batches
+from unet_jax.evaluate import crop_predictions, make_eval_settings, make_eval_step, run_batches
 from unet_jax.logs import console
 from unet_jax.sharding import check_batch_size
 from unet_jax.trained import restore
@@ -91,8 +91,9 @@ def predict_run(
     """
     check_sections(config)
     pictures = find_pictures(inputs)
-    loading = make_loading(**{key: config.data[key] for key in ("image_size", "fit", "workers")})
-    settings = call(EvalSettings, "config.eval", config.eval)
+    keys = ("image_size", "fit", "workers")
+    loading = make_loading(**{key: config.data[key] for key in keys if key in config.data})
+    settings = call(make_eval_settings, "config.eval", config.eval)
     trained = restore(config, workdir, checkpoint, loading.image_size)
     check_batch_size("config.eval.batch_size", settings.batch_size, trained.shardings)
     step = make_eval_step(trained.model, trained.shardings)

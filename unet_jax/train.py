@@ -25,6 +25,7 @@ from unet_jax.evaluate import (
     EvalStep,
     evaluate,
     fixed_pictures,
+    make_eval_settings,
     make_eval_step,
     summarise,
 )
@@ -78,7 +79,7 @@ def assemble(config: ConfigDict) -> Experiment:
     dataset, loading = call(open_data, "config.data", config.data)
     pictures, classes = len(dataset.splits["train"]), len(dataset.class_names)
     plan = call(make_plan, "config.train", config.train, pictures=pictures)
-    settings = call(EvalSettings, "config.eval", config.eval)
+    settings = call(make_eval_settings, "config.eval", config.eval)
     shardings = call(make_shardings, "config.mesh", config.mesh)
     check_batch_size("config.train.batch_size", plan.batch_size, shardings)
     check_batch_size("config.eval.batch_size", settings.batch_size, shardings)

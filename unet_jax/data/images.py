@@ -29,26 +29,6 @@ def _open(data: bytes, name: str) -> Image.Image:
     return picture
 
 
-def picture_size(data: bytes, name: str) -> tuple[int, int]:
-    """Reads (height, width) from a picture's header.
-
-    Args:
-        data: The encoded picture.
-        name: Its file, for the error.
-
-    Returns:
-        Height and width in pixels.
-
-    Raises:
-        UserError: It cannot be read.
-    """
-    try:
-        width, height = Image.open(io.BytesIO(data)).size
-    except _UNREADABLE as error:
-        raise UserError(f"{name} cannot be read as a picture ({error}).") from None
-    return height, width
-
-
 def decode_image(data: bytes, name: str) -> np.ndarray:
     """Decodes a picture; grey and indexed ones become RGB, transparency is dropped.
 

@@ -28,7 +28,9 @@ class Loading(NamedTuple):
     workers: int
 
 
-def make_loading(image_size: tuple[int, ...], fit: str, workers: int) -> Loading:
+def make_loading(
+    image_size: tuple[int, ...] = (128, 128), fit: str = "resize", workers: int = 4
+) -> Loading:
     """Checks the values of a config's data section that say how pictures are loaded.
 
     Args:

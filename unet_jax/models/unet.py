@@ -4,8 +4,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from unet_jax.config import choose
+from unet_jax.errors import UserError
 from unet_jax.models.blocks import DoubleConv, max_pool
 from unet_jax.models.upsample import TransposeConv
+
+DTYPES = ("float32", "bfloat16")
 
 
 class UNet(nn.Module):
@@ -43,6 +47,12 @@ class UNet(nn.Module):
         Returns:
             float32 [B, H, W, K].
         """
+        if not self.features or not all(type(f) is int and f > 0 for f in self.features):
+            raise UserError(
+                f"config.model.features={self.features} must be channels per level, each 1 or "
+                "more, such as (64, 128, 256)."
+            )
+        choose(dict.fromkeys(DTYPES), "config.model.dtype", self.dtype)
         _, height, width, _ = image.shape
         multiple = 2 ** (len(self.features) - 1)
         # Repeating the edge keeps the statistics of the padding those of a picture.
