@@ -84,8 +84,8 @@ def get_config(recipe: str = "full") -> ConfigDict:
         config.augment.aspect = 1.2
         config.optim.learning_rate = 3e-3
         config.optim.ema_decay = 0.995
-        config.train.duration = "8 epochs"
+        config.train.duration = "6 epochs"
         config.train.batch_size = 16
-        config.train.eval_every = "25%"
+        config.train.eval_every = "50%"
         config.data.workers = 2
     return config

@@ -60,7 +60,7 @@ def get_config() -> ConfigDict:
                 "ema_decay": 0.98,
             },
             "train": {
-                "duration": "1200 steps",
+                "duration": "1100 steps",
                 "batch_size": 16,
                 "seed": 0,
                 "eval_every": "25%",
