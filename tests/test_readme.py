@@ -86,8 +86,9 @@ def test_python_commands_run_one_after_the_other(tmp_path):
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("make ")])
 def test_make_targets_call_what_runs(command, tmp_path):
-    line = [*shlex.split(command), "--dry-run", "--always-make"]
-    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True)
+    line = [*shlex.split(command), "--dry-run", "--always-make", "--no-print-directory"]
+    env = {k: v for k, v in os.environ.items() if not k.startswith("MAKE")}  # of an outer make
+    done = subprocess.run(line, cwd=ROOT, env=env, capture_output=True, text=True, check=True)
     last = done.stdout.strip().splitlines()[-1]
     called = {
         "make train": ["unet_jax.main", *SMALL, f"--workdir={tmp_path}"],
