@@ -4,8 +4,8 @@ import os
 from importlib import metadata
 from pathlib import Path
 
-# jax 0.10 turned experimental fusions on for CPU that make a U-Net's training step about half as
-# fast; the empty value turns them off.
+# jax 0.10 turned experimental fusions on for CPU that slow a U-Net's training step down; the empty
+# value turns them off.
 _CPU_FLAG = "--xla_cpu_experimental_ynn_fusion_type"
 
 
