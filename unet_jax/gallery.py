@@ -1,6 +1,5 @@
 """The figures of a run: what the model does on fixed validation pictures, and its curves."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import numpy as np
 from unet_jax import figures
 from unet_jax import workdir as run_dir
 from unet_jax.data.base import Source
+from unet_jax.logs import read_lines
 
 Predictions = Mapping[int, np.ndarray]
 
@@ -53,8 +53,8 @@ class Gallery:
             self._class_names,
             [example["id"] for example in examples],
         )
-        lines = (self._workdir / run_dir.METRICS).read_text().splitlines()
-        figures.learning_curves(folder / "learning_curves.png", [json.loads(x) for x in lines])
+        lines = read_lines(self._workdir / run_dir.METRICS)
+        figures.learning_curves(folder / "learning_curves.png", lines)
 
     def draw_split(
         self, file: Path, title: str, predictions: Predictions, confusion: np.ndarray

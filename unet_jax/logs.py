@@ -31,9 +31,9 @@ class Logs:
             start: Step from which the run goes on.
             total: Last step.
         """
-        kept = [line for line in _lines(metrics_file) if json.loads(line)["step"] <= start]
+        kept = [line for line in read_lines(metrics_file) if line["step"] <= start]
         part = metrics_file.with_suffix(".part")
-        part.write_text("".join(kept))
+        part.write_text("".join(json.dumps(line) + "\n" for line in kept))
         part.replace(metrics_file)
         self._file = metrics_file.open("a")
         self._events = SummaryWriter(str(events), purge_step=start + 1)
@@ -194,8 +194,15 @@ def _percent(value: float | None) -> str:
     return "absent" if value is None else f"{value:.4f}"
 
 
-def _lines(file: Path) -> list[str]:
-    """Reads whole lines; a process that was killed may have left half a line at the end."""
-    if not file.exists():
-        return []
-    return [line for line in file.read_text().splitlines(keepends=True) if line.endswith("\n")]
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """Reads the whole lines of a metrics.jsonl.
+
+    Args:
+        file: The file; half a line at its end, still being written or cut off by a kill, is left
+            out.
+
+    Returns:
+        The scalars of each line; [] where there is no file.
+    """
+    lines = file.read_text().splitlines(keepends=True) if file.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]

@@ -168,6 +168,7 @@ def train_and_evaluate(
             scores = validation.run(step, state) if evaluates else {}
             if evaluates:
                 logs.scalars(step, {f"val/{name}": value for name, value in scores.items()})
+                validation.draw(step)  # after its line, which the learning curves show
             logs.flush()
             meta = {"class_names": dataset.class_names, "scores": scores}
             checkpoints.save(step, state, meta, score=scores.get("mIoU"))
@@ -229,10 +230,14 @@ class Validation:
             shardings=e.shardings,
             keep=self._shown,
         )
-        confusion = result.confusion.sum(axis=0)
-        drawing = self._thread.submit(self._gallery.draw, step, result.predictions, confusion)
-        self._drawings.append(drawing)
+        self._result = result
         return summarise(result, e.dataset)
+
+    def draw(self, step: int) -> None:
+        """Starts to draw the figures of the last evaluation, which was of this step."""
+        confusion = self._result.confusion.sum(axis=0)
+        predictions = self._result.predictions
+        self._drawings.append(self._thread.submit(self._gallery.draw, step, predictions, confusion))
 
 
 def _print_header(experiment: Experiment, state: State, workdir: Path, start: int) -> None:
