@@ -191,7 +191,8 @@ def test_help_is_quick_and_touches_no_device(command):
     assert "--mode" in done.stdout
     assert time.monotonic() - started < 3
     code = (
-        "import sys; from unet_jax import main; main.main(['x', '--help']); "
+        "import sys; from unet_jax import command_line, main; "
+        "command_line.run(['x', '--help'], main.run, main); "
         "sys.exit('jax' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

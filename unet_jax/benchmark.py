@@ -5,11 +5,13 @@ python -m unet_jax.benchmark --config=configs/shapes.py
 Prints images/s of the bare compiled step (one batch that stays on the device), of the whole loop of
 `unet_jax.main` (data read from disk, logged, clocked), and their ratio; the share of time that the
 loop waits for data; seconds from start to the first step with a cold and a warm compilation cache;
-and peak memory. Step and loop are run in turn, and medians are given.
+and peak memory. The machine's own speed drifts, so one running command is paused and resumed, and
+the step is timed in its pauses; medians over these turns are given. Evaluations, figures and
+checkpoints come on top.
 """
 
-import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -18,36 +20,32 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from absl import app, flags
+from absl import flags
 from ml_collections import ConfigDict, config_flags
 from PIL import Image
 
-from unet_jax import runtime
+from unet_jax import command_line
+from unet_jax.errors import UserError
 
-PAGE = Path(__file__).parents[1] / "configs" / "shapes.py"
-
-CONFIG = config_flags.DEFINE_config_file("config", str(PAGE), "Config page.", lock_config=True)
-ROUNDS = flags.DEFINE_integer("rounds", 3, "How often step and loop take turns.", lower_bound=1)
-STEPS = flags.DEFINE_integer("steps", 90, "Steps per turn.", lower_bound=30)
+CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Config page; default: configs/shapes.py.", lock_config=True
+)
+ROUNDS = flags.DEFINE_integer("rounds", 8, "How often step and loop take turns.", lower_bound=1)
+STEPS = flags.DEFINE_integer("steps", 40, "Steps per turn.", lower_bound=10)
 
 LINE = 10  # steps per line of scalars
 
 
 class Turn(NamedTuple):
-    """What one run of the training command showed.
+    """What a running training command showed between two pauses.
 
     Attributes:
-        images_per_s: Median over its lines after the first third, which warms up.
-        data_wait: Median share of time spent waiting for data, likewise.
-        first_step_s: Seconds from its start to its first step's line.
-        peak_bytes: Of the process, on the host.
+        images_per_s: Of all its steps.
+        data_wait: Share of time spent waiting for data.
     """
 
     images_per_s: float
     data_wait: float
-    first_step_s: float
-    peak_bytes: int
 
 
 def write_pictures(config: ConfigDict, folder: Path) -> ConfigDict:
@@ -80,80 +78,85 @@ def write_pictures(config: ConfigDict, folder: Path) -> ConfigDict:
     return config
 
 
-def run_loop(config: ConfigDict, workdir: Path, steps: int, cache: Path) -> Turn:
-    """Runs the training command for some steps and reads its metrics.
+class Loop:
+    """The training command as its own process, which can be paused."""
 
-    Args:
-        config: What to run.
-        workdir: A new directory.
-        steps: Steps.
-        cache: Directory of the compilation cache.
+    def __init__(self, config: ConfigDict, workdir: Path, cache: Path) -> None:
+        """Starts the command, waits for its first step and pauses it.
 
-    Returns:
-        What it showed.
+        Args:
+            config: What to run; without an evaluation or a checkpoint in between.
+            workdir: A new directory.
+            cache: Directory of the compilation cache.
 
-    Raises:
-        RuntimeError: The command failed.
-    """
-    from unet_jax.config import to_json
+        Raises:
+            UserError: The command failed.
+        """
+        from unet_jax.config import to_json
 
-    workdir.mkdir()
-    config = config.copy_and_resolve_references()
-    with config.unlocked():
-        config.train.duration, config.train.log_every = str(steps), str(LINE)
-        config.train.eval_every = config.train.checkpoint_every = str(steps)
-    page = workdir / "page.json"
-    page.write_text(to_json(config))
-    saved = Path(__file__).with_name("saved.py")
-    command = [sys.executable, "-m", "unet_jax.main", f"--config={saved}:{page}"]
-    command.append(f"--workdir={workdir}/run")
-    env = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache)}
-    began, first = time.perf_counter(), None
-    with (workdir / "log").open("w") as log:
-        process = subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT)
-        while first is None and os.waitpid(process.pid, os.WNOHANG) == (0, 0):
-            if "\nstep 1/" in (workdir / "log").read_text():
-                first = time.perf_counter() - began
-            time.sleep(0.02)
-        status, usage = (1, None) if first is None else os.wait4(process.pid, 0)[1:]
-    if status or usage is None or first is None:
-        raise RuntimeError(f"the training command failed:\n{(workdir / 'log').read_text()}")
-    metrics = (workdir / "run" / "metrics.jsonl").read_text()
-    lines = [line for line in map(json.loads, metrics.splitlines()) if "images_per_s" in line]
-    warm = lines[len(lines) // 3 :]
-    speeds = [line["images_per_s"] for line in warm]
-    waits = [line["data_wait"] for line in warm]
-    bytes_per_unit = 1 if sys.platform == "darwin" else 1024
-    peak = usage.ru_maxrss * bytes_per_unit
-    return Turn(statistics.median(speeds), statistics.median(waits), first, peak)
+        workdir.mkdir()
+        config = config.copy_and_resolve_references()
+        with config.unlocked():
+            config.train.duration = config.train.eval_every = "1000000 steps"
+            config.train.checkpoint_every = "1000000 steps"
+            config.train.log_every = f"{LINE} steps"
+        page = workdir / "page.json"
+        page.write_text(to_json(config))
+        saved = Path(__file__).with_name("saved.py")
+        command = [sys.executable, "-m", "unet_jax.main", f"--config={saved}:{page}"]
+        command.append(f"--workdir={workdir}/run")
+        env = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache)}
+        self._log, self._metrics = workdir / "log", workdir / "run" / "metrics.jsonl"
+        began = time.perf_counter()
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
+        while "\nstep 1/" not in self._log.read_text():
+            self._nap()
+        self.first_step_s = time.perf_counter() - began
+        self._process.send_signal(signal.SIGSTOP)
 
+    def run(self, steps: int) -> Turn:
+        """Resumes the command for at least some steps and pauses it again.
 
-def main(argv: list[str]) -> None:
-    """Measures and prints."""
-    del argv
-    runtime.prepare()
-    with tempfile.TemporaryDirectory() as text:
-        folder = Path(text)
-        config = write_pictures(CONFIG.value, folder)
-        print(f"{'':24}{'step':>12}{'loop':>12}{'ratio':>8}  (images/s)", flush=True)
-        cold = run_loop(config, folder / "cold", LINE, folder / "cache")
-        step = BareStep(config)
-        turns, speeds = [], []
-        for number in range(ROUNDS.value):
-            speeds.append(step.run(STEPS.value))
-            turns.append(run_loop(config, folder / f"{number}", STEPS.value, folder / "cache"))
-            _print_row(f"turn {number + 1}", speeds[-1], turns[-1].images_per_s)
-        _print_row(
-            "median",
-            statistics.median(speeds),
-            statistics.median(turn.images_per_s for turn in turns),
-        )
-        waited = statistics.median(turn.data_wait for turn in turns)
-        warm_s = statistics.median(turn.first_step_s for turn in turns)
-        peak = max(turn.peak_bytes for turn in turns)
-        print(f"waiting for data        {waited:.1%} of the loop's time")
-        print(f"start to first step     {cold.first_step_s:.1f} s cold, {warm_s:.1f} s warm cache")
-        print(f"peak memory             {peak / 2**30:.2f} GiB on the host{step.device_memory()}")
+        Args:
+            steps: How many are counted; those of the line that the pause fell into are not.
+
+        Returns:
+            What the command itself wrote of them.
+
+        Raises:
+            UserError: The command failed.
+        """
+        seen = len(self._lines())
+        self._process.send_signal(signal.SIGCONT)
+        while len(lines := self._lines()) < seen + 1 + -(-steps // LINE):
+            self._nap()
+        self._process.send_signal(signal.SIGSTOP)
+        whole = lines[seen + 1 :]
+        speed = statistics.harmonic_mean(line["images_per_s"] for line in whole)
+        return Turn(speed, statistics.mean(line["data_wait"] for line in whole))
+
+    def end(self) -> int:
+        """Kills the command.
+
+        Returns:
+            Its peak memory on the host, in bytes.
+        """
+        self._process.kill()
+        usage = os.wait4(self._process.pid, 0)[2]
+        self._process.returncode = -signal.SIGKILL
+        return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+    def _nap(self) -> None:
+        if self._process.poll() is not None:
+            lines = self._log.read_text().splitlines() or ["it wrote nothing"]
+            raise UserError(f"the training command failed: {lines[-1].removeprefix('error: ')}")
+        time.sleep(0.05)
+
+    def _lines(self) -> list[dict[str, float]]:
+        from unet_jax.logs import read_lines
+
+        return read_lines(self._metrics)
 
 
 class BareStep:
@@ -174,28 +177,27 @@ class BareStep:
         order = {"batch_size": e.plan.batch_size, "seed": 0, "start": 0, "stop": 1}
         batches = train_batches(e.dataset.splits["train"], e.loading, **order)
         self._batch = put_batch(next(batches), e.shardings)
-        self.run(3)
 
     def run(self, steps: int) -> float:
         """Takes steps one after the other, fetching each one's scalars when the next is under way.
 
         Args:
-            steps: How many.
+            steps: How many, after as many as one line of the loop has to warm up.
 
         Returns:
-            Images/s, from the median time of a step.
+            Images/s.
         """
         import jax
 
-        times, before = [], None
-        for _ in range(steps + 1):
+        ends, before = [], None
+        for _ in range(LINE + steps + 1):
             self._state, scalars = self._step(self._state, self._batch, self._key)
             if before is not None:
                 jax.device_get(before)
-            times.append(time.perf_counter())
+                ends.append(time.perf_counter())
             before = scalars
         jax.block_until_ready(self._state)
-        return self._batch_size / float(np.median(np.diff(times)))
+        return self._batch_size * steps / (ends[-1] - ends[-1 - steps])
 
     def device_memory(self) -> str:
         """Tells the peak on the first device, where its platform counts it."""
@@ -206,9 +208,48 @@ class BareStep:
         return f", {peak / 2**30:.2f} GiB on the device" if peak else ""
 
 
-def _print_row(name: str, step: float, loop: float) -> None:
-    print(f"{name:24}{step:12.1f}{loop:12.1f}{loop / step:8.3f}", flush=True)
+def measure() -> None:
+    """Measures and prints.
+
+    Raises:
+        UserError: The training command failed.
+    """
+    # Step and loop are two processes on one device, so neither may take all of its memory.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    with tempfile.TemporaryDirectory() as text:
+        folder = Path(text)
+        config = write_pictures(CONFIG.value, folder)
+        cold = Loop(config, folder / "cold", folder / "cache")
+        cold_peak = cold.end()
+        step = BareStep(config)
+        loop = Loop(config, folder / "warm", folder / "cache")
+        try:
+            turns, speeds = _take_turns(step, loop)
+        finally:
+            peak = max(cold_peak, loop.end())
+    ratio = statistics.median(turn.images_per_s / s for turn, s in zip(turns, speeds, strict=True))
+    speed = statistics.median(turn.images_per_s for turn in turns)
+    waited = statistics.median(turn.data_wait for turn in turns)
+    _print_row("median", statistics.median(speeds), speed, ratio)
+    print(f"waiting for data        {waited:.1%} of the loop's time")
+    print(f"start to first step     {cold.first_step_s:.1f} s cold, {loop.first_step_s:.1f} s warm")
+    print(f"peak memory             {peak / 2**30:.2f} GiB on the host{step.device_memory()}")
+
+
+def _take_turns(step: BareStep, loop: Loop) -> tuple[list[Turn], list[float]]:
+    print(f"{'':24}{'step':>12}{'loop':>12}{'ratio':>8}  (images/s)", flush=True)
+    turns, speeds = [], []
+    for number in range(ROUNDS.value):
+        speeds.append(step.run(STEPS.value))
+        turns.append(loop.run(STEPS.value))
+        speed = turns[-1].images_per_s
+        _print_row(f"turn {number + 1}", speeds[-1], speed, speed / speeds[-1])
+    return turns, speeds
+
+
+def _print_row(name: str, step: float, loop: float, ratio: float) -> None:
+    print(f"{name:24}{step:12.1f}{loop:12.1f}{ratio:8.3f}", flush=True)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    sys.exit(command_line.run(sys.argv, measure, sys.modules[__name__]))

@@ -1,13 +1,42 @@
-"""Parsing the command line, with one clear error for a user's mistake."""
+"""What the commands share: parsing, one clear error for a user's mistake, and exit codes."""
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 from absl import flags
 from ml_collections import ConfigDict
 
-from unet_jax.errors import UserError
+from unet_jax import runtime
+from unet_jax.errors import NonFiniteLossError, StoppedError, UserError
 
 DEFAULT_PAGE = Path(__file__).parents[1] / "configs" / "shapes.py"
+
+
+def run(argv: list[str], work: Callable[[], None], module: ModuleType) -> int:
+    """Runs a command.
+
+    Args:
+        argv: The command line.
+        work: What to do once the flags are parsed; it imports jax, not its module.
+        module: Whose docstring and flags --help prints.
+
+    Returns:
+        The exit code: 0, 2 for what the user can mend, 3 for a loss that is not finite, and
+        128 + signal after a stop.
+    """
+    if {"--help", "-help", "-h"} & set(argv):
+        print(module.__doc__, flags.FLAGS.module_help(module), sep="\n")
+        return 0
+    try:
+        parse(argv)
+        runtime.prepare()
+        work()
+    except (UserError, NonFiniteLossError, StoppedError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return error.exit_code
+    return 0
 
 
 def parse(argv: list[str]) -> None:
@@ -21,8 +50,9 @@ def parse(argv: list[str]) -> None:
     """
     given = _first_look(argv)
     if "config" not in given:
-        saved = Path(given.get("workdir", "")) / "config.json"
+        saved = Path(given.get("workdir") or "") / "config.json"
         is_new = given.get("mode", "train") == "train" and not saved.exists()
+        is_new |= "workdir" not in flags.FLAGS
         page = str(DEFAULT_PAGE) if is_new else f"{Path(__file__).with_name('saved.py')}:{saved}"
         argv = [argv[0], f"--config={page}", *argv[1:]]
     else:

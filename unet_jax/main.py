@@ -13,8 +13,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from unet_jax import command_line, runtime
-from unet_jax.errors import NonFiniteLossError, StoppedError, UserError
+from unet_jax import command_line
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Config page; default: that of the run in --workdir.", lock_config=True
@@ -50,28 +49,5 @@ def run() -> None:
         predict_run(config, workdir, inputs=inputs, output=output, checkpoint=CHECKPOINT.value)
 
 
-def main(argv: list[str]) -> int:
-    """Runs the command line.
-
-    Args:
-        argv: The command line.
-
-    Returns:
-        The exit code: 0, 2 for what the user can mend, 3 for a loss that is not finite, and
-        128 + signal after a stop.
-    """
-    if {"--help", "-help", "-h"} & set(argv):
-        print(__doc__, flags.FLAGS.module_help(sys.modules[__name__]), sep="\n")
-        return 0
-    try:
-        command_line.parse(argv)
-        runtime.prepare()
-        run()
-    except (UserError, NonFiniteLossError, StoppedError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return error.exit_code
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    sys.exit(command_line.run(sys.argv, run, sys.modules[__name__]))
