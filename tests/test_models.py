@@ -7,7 +7,7 @@ from flax.traverse_util import flatten_dict
 from unet_jax.errors import UserError
 from unet_jax.models.blocks import NORMS, max_pool
 from unet_jax.models.unet import UNet
-from unet_jax.models.upsample import TransposeConv
+from unet_jax.models.ways_up import TransposeConv
 
 # Parameters by (features, K, norm). The first is the count of the PyTorch U-Net that people start
 # from (3 input channels, 2 classes, transposed convolutions), the second that of the paper's
@@ -135,7 +135,7 @@ def literal_transpose_conv(x, kernel, bias, stride):
 
 @pytest.mark.parametrize("stride", [2, 3])
 def test_transpose_conv_equals_placing_the_filter(stride):
-    layer = TransposeConv(5, "float32", stride)
+    layer = TransposeConv(5, "float32", (stride, stride))
     x = jax.random.normal(jax.random.key(0), (2, 3, 4, 6))
     variables = layer.init(jax.random.key(1), x)
     bias = jnp.arange(5.0)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from unet_jax.config import choose
 from unet_jax.errors import UserError
 from unet_jax.models.blocks import DoubleConv, max_pool
-from unet_jax.models.upsample import TransposeConv
+from unet_jax.models.ways_up import TransposeConv
 
 DTYPES = ("float32", "bfloat16")
 
