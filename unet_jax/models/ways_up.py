@@ -24,7 +24,7 @@ class TransposeConv(nn.Module):
         strides: s per axis.
         filters: f per axis; None for the strides, so that placements do not overlap.
         paddings: p per axis; None for 0.
-        init: "random", or "bilinear" for a random 1x1 convolution of a bilinear interpolation
+        initial: "random", or "bilinear" for a random 1x1 convolution of a bilinear interpolation
             (Long et al., 2015, section 4).
         use_bias: Whether to add one.
     """
@@ -34,7 +34,7 @@ class TransposeConv(nn.Module):
     strides: tuple[int, ...] = (2, 2)
     filters: tuple[int, ...] | None = None
     paddings: tuple[int, ...] | None = None
-    init: str = "random"
+    initial: str = "random"
     use_bias: bool = True
 
     @nn.compact
@@ -45,7 +45,7 @@ class TransposeConv(nn.Module):
         missing = [
             max(0, s - f + 2 * p) for f, p, s in zip(filters, paddings, self.strides, strict=True)
         ]
-        init = _bilinear_init if self.init == "bilinear" else _per_output_init
+        init = _bilinear_init if self.initial == "bilinear" else _per_output_init
         shape = (*filters, x.shape[-1], self.features)
         kernel = self.param("kernel", lambda key: init(key, shape, self.strides))
         bias = (
