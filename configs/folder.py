@@ -8,6 +8,8 @@ PATH/train.txt, val.txt and test.txt may list the names of each split, one a lin
 
 from ml_collections import ConfigDict
 
+from unet_jax.models.variants import section
+
 
 def get_config() -> ConfigDict:
     return ConfigDict(
@@ -43,12 +45,7 @@ def get_config() -> ConfigDict:
                 "saturation": 0.2,
                 "hue": 0.02,
             },
-            "model": {
-                "features": (32, 64, 128, 256, 512),
-                "norm": "batch",
-                "activation": "relu",
-                "dtype": "float32",
-            },
+            "model": section(features=(32, 64, 128, 256, 512)),
             "loss": {
                 "name": "cross_entropy+dice",
                 "class_weights": (),

@@ -13,6 +13,8 @@ the unpacked archives' images/ and annotations/.
 
 from ml_collections import ConfigDict
 
+from unet_jax.models.variants import section
+
 RECIPES = ("full", "cpu")
 
 
@@ -42,12 +44,7 @@ def get_config(recipe: str = "full") -> ConfigDict:
                 "saturation": 0.3,
                 "hue": 0.03,
             },
-            "model": {
-                "features": (64, 128, 256, 512, 1024),
-                "norm": "batch",
-                "activation": "relu",
-                "dtype": "bfloat16",
-            },
+            "model": section(features=(64, 128, 256, 512, 1024), dtype="bfloat16"),
             "loss": {
                 "name": "cross_entropy+dice",
                 "class_weights": (),

@@ -1,12 +1,17 @@
 """Synthetic shapes: six classes, drawn on the fly; trains in minutes on two CPU cores.
 
 python -m unet_jax.main --config=configs/shapes.py --workdir=runs/shapes
+
+Any variant of unet_jax/models/variants.py, with this page's channels:
+python -m unet_jax.main --config=configs/shapes.py:attention --workdir=runs/attention
 """
 
 from ml_collections import ConfigDict
 
+from unet_jax.models.variants import section
 
-def get_config() -> ConfigDict:
+
+def get_config(variant: str = "modern") -> ConfigDict:
     return ConfigDict(
         {
             "data": {
@@ -36,12 +41,7 @@ def get_config() -> ConfigDict:
                 "saturation": 0.0,
                 "hue": 0.0,
             },
-            "model": {
-                "features": (16, 32, 64, 128),
-                "norm": "batch",
-                "activation": "relu",
-                "dtype": "float32",
-            },
+            "model": section(variant, features=(16, 32, 64, 128)),
             "loss": {
                 "name": "cross_entropy+dice",
                 "class_weights": (),

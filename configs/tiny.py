@@ -5,6 +5,8 @@ python -m unet_jax.main --config=configs/tiny.py --workdir=runs/tiny
 
 from ml_collections import ConfigDict
 
+from unet_jax.models.variants import section
+
 
 def get_config() -> ConfigDict:
     return ConfigDict(
@@ -37,12 +39,7 @@ def get_config() -> ConfigDict:
                 "saturation": 0.0,
                 "hue": 0.0,
             },
-            "model": {
-                "features": (4, 8),
-                "norm": "batch",
-                "activation": "relu",
-                "dtype": "float32",
-            },
+            "model": section(features=(4, 8)),
             "loss": {
                 "name": "cross_entropy+dice",
                 "class_weights": (),

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import linen as nn
 from ml_collections import ConfigDict
 
 from unet_jax import workdir as run_dir
@@ -22,6 +21,7 @@ from unet_jax.errors import UserError
 from unet_jax.gallery import Gallery
 from unet_jax.logs import console, print_scores
 from unet_jax.metrics import Scores, confusion_matrices, scores, view_confusion
+from unet_jax.models.unet import UNet, whole_logits
 from unet_jax.sharding import Shardings, check_batch_size, put_batch
 from unet_jax.trained import restore
 
@@ -65,7 +65,7 @@ def resize_logits(logits: jax.Array, size: jax.Array, canvas: tuple[int, int]) -
     return jax.vmap(one)(logits, size)
 
 
-def make_eval_step(model: nn.Module, shardings: Shardings) -> EvalStep:
+def make_eval_step(model: UNet, shardings: Shardings) -> EvalStep:
     """Makes the compiled step of evaluation.
 
     Args:
@@ -81,7 +81,7 @@ def make_eval_step(model: nn.Module, shardings: Shardings) -> EvalStep:
     def eval_step(variables: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
         image, label, weight = batch["image"], batch["label"].astype(jnp.int32), batch["weight"]
         height, width = label.shape[1:]
-        logits: Any = model.apply(variables, standardise(to_unit(image)), train=False)
+        logits = whole_logits(model, variables, standardise(to_unit(image)))
         logits = resize_logits(logits, batch["size"], (height, width))
         prediction = jnp.argmax(logits, axis=-1)
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, label)

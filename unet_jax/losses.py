@@ -1,6 +1,6 @@
 """Losses over pixels, each with a weight per pixel."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -68,6 +68,58 @@ def soft_dice(logits: jax.Array, label: jax.Array, weight: jax.Array) -> jax.Arr
     dice = 2 * overlap / jnp.maximum(total, 1e-6)
     present = (truth_size > 0).astype(jnp.float32)
     return jnp.sum(present * (1 - dice)) / jnp.maximum(jnp.sum(present), 1.0)
+
+
+def crop_label(
+    label: jax.Array, weight: jax.Array, size: Sequence[int]
+) -> tuple[jax.Array, jax.Array]:
+    """Cuts out the middle that valid convolutions have logits for.
+
+    Args:
+        label: int [B, *n].
+        weight: float32 [B, *n].
+        size: At most n.
+
+    Returns:
+        Both as [B, *size].
+    """
+    starts = [(n - m) // 2 for n, m in zip(label.shape[1:], size, strict=True)]
+    inside = (slice(None), *(slice(a, a + m) for a, m in zip(starts, size, strict=True)))
+    return label[inside], weight[inside]
+
+
+def supervise(
+    loss: Loss, heads: Sequence[jax.Array], label: jax.Array, weight: jax.Array
+) -> jax.Array:
+    """Averages the loss over the heads of deep supervision, finer ones counting more.
+
+    A head at 1 / s of the resolution has weight 1 / s, as in nnU-Net (Isensee et al., 2021), and
+    reads every s-th pixel of the label.
+
+    Args:
+        loss: Of `make_loss`.
+        heads: float32 [B, *n, K]; the first at full resolution, or with less than it where
+            convolutions are valid.
+        label: int [B, *N].
+        weight: float32 [B, *N].
+
+    Returns:
+        Scalar.
+    """
+    if len(heads) == 1:
+        return loss(heads[0], *crop_label(label, weight, heads[0].shape[1:-1]))
+    total, share = jnp.zeros(()), 0.0
+    for logits in heads:
+        size = logits.shape[1:-1]
+        strides = [-(-n // m) for n, m in zip(label.shape[1:], size, strict=True)]
+        # Levels are those of the padded picture; what was padded has weight 0.
+        ends = [(0, m * s - n) for n, m, s in zip(label.shape[1:], size, strides, strict=True)]
+        every = (slice(None), *(slice(s // 2, None, s) for s in strides))
+        own_label = jnp.pad(label, ((0, 0), *ends))[every]
+        own_weight = jnp.pad(weight, ((0, 0), *ends))[every]
+        total += loss(logits, own_label, own_weight) / strides[-1]
+        share += 1 / strides[-1]
+    return total / share
 
 
 def make_loss(

@@ -10,7 +10,7 @@ import optax
 from flax import linen as nn
 
 from unet_jax.augment import Augment, standardise
-from unet_jax.losses import Loss
+from unet_jax.losses import Loss, crop_label, supervise
 from unet_jax.optim import averaged_params
 from unet_jax.sharding import Shardings
 
@@ -36,6 +36,8 @@ class State:
         params = averaged_params(self.params, self.opt_state)
         return {"params": params, "batch_stats": self.batch_stats}
 
+
+SOWN = ["batch_stats", "deep_supervision"]  # collections that a forward pass in training writes
 
 Init = Callable[[jax.Array], State]
 Step = Callable[[State, dict[str, jax.Array], jax.Array], tuple[State, dict[str, jax.Array]]]
@@ -115,17 +117,22 @@ def make_train_step(
         # A key folded from the step, so that nothing random is carried or saved.
         step_key = jax.random.fold_in(key, state.step)
         image, label, weight = augment(batch["image"], batch["label"], batch["weight"], step_key)
+        rngs = {"dropout": jax.random.fold_in(step_key, 1)}
 
         def compute_loss(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
             variables = {"params": params, "batch_stats": state.batch_stats}
-            logits, updated = model.apply(
-                variables, standardise(image), train=True, mutable=["batch_stats"]
+            outputs: Any = model.apply(
+                variables, standardise(image), train=True, rngs=rngs, mutable=SOWN
             )
-            return loss(logits, label, weight), (logits, updated.get("batch_stats", {}))
+            logits, updated = outputs
+            heads = [logits, *(head for (head,) in updated.get("deep_supervision", {}).values())]
+            value = supervise(loss, heads, label, weight)
+            return value, (logits, updated.get("batch_stats", {}))
 
         (value, (logits, batch_stats)), gradients = jax.value_and_grad(compute_loss, has_aux=True)(
             state.params
         )
+        label, weight = crop_label(label, weight, logits.shape[1:-1])
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         correct = jnp.sum(weight * (jnp.argmax(logits, axis=-1) == label))

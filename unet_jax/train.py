@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 from ml_collections import ConfigDict
 
 from unet_jax import workdir as run_dir
@@ -56,7 +55,7 @@ class Experiment(NamedTuple):
     plan: Plan
     eval: EvalSettings
     shardings: Shardings
-    model: nn.Module
+    model: UNet
     init: Init
     state_shapes: State
     train_step: Step

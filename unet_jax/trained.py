@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flax import linen as nn
 from ml_collections import ConfigDict
 
 from unet_jax import workdir as run_dir
@@ -27,7 +26,7 @@ class Trained(NamedTuple):
         shardings: The mesh.
     """
 
-    model: nn.Module
+    model: UNet
     variables: Any
     class_names: tuple[str, ...]
     step: int

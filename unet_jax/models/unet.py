@@ -1,79 +1,268 @@
 """The U-Net."""
 
+import math
+from typing import Any, cast
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from unet_jax.config import choose
 from unet_jax.errors import UserError
-from unet_jax.models.blocks import DoubleConv, max_pool
-from unet_jax.models.ways_up import TransposeConv
-
-DTYPES = ("float32", "bfloat16")
+from unet_jax.models.blocks import POOLS, PlainBlock, Style
+from unet_jax.models.decoders import DECODERS, Wiring
+from unet_jax.models.geometry import AxisPath, check_valid_size
+from unet_jax.models.levels import Levels
+from unet_jax.models.options import check_options
+from unet_jax.models.upsample import Geometry, depth_to_space, space_to_depth
+from unet_jax.models.ways_up import transpose_geometry
 
 
 class UNet(nn.Module):
-    """U-Net with same padding, for pictures of any size (Ronneberger et al., 2015, Fig. 1).
+    """U-Net for pictures and volumes (Ronneberger et al., 2015, Fig. 1) and its descendants.
 
-    Level l has `features[l]` channels at 1/2^l of the resolution. The contracting path is a double
-    convolution and 2x2 max pooling per level; the expanding path a 2x2 transposed convolution, the
-    concatenation of the encoder's activations of the same level (the skip), and a double
-    convolution; then a 1x1 convolution to classes. Other than in the paper, convolutions pad, so
-    that the output has the input's size, and may be followed by a normalisation.
+    Level l has `features[l]` channels at a fraction of the resolution. The contracting path is a
+    block of convolutions and a pooling per level; the expanding path a way up, the concatenation of
+    the encoder's activations of the same level (the skip), and a block; then a 1x1 convolution to
+    classes. With same padding the output has the input's size, whatever that is. Combinations with
+    a name are in `variants.VARIANTS`.
 
     Attributes:
         num_classes: K.
-        features: Channels per level, from full resolution down.
+        features: Channels per level, from full resolution down; with a ResNet encoder those of the
+            decoder's five levels.
+        width: Factor of all features, rounded to multiples of 8 that matrix units like.
+        dimensions: 2 for pictures, 3 for volumes.
+        encoder: "blocks", or "resnet18", "resnet34" or "resnet50".
+        decoder: "unet"; "unet++", nested skips (Zhou et al., 2018); "unet3+", full-scale skips
+            (Huang et al., 2020).
+        block: "plain", "residual", "bottleneck" or "depthwise", of the contracting path.
+        decoder_block: Likewise of the expanding path; "" for the same.
+        repeats: Convolutions (or residual units) per level of the contracting path, from full
+            resolution down; one for all or one per level.
+        decoder_repeats: Likewise of the expanding path, without the bottom.
+        stem: Whether one 3x3 convolution comes before the first block.
+        padding: "same", or "valid" as in the paper: the output is smaller than the input.
         norm: "batch", "group", "instance" or "none".
         activation: "relu", "leaky_relu", "gelu" or "silu".
+        conv_bias: Whether convolutions before a normalisation have a bias too.
+        pool: "max", "average", or "stride" for a strided first convolution of the next level.
+        up: "transpose", "bilinear", "nearest", "pixel_shuffle" or "unpool".
+        up_filters: (f, p, s) of the transposed convolution, from the deepest stage up; one for all
+            or one per stage. s is also the pooling's stride there, for every way up.
+        up_initial: "random" or "bilinear", where a transposed convolution starts.
+        skips_off: Levels without a skip.
+        attention: Whether skips pass attention gates (Oktay et al., 2018).
+        squeeze_excite: Reduction of the squeeze-excitation after every block; 0 for none.
+        bottom_dilations: Dilation of every convolution at the bottom; () for 1 each.
+        fold: Pixels per axis that are folded into channels before the first level and unfolded
+            after the head; 1 for none.
+        dropout: Rates after the blocks of the contracting path, one per level; () for none.
+        stochastic_depth: Rate at which the bottom's residual units are skipped in training; less
+            above (Huang et al., 2016).
+        deep_supervision: Levels of the decoder below the first, or columns of "unet++" before the
+            last, that have heads of their own in training.
+        prune: Column of "unet++" whose head is used, with nothing deeper computed; 0 for the last.
+        remat: Levels whose activations are computed again in the backward pass to save memory.
         dtype: "float32" or "bfloat16", the type of convolutions and activations. Parameters,
             statistics and logits are float32.
     """
 
     num_classes: int
     features: tuple[int, ...] = (64, 128, 256, 512, 1024)
+    width: float = 1.0
+    dimensions: int = 2
+    encoder: str = "blocks"
+    decoder: str = "unet"
+    block: str = "plain"
+    decoder_block: str = ""
+    repeats: tuple[int, ...] = (2,)
+    decoder_repeats: tuple[int, ...] = (2,)
+    stem: bool = False
+    padding: str = "same"
     norm: str = "batch"
     activation: str = "relu"
+    conv_bias: bool = False
+    pool: str = "max"
+    up: str = "transpose"
+    up_filters: tuple[tuple[int, int, int], ...] = ((2, 0, 2),)
+    up_initial: str = "random"
+    skips_off: tuple[int, ...] = ()
+    attention: bool = False
+    squeeze_excite: int = 0
+    bottom_dilations: tuple[int, ...] = ()
+    fold: int = 1
+    dropout: tuple[float, ...] = ()
+    stochastic_depth: float = 0.0
+    deep_supervision: int = 0
+    prune: int = 0
+    remat: tuple[int, ...] = ()
     dtype: str = "float32"
 
     @nn.compact
     def __call__(self, image: jax.Array, *, train: bool) -> jax.Array:
         """Computes the logits of a batch of pictures.
 
+        Heads of deep supervision are sown into the collection "deep_supervision", as float32
+        [B, *n, K] by name.
+
         Args:
-            image: [B, H, W, C], standardised (see `augment.standardise`); any H and W.
-            train: Whether to normalise by the statistics of this batch and update running ones.
+            image: [B, *n, C], standardised (see `augment.standardise`): [B, H, W, C] or, with
+                dimensions 3, [B, D, H, W, C].
+            train: Whether to normalise by the statistics of this batch and update running ones,
+                and to drop.
 
         Returns:
-            float32 [B, H, W, K].
+            float32 [B, *n, K]; with valid padding the smaller size that `axis_path` says.
+
+        Raises:
+            UserError: A value, or the picture's size, does not fit.
         """
-        if not self.features or not all(type(f) is int and f > 0 for f in self.features):
+        check_options(self)
+        axes, size = self.dimensions, image.shape[1:-1]
+        if len(size) != axes:
             raise UserError(
-                f"config.model.features={self.features} must be channels per level, each 1 or "
-                "more, such as (64, 128, 256)."
+                f"config.model.dimensions={axes} takes [B, {axes} sizes, C], not {image.shape}."
             )
-        choose(dict.fromkeys(DTYPES), "config.model.dtype", self.dtype)
-        _, height, width, _ = image.shape
-        multiple = 2 ** (len(self.features) - 1)
-        # Repeating the edge keeps the statistics of the padding those of a picture.
-        padding = ((0, 0), (0, -height % multiple), (0, -width % multiple), (0, 0))
-        x = jnp.pad(image.astype(self.dtype), padding, mode="edge")
+        x = image.astype(self.dtype)
+        if self.padding == "valid":
+            check_valid_size("config.data.image_size", self.axis_path(), size)
+        else:
+            # Repeating the edge keeps the statistics of the padding those of a picture.
+            ends = [(0, -n % self.multiple()) for n in size]
+            x = jnp.pad(x, ((0, 0), *ends, (0, 0)), mode="edge")
+        fold = (self.fold,) * axes
+        x = space_to_depth(x, fold)
+        levels = self._levels(train)
+        skips, bottom = self._encode(x, levels)
+        outputs = DECODERS[self.decoder](levels, self._wiring(), skips, bottom)
+        logits = {}
+        for name, y in outputs.items():
+            channels = self.fold**axes * self.num_classes
+            y = nn.Conv(channels, (1,) * axes, dtype=self.dtype, name=name)(y)
+            logits[name] = depth_to_space(y, fold).astype(jnp.float32)
+        result = logits.pop(f"head_{self.prune}" if self.prune else "head")
+        for name, y in logits.items():
+            self.sow("deep_supervision", name.replace("head", "logits"), y)
+        if self.padding == "valid":
+            return result
+        return result[(slice(None), *(slice(n) for n in size))]
 
-        def double_conv(level: int, path: str) -> DoubleConv:
-            name = f"{path}_{level}"
-            return DoubleConv(
-                self.features[level], self.norm, self.activation, self.dtype, name=name
-            )
+    def _encode(self, x: jax.Array, levels: Levels) -> tuple[list[jax.Array | None], jax.Array]:
+        """Returns the activations of every level above the bottom, and the bottom's."""
+        ones = (1,) * self.dimensions
+        bottom = len(self.features) - 1
+        if self.stem:
+            x = PlainBlock(levels.features[0], levels.style, ones, (1,), name="stem")(x)
+        skips: list[jax.Array | None] = []
+        for level in range(self._depth() + 1):
+            strides = levels.strides(level - 1) if level else ones
+            pool = POOLS[self.pool]
+            if level and pool:
+                x, strides = pool(x, strides), ones
+            dilations = (1,) * self._per_level(self.repeats, level)
+            name = f"encoder_{level}"
+            if level == bottom:
+                dilations, name = self.bottom_dilations or dilations, f"bottom_{level}"
+            x = levels.run_block(x, level, name, self.block, dilations, strides)
+            if self.dropout:
+                rate, still = self._per_level(self.dropout, level), not levels.style.train
+                x = nn.Dropout(rate, deterministic=still)(x)
+            skips.append(x)
+        return skips[:-1], x
 
-        *levels, bottom = range(len(self.features))
-        skips = {}
-        for level in levels:
-            skips[level] = double_conv(level, "encoder")(x, train=train)
-            x = max_pool(skips[level])
-        x = double_conv(bottom, "bottom")(x, train=train)
-        for level in reversed(levels):
-            x = TransposeConv(self.features[level], self.dtype, name=f"up_{level}")(x)
-            x = jnp.concatenate([skips[level], x], axis=-1)
-            x = double_conv(level, "decoder")(x, train=train)
-        logits = nn.Conv(self.num_classes, (1, 1), dtype=self.dtype, name="head")(x)
-        return logits[:, :height, :width].astype(jnp.float32)
+    def _depth(self) -> int:
+        """Returns the deepest level to compute; initialising makes the parameters of all."""
+        is_pruned = self.prune and not self.is_initializing()
+        return self.prune if is_pruned else len(self.features) - 1
+
+    @nn.nowrap
+    def _per_level(self, values: tuple[Any, ...], level: int) -> Any:
+        return values[level] if len(values) > 1 else values[0]
+
+    @nn.nowrap
+    def _ups(self) -> tuple[Geometry, ...]:
+        stages = len(self.features) - 1
+        triples = self.up_filters * stages if len(self.up_filters) == 1 else self.up_filters
+        # From the deepest stage up in the config, from full resolution down here.
+        return tuple(transpose_geometry(*fps) for fps in triples[::-1])
+
+    @nn.nowrap
+    def multiple(self) -> int:
+        """Returns what same padding rounds sizes up to a multiple of."""
+        return self.fold * math.prod(up.stride for up in self._ups())
+
+    @nn.nowrap
+    def axis_path(self) -> AxisPath:
+        """Returns the sizes along one axis: what a decoder "unet" makes of an input, and sees."""
+        reach = 2 if self.block == "residual" else 1
+        bottom = len(self.features) - 1
+        encoder = [reach * self._per_level(self.repeats, level) for level in range(bottom + 1)]
+        encoder[0] += self.stem
+        if self.bottom_dilations:
+            encoder[-1] = reach * sum(self.bottom_dilations)
+        decoder_reach = 2 if (self.decoder_block or self.block) == "residual" else 1
+        decoder = [
+            decoder_reach * self._per_level(self.decoder_repeats, level) for level in range(bottom)
+        ]
+        return AxisPath(tuple(encoder), tuple(decoder), self._ups())
+
+    @nn.nowrap
+    def _levels(self, train: bool) -> Levels:
+        features = self.features
+        if self.width != 1.0:
+            features = tuple(max(8, 8 * round(f * self.width / 8)) for f in features)
+        style = Style(
+            self.dimensions,
+            train,
+            self.norm,
+            self.activation,
+            self.padding,
+            self.conv_bias,
+            self.squeeze_excite,
+            self.dtype,
+        )
+        return Levels(
+            features,
+            self._ups(),
+            style,
+            self.up,
+            self.up_initial,
+            self.stochastic_depth,
+            self.remat,
+        )
+
+    def _wiring(self) -> Wiring:
+        bottom = len(self.features) - 1
+        return Wiring(
+            self.decoder_block or self.block,
+            tuple(self._per_level(self.decoder_repeats, level) for level in range(bottom)),
+            tuple(level not in self.skips_off for level in range(bottom)),
+            self.attention,
+            self.deep_supervision,
+            self._depth(),
+        )
+
+
+def whole_logits(model: UNet, variables: Any, image: jax.Array) -> jax.Array:
+    """Computes the logits of every pixel, also where convolutions are valid.
+
+    What valid convolutions would cut off is mirrored around the picture first (the overlap-tile
+    strategy of Ronneberger et al., 2015, Fig. 2, with one tile).
+
+    Args:
+        model: The model.
+        variables: Its variables.
+        image: [B, *n, C], standardised.
+
+    Returns:
+        float32 [B, *n, K].
+    """
+    if model.padding == "same":
+        return cast(jax.Array, model.apply(variables, image, train=False))
+    size = image.shape[1:-1]
+    sizes = [model.axis_path().input_size(n) for n in size]
+    margins = [(before - after) // 2 for before, after in sizes]
+    ends = [(a, m - n - a) for a, (m, _), n in zip(margins, sizes, size, strict=True)]
+    padded = jnp.pad(image, ((0, 0), *ends, (0, 0)), mode="symmetric")
+    logits = cast(jax.Array, model.apply(variables, padded, train=False))
+    return logits[(slice(None), *(slice(n) for n in size))]

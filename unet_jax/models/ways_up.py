@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unet_jax.errors import UserError
-from unet_jax.models.upsample import Geometry, depth_to_space, transpose_conv
+from unet_jax.models.upsample import Geometry, depth_to_space, space_to_depth, transpose_conv
 
-INITS = ("random", "bilinear")
+INITIALS = ("random", "bilinear")
+UPS = ("transpose", "bilinear", "nearest", "pixel_shuffle", "unpool")
 
 
 class TransposeConv(nn.Module):
@@ -59,11 +59,11 @@ class TransposeConv(nn.Module):
 
 def _per_output_init(key: jax.Array, shape: tuple[int, ...], strides: tuple[int, ...]) -> jax.Array:
     # An output pixel sums about f / s taps per axis, so its fan-in is C times these, not f * C.
-    *taps, c, _ = shape
+    *taps, c, features = shape
     seen = math.prod(max(1.0, f / s) for f, s in zip(taps, strides, strict=True))
-    init = nn.initializers.variance_scaling(math.prod(taps) / seen, "fan_in", "truncated_normal")
-    flat = init(key, (math.prod(taps) * c, shape[-1]))
-    return flat.reshape(shape)
+    init = nn.initializers.variance_scaling(1 / seen, "fan_in", "truncated_normal")
+    flat = init(key, (c, math.prod(taps) * features)).reshape(c, *taps, features)
+    return jnp.moveaxis(flat, 0, -2)
 
 
 def _bilinear_init(key: jax.Array, shape: tuple[int, ...], strides: tuple[int, ...]) -> jax.Array:
@@ -209,32 +209,14 @@ def max_unpool(x: jax.Array, pooled_from: jax.Array, strides: tuple[int, ...]) -
 
 
 def _windows(x: jax.Array, strides: tuple[int, ...]) -> jax.Array:
-    from unet_jax.models.upsample import space_to_depth
-
     folded = space_to_depth(x, strides)
     return folded.reshape(*folded.shape[:-1], math.prod(strides), x.shape[-1])
 
 
-def check_transpose(key: str, f: int, p: int, s: int) -> Geometry:
-    """Checks that a decoder stage reaches s times its size exactly.
-
-    Args:
-        key: Config key, for the error.
-        f: Filter size.
-        p: Padding.
-        s: Stride.
+def transpose_geometry(f: int, p: int, s: int) -> Geometry:
+    """Describes a decoder stage of filter size f, padding p and stride s.
 
     Returns:
-        The geometry, with the output padding that makes up for f - 2p below s.
-
-    Raises:
-        UserError: It does not.
+        The geometry; output padding makes up for f - 2p below s, so that n pixels become s * n.
     """
-    if f - 2 * p > s:
-        raise UserError(
-            f"{key}=(f={f}, p={p}, s={s}) makes n pixels to more than s*n; f - 2p must be at most "
-            f"s: for f={f} and s={s}, p must be {-(-(f - s) // 2)} or more."
-        )
-    geometry = Geometry(f, s, p, max(0, s - f + 2 * p))
-    geometry.output_size(8)
-    return geometry
+    return Geometry(f, s, p, max(0, s - f + 2 * p))

@@ -1,0 +1,133 @@
+"""Checking the arguments of a U-Net, alone and together."""
+
+from typing import Any
+
+from unet_jax.config import choose
+from unet_jax.errors import UserError
+from unet_jax.models.blocks import ACTIVATIONS, BLOCKS, NORMS, POOLS
+from unet_jax.models.decoders import DECODERS
+from unet_jax.models.ways_up import INITIALS, UPS
+
+CHOICES: dict[str, Any] = {
+    "encoder": ("blocks",),
+    "decoder": DECODERS,
+    "block": BLOCKS,
+    "decoder_block": ("", *BLOCKS),
+    "padding": ("same", "valid"),
+    "norm": NORMS,
+    "activation": ACTIVATIONS,
+    "pool": POOLS,
+    "up": UPS,
+    "up_initial": INITIALS,
+    "dtype": ("float32", "bfloat16"),
+    "dimensions": (2, 3),
+}
+
+
+def check_options(model: Any) -> None:
+    """Checks the arguments of a U-Net.
+
+    Args:
+        model: A `unet.UNet`.
+
+    Raises:
+        UserError: A value is not allowed, or not together with another.
+    """
+    for name, allowed in CHOICES.items():
+        choose(dict.fromkeys(allowed), f"config.model.{name}", getattr(model, name))
+    _check_numbers(model)
+    _check_stages(model)
+    for message, holds in _combinations(model).items():
+        if not holds:
+            raise UserError(message)
+
+
+def _check_numbers(model: Any) -> None:
+    levels = len(model.features)
+    if not levels or not all(type(f) is int and f > 0 for f in model.features):
+        raise UserError(
+            f"config.model.features={model.features} must be channels per level, each 1 or "
+            "more, such as (64, 128, 256)."
+        )
+    counts = {
+        "repeats": (levels, _is_count, "1 or more"),
+        "decoder_repeats": (levels - 1, _is_count, "1 or more"),
+        "dropout": (levels, _is_rate, "in [0, 1)"),
+    }
+    for name, (number, is_allowed, allowed) in counts.items():
+        values = getattr(model, name)
+        fits = len(values) in {1, number} or (name == "dropout" and not values)
+        if not fits or not all(map(is_allowed, values)):
+            raise UserError(
+                f"config.model.{name}={values} must be one number for all levels or {number}, one "
+                f"per level, each {allowed}."
+            )
+    ranges = {
+        "width": (model.width > 0, "above 0"),
+        "fold": (model.fold >= 1, "1 or more"),
+        "squeeze_excite": (model.squeeze_excite >= 0, "0 or more"),
+        "stochastic_depth": (_is_rate(model.stochastic_depth), "in [0, 1)"),
+        "bottom_dilations": (all(map(_is_count, model.bottom_dilations)), "each 1 or more"),
+        "deep_supervision": (
+            0 <= model.deep_supervision <= max(0, levels - 2),
+            f"0 to {max(0, levels - 2)}, the levels between the first and the bottom",
+        ),
+        "skips_off": (
+            all(level in range(levels - 1) for level in model.skips_off),
+            f"levels of 0 to {levels - 2}",
+        ),
+        "remat": (all(level in range(levels) for level in model.remat), f"0 to {levels - 1}"),
+    }
+    for name, (holds, allowed) in ranges.items():
+        if not holds:
+            raise UserError(f"config.model.{name}={getattr(model, name)!r} must be {allowed}.")
+
+
+def _check_stages(model: Any) -> None:
+    stages = len(model.features) - 1
+    key, triples = "config.model.up_filters", model.up_filters
+    if len(triples) not in {1, stages} or not all(len(triple) == 3 for triple in triples):
+        raise UserError(
+            f"{key}={triples} must be one (f, p, s) for all stages or {stages}, one per stage from "
+            "the deepest up."
+        )
+    for f, p, s in triples:
+        if s < 1 or f < 1 or not 0 <= p < f:
+            raise UserError(f"{key}: (f={f}, p={p}, s={s}) must have f, s >= 1 and 0 <= p < f.")
+        too_large = model.padding == "same" and f - 2 * p > s
+        if too_large or s - f + 2 * p >= max(s, 1):
+            low, high = max(0, -(-(f - s) // 2)), (f - 1) // 2
+            raise UserError(
+                f"{key}: (f={f}, p={p}, s={s}) does not make n pixels to s*n; f - 2p must be at "
+                f"most s and at least 1: for f={f} and s={s}, p from {low} to {high}."
+            )
+
+
+def _combinations(model: Any) -> dict[str, bool]:
+    """Returns what must hold between arguments, by the message if it does not."""
+    is_valid, is_nested = model.padding == "valid", model.decoder == "unet++"
+    first = len(model.features) - 1 - model.deep_supervision
+    plain = "config.model.padding='valid' is the paper's U-Net: it needs "
+    return {
+        plain + "config.model.decoder='unet'.": not is_valid or model.decoder == "unet",
+        plain + "config.model.pool='max' or 'average'.": not is_valid or model.pool != "stride",
+        plain + "config.model.attention=False.": not is_valid or not model.attention,
+        plain + "config.model.fold=1.": not is_valid or model.fold == 1,
+        plain + "config.model.up='transpose' or 'pixel_shuffle'.": not is_valid
+        or model.up in {"transpose", "pixel_shuffle"},
+        plain + "config.model.deep_supervision=0.": not is_valid or not model.deep_supervision,
+        "config.model.up='unpool' places values where max pooling found them: it needs "
+        "config.model.pool='max'.": model.up != "unpool" or model.pool == "max",
+        f"config.model.prune={model.prune} needs config.model.decoder='unet++' and a head at that "
+        f"column: config.model.deep_supervision heads are at columns {first} to "
+        f"{len(model.features) - 2}.": not model.prune
+        or (is_nested and max(1, first) <= model.prune < len(model.features) - 1),
+    }
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 1
+
+
+def _is_rate(value: Any) -> bool:
+    return isinstance(value, int | float) and 0 <= value < 1
