@@ -31,6 +31,8 @@ def run(argv: list[str], work: Callable[[], None], module: ModuleType) -> int:
         return 0
     try:
         parse(argv)
+        if module.__name__ == "__main__":
+            runtime.use_huge_pages()
         runtime.prepare()
         work()
     except (UserError, NonFiniteLossError, StoppedError) as error:

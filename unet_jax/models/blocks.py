@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from unet_jax.config import choose
+from unet_jax.models.batch_norm import BatchNorm
+from unet_jax.models.convolution import convolve
 from unet_jax.models.ways_up import resize_bilinear
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -49,7 +51,7 @@ class Style:
 
 
 def _batch_norm(x: jax.Array, style: Style) -> jax.Array:
-    return nn.BatchNorm(use_running_average=not style.train, momentum=0.9, dtype=style.dtype)(x)
+    return BatchNorm(not style.train, momentum=0.9, dtype=style.dtype)(x)
 
 
 def _group_norm(x: jax.Array, style: Style) -> jax.Array:
@@ -113,6 +115,7 @@ def conv_norm(
         use_bias=use_bias,
         kernel_init=nn.initializers.he_normal(),
         dtype=style.dtype,
+        conv_general_dilated=convolve,
     )(x)
     return choose(NORMS, "config.model.norm", style.norm)(x, style)
 

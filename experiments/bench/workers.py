@@ -1,0 +1,143 @@
+"""One side of `against_torch`: makes a step, then runs it as often as each line of input says.
+
+python -m experiments.bench.workers SIDE TASK WIDTH SIZE BATCH DTYPE
+
+SIDE is "jax", or "torch" with a memory format and a mode, such as "torch:channels_last:compiled".
+Writes "ready SECONDS", the time to the end of the first step, then the seconds of every step of a
+turn as a line of JSON. A process that waits for a line leaves the cores to the other side.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+
+CLASSES = 3
+
+
+def jax_step(task: str, width: int, size: int, batch: int, dtype: str) -> Callable[[], object]:
+    """Makes the project's own compiled step; see `torch_step`."""
+    from unet_jax import runtime
+
+    runtime.prepare()
+    import jax
+    import jax.numpy as jnp
+
+    from unet_jax.augment import make_augment, standardise, to_unit
+    from unet_jax.losses import make_loss
+    from unet_jax.models.unet import UNet
+    from unet_jax.optim import make_optimizer
+    from unet_jax.sharding import make_shardings
+    from unet_jax.step import make_init, make_train_step
+
+    features = tuple(width * 2**level for level in range(5))
+    model = UNet(CLASSES, features, dtype=dtype)
+    shardings = make_shardings(data=1)
+    optimizer, schedule = make_optimizer(
+        "adamw", 1e-3, schedule="constant", clip_norm=0.0, ema_decay=0.0, total_steps=1000,
+        epoch_steps=1.0,
+    )  # fmt: skip
+    image = jax.random.randint(jax.random.key(0), (batch, size, size, 3), 0, 256, jnp.uint8)
+    label = jax.random.randint(jax.random.key(1), (batch, size, size), 0, CLASSES, jnp.uint8)
+    state = make_init(model, optimizer, (size, size), shardings)(jax.random.key(2))
+    if task == "inference":
+        variables = state.eval_variables()
+        forward = jax.jit(lambda v, x: model.apply(v, standardise(to_unit(x)), train=False))
+        return lambda: jax.block_until_ready(forward(variables, image))
+    augment = make_augment(flip_lr=False, flip_ud=False, zoom=(1.0, 1.0), aspect=1.0)
+    loss = make_loss("cross_entropy", num_classes=CLASSES)
+    step = make_train_step(model, loss, optimizer, schedule, augment, shardings)
+    data = {"image": image, "label": label, "weight": jnp.ones_like(label)}
+    key = jax.random.key(3)
+
+    def run() -> object:
+        nonlocal state
+        state, scalars = step(state, data, key)
+        return jax.device_get(scalars)
+
+    return run
+
+
+def torch_step(
+    task: str, width: int, size: int, batch: int, dtype: str, form: str, mode: str
+) -> Callable[[], object]:
+    """Makes a training step or a forward pass.
+
+    Args:
+        task: "training" (cross-entropy, AdamW) or "inference".
+        width: F of level 0.
+        size: H and W.
+        batch: B.
+        dtype: "float32", or "bfloat16" for autocast.
+        form: "contiguous" or "channels_last".
+        mode: "eager" or "compiled".
+
+    Returns:
+        A function that runs one step and waits for its end.
+    """
+    import os
+
+    import torch
+
+    from experiments.bench.torch_unet import UNet
+
+    torch.manual_seed(0)
+    torch.set_num_threads(os.cpu_count() or 1)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    layout = torch.channels_last if form == "channels_last" else torch.contiguous_format
+    model = UNet(width, CLASSES).to(device, memory_format=layout)
+    forward = torch.compile(model) if mode == "compiled" else model
+    image = torch.randint(0, 256, (batch, 3, size, size), dtype=torch.uint8, device=device)
+    label = torch.randint(0, CLASSES, (batch, size, size), device=device)
+    image = image.contiguous(memory_format=layout)
+    cast = torch.autocast(device, torch.bfloat16, enabled=dtype == "bfloat16")
+
+    def logits() -> torch.Tensor:
+        with cast:
+            return forward((image.float() / 255 - 0.5) / 0.25)
+
+    def wait() -> None:
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    if task == "inference":
+        model.eval()
+
+        def infer() -> None:
+            with torch.inference_mode():
+                logits()
+            wait()
+
+        return infer
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+
+    def train() -> float:
+        optimizer.zero_grad(set_to_none=True)
+        loss = torch.nn.functional.cross_entropy(logits().float(), label)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return train
+
+
+def main(side: str, task: str, width: str, size: str, batch: str, dtype: str) -> None:
+    """Serves turns until the input ends."""
+    began = time.perf_counter()
+    name, *form = side.split(":")
+    make = jax_step if name == "jax" else torch_step
+    step = make(task, int(width), int(size), int(batch), dtype, *form)
+    step()
+    print("ready", time.perf_counter() - began, flush=True)
+    step()
+    for line in sys.stdin:
+        times = []
+        for _ in range(int(line)):
+            start = time.perf_counter()
+            step()
+            times.append(time.perf_counter() - start)
+        print(json.dumps(times), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
