@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from unet_jax.errors import UserError
 
-SECTIONS = ("data", "augment", "model", "loss", "optim", "train", "eval", "mesh")
+SECTIONS = ("data", "augment", "model", "pretrained", "loss", "optim", "train", "eval", "mesh")
 
 
 def check_sections(config: ConfigDict) -> None:

@@ -2,7 +2,7 @@
 
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,31 @@ from unet_jax.torch_layout import (
 )
 
 SUFFIXES = (".safetensors", ".npz")
+
+Load = Callable[[Mapping[str, Any]], dict[str, Any]]
+
+
+def make_pretrained(file: str = "", keep_head: bool = False) -> Load | None:
+    """Reads the pretrained section of a config.
+
+    Args:
+        file: Weights to start from; see `load_into`. "" for none.
+        keep_head: Whether the head (1x1 convolution to classes) stays as initialised.
+
+    Returns:
+        load(variables) -> variables with the file's values; None without a file. Of variables that
+        are shapes alone (`jax.ShapeDtypeStruct`), those that the file does not fill stay so.
+    """
+    if not file:
+        return None
+
+    def load(variables: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            return load_into(variables, Path(file).expanduser(), keep_head=keep_head)
+        except UserError as error:
+            raise UserError(f"config.pretrained.file: {error}") from None
+
+    return load
 
 
 def read_weights(file: Path) -> dict[str, np.ndarray]:
@@ -60,8 +85,9 @@ def load_into(
     """Puts the weights of a file into a model's variables; names tell which network it is of.
 
     torchvision's ResNets fill the submodule "encoder", a U-Net of milesial/Pytorch-UNet fills the
-    whole tree. They were trained on other inputs than `augment.standardise` makes: torchvision's
-    on (x - mean) / std of ImageNet, milesial's on x, where x is in [0, 1].
+    whole tree. They were trained on other inputs than `augment.standardise` makes, so the model
+    must bring its input to theirs: `UNet(input_scale="imagenet")` for torchvision's, as the ResNet
+    encoders of `variants.VARIANTS` have it, and `UNet(input_scale="unit")` for milesial's.
 
     Args:
         variables: {"params": ..., "batch_stats": ...} as initialised.
@@ -132,8 +158,8 @@ def _check_fit(
     ]
     if wrong and all(text.startswith("outc.conv.") for text in wrong):
         advice = (
-            "The file was trained for another number of classes: load_into(..., keep_head=True) "
-            "keeps the model's head as initialised."
+            "The file was trained for another number of classes: config.pretrained.keep_head=True "
+            "(load_into(..., keep_head=True)) keeps the model's head as initialised."
         )
     if wrong:
         raise UserError(f"{file} does not fit the model: {listed(wrong, '; ')}. {advice}")

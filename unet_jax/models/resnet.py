@@ -32,6 +32,23 @@ STRIDES = (2, 4, 8, 16, 32)
 EXPANSION = 4  # a bottleneck's output channels by those of its 3x3 convolution
 
 
+def margins(variant: str) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
+    """Describes a ResNet along one axis: `encoder` and `downs` of a `geometry.AxisPath`.
+
+    Level 0 is the picture; the 7x7 convolution, the 3x3 pooling and the first strided 3x3
+    convolution of each further layer lead down.
+
+    Args:
+        variant: A key of `ENCODERS`.
+
+    Returns:
+        For six levels and the five ways between them.
+    """
+    layout = choose(ENCODERS, "config.model.encoder", variant)
+    convs = [blocks * (1 if layout.bottleneck else 2) for blocks in layout.blocks]
+    return (0, 0, convs[0], *(n - 1 for n in convs[1:])), ((3, 3), *((1, 1),) * 4)
+
+
 class ResidualBlock(nn.Module):
     """Residual block with batch normalisation after each convolution (He et al., 2015, Fig. 5).
 
