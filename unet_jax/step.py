@@ -7,10 +7,10 @@ import flax
 import jax
 import jax.numpy as jnp
 import optax
-from flax import linen as nn
 
 from unet_jax.augment import Augment, standardise
 from unet_jax.losses import Loss, crop_label, supervise
+from unet_jax.models.unet import UNet
 from unet_jax.optim import averaged_params
 from unet_jax.sharding import Shardings, replicate
 from unet_jax.weights import Load
@@ -45,7 +45,7 @@ Step = Callable[[State, dict[str, jax.Array], jax.Array], tuple[State, dict[str,
 
 
 def make_init(
-    model: nn.Module,
+    model: UNet,
     optimizer: optax.GradientTransformation,
     image_size: tuple[int, int],
     shardings: Shardings,
@@ -122,7 +122,7 @@ def abstract_state(init: Init, shardings: Shardings) -> State:
 
 
 def make_train_step(
-    model: nn.Module,
+    model: UNet,
     loss: Loss,
     optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
@@ -161,7 +161,7 @@ def make_train_step(
             )
             logits, updated = outputs
             heads = [logits, *(head for (head,) in updated.get("deep_supervision", {}).values())]
-            value = supervise(loss, heads, label, weight)
+            value = supervise(loss, heads, label, weight, multiple=model.multiple())
             return value, (logits, updated.get("batch_stats", {}))
 
         (value, (logits, batch_stats)), gradients = jax.value_and_grad(compute_loss, has_aux=True)(
