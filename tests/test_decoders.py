@@ -10,6 +10,8 @@ from family import make, picture, small, tiny_resnets
 from flax.traverse_util import flatten_dict
 
 from unet_jax.losses import make_loss, supervise
+from unet_jax.models.resnet import ResNet
+from unet_jax.models.scales import rescale
 from unet_jax.models.unet import UNet
 
 
@@ -242,3 +244,23 @@ def test_remat_changes_neither_values_nor_gradients(variant):
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * scale), gradients, gradients_again
     )
+
+
+def test_levels_of_a_resnet_encoder_are_its_feature_maps(monkeypatch):
+    tiny_resnets(monkeypatch)
+    model, variables = make("resnet18")
+    taken = {}
+
+    def take(self, skips, bottom):
+        taken["maps"] = [*skips, bottom]
+        return skips, bottom
+
+    monkeypatch.setattr(Probed, "probe", take)
+    image = picture((2, 33, 40, 3))
+    probed(model).apply(variables, image, train=False)
+    padded = jnp.pad(image, ((0, 0), (0, 31), (0, 24), (0, 0)), mode="edge")
+    encoder = {k: v["encoder"] for k, v in variables.items()}
+    expected = ResNet("resnet18").apply(encoder, rescale(padded, "imagenet"), train=False)
+    assert taken["maps"][0] is None
+    for found, wanted in zip(taken["maps"][1:], expected, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=1e-4)
