@@ -46,6 +46,7 @@ def get_config() -> ConfigDict:
                 "hue": 0.02,
             },
             "model": section(features=(32, 64, 128, 256, 512)),
+            "pretrained": {"file": "", "keep_head": False},
             "loss": {
                 "name": "cross_entropy+dice",
                 "class_weights": (),

@@ -45,6 +45,7 @@ def get_config(recipe: str = "full") -> ConfigDict:
                 "hue": 0.03,
             },
             "model": section(features=(64, 128, 256, 512, 1024), dtype="bfloat16"),
+            "pretrained": {"file": "", "keep_head": False},
             "loss": {
                 "name": "cross_entropy+dice",
                 "class_weights": (),

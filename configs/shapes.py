@@ -42,6 +42,7 @@ def get_config(variant: str = "modern") -> ConfigDict:
                 "hue": 0.0,
             },
             "model": section(variant, features=(16, 32, 64, 128)),
+            "pretrained": {"file": "", "keep_head": False},
             "loss": {
                 "name": "cross_entropy+dice",
                 "class_weights": (),

@@ -40,6 +40,7 @@ def get_config() -> ConfigDict:
                 "hue": 0.0,
             },
             "model": section(features=(4, 8)),
+            "pretrained": {"file": "", "keep_head": False},
             "loss": {
                 "name": "cross_entropy+dice",
                 "class_weights": (),

@@ -35,3 +35,12 @@ def command():
         return subprocess.run(line, cwd=ROOT, env=env, capture_output=True, text=True, **kwargs)
 
     return run
+
+
+def pytest_generate_tests(metafunc):
+    """Runs a test that takes a `variant` for every variant, unless it says for which."""
+    marked = any("variant" in m.args[0] for m in metafunc.definition.iter_markers("parametrize"))
+    if "variant" in metafunc.fixturenames and not marked:
+        from unet_jax.models.variants import VARIANTS
+
+        metafunc.parametrize("variant", VARIANTS)

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from unet_jax.errors import UserError
 
-SECTIONS = ("data", "augment", "model", "loss", "optim", "train", "eval", "mesh")
+SECTIONS = ("data", "augment", "model", "pretrained", "loss", "optim", "train", "eval", "mesh")
 
 
 def check_sections(config: ConfigDict) -> None:
@@ -64,7 +64,7 @@ def call(function: Callable[..., Any], key: str, section: Mapping[str, Any], **d
     return function(**section, **derived)
 
 
-def choose(options: Mapping[str, Any], key: str, value: str) -> Any:
+def choose(options: Mapping[Any, Any], key: str, value: Any) -> Any:
     """Looks a config value up in a literal dict of choices.
 
     Args:
@@ -79,7 +79,8 @@ def choose(options: Mapping[str, Any], key: str, value: str) -> Any:
         UserError: The value is not one of the choices.
     """
     if value not in options:
-        raise UserError(f"{key}={value!r} is not known; allowed are {', '.join(options)}.")
+        allowed = ", ".join(map(str, options))
+        raise UserError(f"{key}={value!r} is not known; allowed are {allowed}.")
     return options[value]
 
 

@@ -89,7 +89,12 @@ def crop_label(
 
 
 def supervise(
-    loss: Loss, heads: Sequence[jax.Array], label: jax.Array, weight: jax.Array
+    loss: Loss,
+    heads: Sequence[jax.Array],
+    label: jax.Array,
+    weight: jax.Array,
+    *,
+    multiple: int = 1,
 ) -> jax.Array:
     """Averages the loss over the heads of deep supervision, finer ones counting more.
 
@@ -102,18 +107,18 @@ def supervise(
             convolutions are valid.
         label: int [B, *N].
         weight: float32 [B, *N].
+        multiple: What the model rounds N up to a multiple of, which is s times each other head's n.
 
     Returns:
         Scalar.
     """
-    if len(heads) == 1:
-        return loss(heads[0], *crop_label(label, weight, heads[0].shape[1:-1]))
-    total, share = jnp.zeros(()), 0.0
-    for logits in heads:
-        size = logits.shape[1:-1]
-        strides = [-(-n // m) for n, m in zip(label.shape[1:], size, strict=True)]
-        # Levels are those of the padded picture; what was padded has weight 0.
-        ends = [(0, m * s - n) for n, m, s in zip(label.shape[1:], size, strides, strict=True)]
+    first, *others = heads
+    total, share = loss(first, *crop_label(label, weight, first.shape[1:-1])), 1.0
+    for logits in others:
+        sizes = [-(-n // multiple) * multiple for n in label.shape[1:]]
+        strides = [n // m for n, m in zip(sizes, logits.shape[1:-1], strict=True)]
+        # What was rounded up has weight 0.
+        ends = [(0, m - n) for n, m in zip(label.shape[1:], sizes, strict=True)]
         every = (slice(None), *(slice(s // 2, None, s) for s in strides))
         own_label = jnp.pad(label, ((0, 0), *ends))[every]
         own_weight = jnp.pad(weight, ((0, 0), *ends))[every]

@@ -7,12 +7,13 @@ import flax
 import jax
 import jax.numpy as jnp
 import optax
-from flax import linen as nn
 
 from unet_jax.augment import Augment, standardise
 from unet_jax.losses import Loss, crop_label, supervise
+from unet_jax.models.unet import UNet
 from unet_jax.optim import averaged_params
-from unet_jax.sharding import Shardings
+from unet_jax.sharding import Shardings, replicate
+from unet_jax.weights import Load
 
 
 @flax.struct.dataclass
@@ -44,7 +45,7 @@ Step = Callable[[State, dict[str, jax.Array], jax.Array], tuple[State, dict[str,
 
 
 def make_init(
-    model: nn.Module,
+    model: UNet,
     optimizer: optax.GradientTransformation,
     image_size: tuple[int, int],
     shardings: Shardings,
@@ -70,6 +71,40 @@ def make_init(
     return jax.jit(init, out_shardings=shardings.state)
 
 
+def make_pretrained_init(
+    init: Init, load: Load, optimizer: optax.GradientTransformation, shardings: Shardings
+) -> Init:
+    """Makes an `init` that starts from loaded weights, the optimiser and its averages included.
+
+    Args:
+        init: Of `make_init`.
+        load: Of `weights.make_pretrained`.
+        optimizer: The optimiser.
+        shardings: The mesh.
+
+    Returns:
+        init(key) -> State.
+
+    Raises:
+        UserError: The file cannot be read or does not fit the model.
+    """
+    shapes = jax.eval_shape(init, jax.random.key(0))
+    load({"params": shapes.params, "batch_stats": shapes.batch_stats})
+
+    def begin(variables: dict[str, Any]) -> State:
+        params = variables["params"]
+        opt_state = optimizer.init(params)
+        batch_stats = variables.get("batch_stats", {})
+        return State(jnp.zeros((), jnp.int32), params, batch_stats, opt_state)
+
+    def pretrained_init(key: jax.Array) -> State:
+        state = init(key)
+        variables = load({"params": state.params, "batch_stats": state.batch_stats})
+        return jax.jit(begin, out_shardings=shardings.state)(replicate(variables, shardings))
+
+    return pretrained_init
+
+
 def abstract_state(init: Init, shardings: Shardings) -> State:
     """Describes the state without making it.
 
@@ -87,7 +122,7 @@ def abstract_state(init: Init, shardings: Shardings) -> State:
 
 
 def make_train_step(
-    model: nn.Module,
+    model: UNet,
     loss: Loss,
     optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
@@ -126,7 +161,7 @@ def make_train_step(
             )
             logits, updated = outputs
             heads = [logits, *(head for (head,) in updated.get("deep_supervision", {}).values())]
-            value = supervise(loss, heads, label, weight)
+            value = supervise(loss, heads, label, weight, multiple=model.multiple())
             return value, (logits, updated.get("batch_stats", {}))
 
         (value, (logits, batch_stats)), gradients = jax.value_and_grad(compute_loss, has_aux=True)(

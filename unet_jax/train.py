@@ -43,8 +43,17 @@ from unet_jax.sharding import (
     replicate,
 )
 from unet_jax.signals import stop_requests
-from unet_jax.step import Init, State, Step, abstract_state, make_init, make_train_step
+from unet_jax.step import (
+    Init,
+    State,
+    Step,
+    abstract_state,
+    make_init,
+    make_pretrained_init,
+    make_train_step,
+)
 from unet_jax.steps import Plan, make_plan
+from unet_jax.weights import make_pretrained
 
 
 class Experiment(NamedTuple):
@@ -83,12 +92,15 @@ def assemble(config: ConfigDict) -> Experiment:
     check_batch_size("config.train.batch_size", plan.batch_size, shardings)
     check_batch_size("config.eval.batch_size", settings.batch_size, shardings)
     model = call(UNet, "config.model", config.model, num_classes=classes)
+    load = call(make_pretrained, "config.pretrained", config.pretrained)
     loss = call(make_loss, "config.loss", config.loss, num_classes=classes)
     augment = call(make_augment, "config.augment", config.augment)
     steps = {"total_steps": plan.total, "epoch_steps": plan.epoch_steps}
     optimizer, schedule = call(make_optimizer, "config.optim", config.optim, **steps)
     init = make_init(model, optimizer, loading.image_size, shardings)
     state_shapes = abstract_state(init, shardings)  # also checks what only the model can check
+    if load:
+        init = make_pretrained_init(init, load, optimizer, shardings)
     train_step = make_train_step(model, loss, optimizer, schedule, augment, shardings)
     eval_step = make_eval_step(model, shardings)
     return Experiment(

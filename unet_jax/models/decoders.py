@@ -22,7 +22,6 @@ class Wiring(NamedTuple):
         skips: Per level, whether it has a skip.
         attention: Whether skips pass attention gates.
         heads: Heads of deep supervision.
-        last: Last column of "unet++" that is computed.
     """
 
     block: str
@@ -30,7 +29,6 @@ class Wiring(NamedTuple):
     skips: tuple[bool, ...]
     attention: bool
     heads: int
-    last: int
 
 
 Outputs = dict[str, jax.Array]
@@ -74,16 +72,16 @@ def nested(levels: Levels, wiring: Wiring, skips: Skips, bottom: jax.Array) -> O
     Args:
         levels: The levels.
         wiring: See `Wiring`.
-        skips: See `plain`.
+        skips: See `plain`; without the deepest levels, columns that need them are left out.
         bottom: See `plain`.
 
     Returns:
         See `plain`; "head_j" reads X(0, j).
     """
     columns = [[x] for x in (*skips, bottom)]  # the nodes of each level
-    end, outputs = len(skips), {}
-    for j in range(1, wiring.last + 1):
-        for level in range(wiring.last - j + 1):
+    end, outputs = len(levels.ups), {}
+    for j in range(1, len(columns)):
+        for level in range(len(columns) - j):
             below = columns[level + 1][j - 1]
             assert below is not None  # only an encoder's shallow levels lack activations
             x = levels.go_up(below, level, f"up_{level}_{j}", skips[level])

@@ -1,24 +1,30 @@
 """Sizes: what a U-Net with valid convolutions makes of an input, and what one output pixel sees."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from unet_jax.errors import UserError
 from unet_jax.models.upsample import Geometry
+from unet_jax.models.ways_up import transpose_geometry
 
 
 class AxisPath(NamedTuple):
     """One axis of a U-Net, from full resolution down and up again.
 
     Attributes:
-        encoder: Pixels that the 3x3 convolutions of each level cut off one side, the bottom last.
+        encoder: Pixels that the convolutions of each level cut off one side, the bottom last.
         decoder: Likewise of each level but the bottom.
-        ups: The transposed convolution from level l + 1 to l; its stride is also the pooling's.
+        ups: The way from level l + 1 up to l; its stride is also that of the way down.
+        downs: (a, b) where pixel i of level l + 1 sees pixels s i - a to s i + b of level l.
+        fold: Pixels of the input that are one of level 0.
     """
 
     encoder: tuple[int, ...]
     decoder: tuple[int, ...]
     ups: tuple[Geometry, ...]
+    downs: tuple[tuple[int, int], ...]
+    fold: int = 1
 
     def output_size(self, n: int) -> int | None:
         """Returns the output size of valid convolutions for n pixels; None if n does not fit."""
@@ -61,16 +67,16 @@ class AxisPath(NamedTuple):
         """Returns how many input pixels an output pixel can depend on, at most.
 
         Pixels at different places of the deepest stride's grid see different numbers; the largest
-        is returned. Where convolutions pad, edges see less.
+        is returned. Where convolutions pad, edges see less. Means over whole pictures
+        (squeeze-excitation, statistics of normalisations) and attention gates do not count.
         """
-        stride = 1
-        for up in self.ups:
-            stride *= up.stride
-        middle = 64 * stride
-        return max(self._seen(middle + offset) for offset in range(stride))
+        stride = self.fold * math.prod(up.stride for up in self.ups)
+        seen = (self.sees(64 * stride + offset) for offset in range(stride))
+        return max(high - low + 1 for low, high in seen)
 
-    def _seen(self, pixel: int) -> int:
-        low = high = pixel
+    def sees(self, pixel: int) -> tuple[int, int]:
+        """Returns the first and the last input pixel that an output pixel depends on."""
+        low = high = pixel // self.fold
         intervals = []  # that the skips add, on each level's grid
         for margin, up in zip(self.decoder, self.ups, strict=True):
             low, high = low - margin, high + margin
@@ -78,11 +84,59 @@ class AxisPath(NamedTuple):
             p, s, reach = up.padding, up.stride, up.dilation * (up.filter - 1)
             low, high = -(-(low + p - reach) // s), (high + p) // s
         low, high = low - self.encoder[-1], high + self.encoder[-1]
-        levels = list(zip(self.encoder, self.ups, intervals, strict=False))
-        for margin, up, (skip_low, skip_high) in reversed(levels):
-            low, high = low * up.stride, high * up.stride + up.stride - 1
+        levels = list(zip(self.encoder, self.ups, self.downs, intervals, strict=False))
+        for margin, up, (before, after), (skip_low, skip_high) in reversed(levels):
+            low, high = low * up.stride - before, high * up.stride + after
             low, high = min(low, skip_low) - margin, max(high, skip_high) + margin
-        return high - low + 1
+        return low * self.fold, high * self.fold + self.fold - 1
+
+
+def block_margins(
+    block: str, dilations: Sequence[Sequence[int]], strides: Sequence[int], is_strided: bool
+) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
+    """Describes an encoder of blocks along one axis.
+
+    Args:
+        block: A key of `blocks.BLOCKS`.
+        dilations: Per level, one for every convolution or unit of its block.
+        strides: From each level to the next.
+        is_strided: Whether the next level's first convolution has the stride, not a pooling.
+
+    Returns:
+        `encoder` and `downs` of an `AxisPath`.
+    """
+    twice = 2 if block == "residual" else 1
+    reaches = [[d for d in each for _ in range(twice)] for each in dilations]
+    downs = [(0, s - 1) for s in strides]
+    if is_strided:
+        firsts = [each.pop(0) for each in reaches[1:]]
+        # A bottleneck also adds the mean of s pixels.
+        downs = [
+            (d, max(d, s - 1) if block == "bottleneck" else d)
+            for d, s in zip(firsts, strides, strict=True)
+        ]
+    return tuple(map(sum, reaches)), tuple(downs)
+
+
+def up_geometry(up: str, f: int, p: int, s: int) -> Geometry:
+    """Describes a way up as the transposed convolution that sees the same pixels.
+
+    Args:
+        up: A key of `ways_up.UPS`.
+        f: Filter size of the transposed convolution.
+        p: Its padding.
+        s: Its stride.
+
+    Returns:
+        Of "transpose" the geometry with the output padding that makes n pixels s * n.
+    """
+    return {
+        "transpose": transpose_geometry(f, p, s),
+        "bilinear": Geometry(2 * s - s % 2 + 2, s, s // 2 + 1),  # with its 3x3 convolution
+        "nearest": Geometry(s + 2, s, 1),  # likewise
+        "pixel_shuffle": Geometry(s, s),
+        "unpool": Geometry(s, s),
+    }[up]
 
 
 def check_valid_size(key: str, path: AxisPath, size: Sequence[int]) -> None:

@@ -6,10 +6,13 @@ from unet_jax.config import choose
 from unet_jax.errors import UserError
 from unet_jax.models.blocks import ACTIVATIONS, BLOCKS, NORMS, POOLS
 from unet_jax.models.decoders import DECODERS
+from unet_jax.models.resnet import ENCODERS
+from unet_jax.models.scales import SCALES
 from unet_jax.models.ways_up import INITIALS, UPS
 
 CHOICES: dict[str, Any] = {
-    "encoder": ("blocks",),
+    "input_scale": SCALES,
+    "encoder": ("blocks", *ENCODERS),
     "decoder": DECODERS,
     "block": BLOCKS,
     "decoder_block": ("", *BLOCKS),
@@ -43,15 +46,16 @@ def check_options(model: Any) -> None:
 
 
 def _check_numbers(model: Any) -> None:
-    levels = len(model.features)
-    if not levels or not all(type(f) is int and f > 0 for f in model.features):
+    if not model.features or not all(type(f) is int and f > 0 for f in model.features):
         raise UserError(
             f"config.model.features={model.features} must be channels per level, each 1 or "
             "more, such as (64, 128, 256)."
         )
+    bottom, is_resnet = model.bottom(), model.encoder != "blocks"
+    levels = bottom + 1
     counts = {
         "repeats": (levels, _is_count, "1 or more"),
-        "decoder_repeats": (levels - 1, _is_count, "1 or more"),
+        "decoder_repeats": (bottom, _is_count, "1 or more"),
         "dropout": (levels, _is_rate, "in [0, 1)"),
     }
     for name, (number, is_allowed, allowed) in counts.items():
@@ -69,14 +73,17 @@ def _check_numbers(model: Any) -> None:
         "stochastic_depth": (_is_rate(model.stochastic_depth), "in [0, 1)"),
         "bottom_dilations": (all(map(_is_count, model.bottom_dilations)), "each 1 or more"),
         "deep_supervision": (
-            0 <= model.deep_supervision <= max(0, levels - 2),
-            f"0 to {max(0, levels - 2)}, the levels between the first and the bottom",
+            0 <= model.deep_supervision <= max(0, bottom - 1),
+            f"0 to {max(0, bottom - 1)}, the levels between the first and the bottom",
         ),
         "skips_off": (
-            all(level in range(levels - 1) for level in model.skips_off),
-            f"levels of 0 to {levels - 2}",
+            all(level in range(is_resnet, bottom) for level in model.skips_off),
+            f"levels of {int(is_resnet)} to {bottom - 1}, which have skips",
         ),
-        "remat": (all(level in range(levels) for level in model.remat), f"0 to {levels - 1}"),
+        "remat": (
+            all(level in range(levels - is_resnet) for level in model.remat),
+            f"levels of 0 to {bottom - is_resnet}, which have blocks",
+        ),
     }
     for name, (holds, allowed) in ranges.items():
         if not holds:
@@ -84,7 +91,7 @@ def _check_numbers(model: Any) -> None:
 
 
 def _check_stages(model: Any) -> None:
-    stages = len(model.features) - 1
+    stages = model.bottom()
     key, triples = "config.model.up_filters", model.up_filters
     if len(triples) not in {1, stages} or not all(len(triple) == 3 for triple in triples):
         raise UserError(
@@ -106,7 +113,7 @@ def _check_stages(model: Any) -> None:
 def _combinations(model: Any) -> dict[str, bool]:
     """Returns what must hold between arguments, by the message if it does not."""
     is_valid, is_nested = model.padding == "valid", model.decoder == "unet++"
-    first = len(model.features) - 1 - model.deep_supervision
+    first, last = model.bottom() - model.deep_supervision, model.bottom() - 1
     plain = "config.model.padding='valid' is the paper's U-Net: it needs "
     return {
         plain + "config.model.decoder='unet'.": not is_valid or model.decoder == "unet",
@@ -120,8 +127,32 @@ def _combinations(model: Any) -> dict[str, bool]:
         "config.model.pool='max'.": model.up != "unpool" or model.pool == "max",
         f"config.model.prune={model.prune} needs config.model.decoder='unet++' and a head at that "
         f"column: config.model.deep_supervision heads are at columns {first} to "
-        f"{len(model.features) - 2}.": not model.prune
-        or (is_nested and max(1, first) <= model.prune < len(model.features) - 1),
+        f"{last}.": not model.prune or (is_nested and max(1, first) <= model.prune <= last),
+        "config.model.attention=True gates skips level by level: it needs "
+        "config.model.decoder='unet' or 'unet++'.": not model.attention
+        or model.decoder != "unet3+",
+        "config.model.stochastic_depth skips residual units: it needs config.model.block or "
+        "config.model.decoder_block='residual' or 'bottleneck'.": not model.stochastic_depth
+        or bool({model.block, model.decoder_block} & {"residual", "bottleneck"}),
+        **(_resnet_combinations(model) if model.encoder != "blocks" else {}),
+    }
+
+
+def _resnet_combinations(model: Any) -> dict[str, bool]:
+    needs = f"config.model.encoder={model.encoder!r} is a whole encoder of five levels: it needs "
+    strides = {s for _, _, s in model.up_filters}
+    return {
+        needs + "config.model.dimensions=2.": model.dimensions == 2,
+        needs + "five config.model.features, of the decoder's levels.": len(model.features) == 5,
+        needs + "stride 2 in config.model.up_filters.": strides == {2},
+        needs + "config.model.padding='same'.": model.padding == "same",
+        needs + "config.model.fold=1.": model.fold == 1,
+        needs + "config.model.repeats=(2,), and has its own.": model.repeats == (2,),
+        needs + "config.model.stem=False, and has its own.": not model.stem,
+        needs + "config.model.pool='max', and has its own.": model.pool == "max",
+        needs + "config.model.up other than 'unpool'.": model.up != "unpool",
+        needs + "config.model.dropout=().": not model.dropout,
+        needs + "config.model.bottom_dilations=().": not model.bottom_dilations,
     }
 
 

@@ -10,11 +10,12 @@ import jax.numpy as jnp
 from unet_jax.errors import UserError
 from unet_jax.models.blocks import POOLS, PlainBlock, Style
 from unet_jax.models.decoders import DECODERS, Wiring
-from unet_jax.models.geometry import AxisPath, check_valid_size
+from unet_jax.models.geometry import AxisPath, block_margins, check_valid_size, up_geometry
 from unet_jax.models.levels import Levels
 from unet_jax.models.options import check_options
+from unet_jax.models.resnet import ENCODERS, ResNet, margins
+from unet_jax.models.scales import rescale
 from unet_jax.models.upsample import Geometry, depth_to_space, space_to_depth
-from unet_jax.models.ways_up import transpose_geometry
 
 
 class UNet(nn.Module):
@@ -26,13 +27,19 @@ class UNet(nn.Module):
     classes. With same padding the output has the input's size, whatever that is. Combinations with
     a name are in `variants.VARIANTS`.
 
+    A ResNet encoder (He et al., 2016) makes the levels 1 to 5, at strides 2 to 32, of which the
+    last is the bottom; level 0 has no skip. It has batch normalisation and relu whatever the
+    arguments say, which are then those of the expanding path.
+
     Attributes:
         num_classes: K.
         features: Channels per level, from full resolution down; with a ResNet encoder those of the
-            decoder's five levels.
+            decoder's levels 0 to 4.
         width: Factor of all features, rounded to multiples of 8 that matrix units like.
         dimensions: 2 for pictures, 3 for volumes.
-        encoder: "blocks", or "resnet18", "resnet34" or "resnet50".
+        input_scale: What the input, which is standardised, is brought to first: "standardised",
+            "unit" or "imagenet"; see `scales.rescale`.
+        encoder: "blocks", or "resnet18", "resnet34" or "resnet50" for pictures.
         decoder: "unet"; "unet++", nested skips (Zhou et al., 2018); "unet3+", full-scale skips
             (Huang et al., 2020).
         block: "plain", "residual", "bottleneck" or "depthwise", of the contracting path.
@@ -62,7 +69,7 @@ class UNet(nn.Module):
         deep_supervision: Levels of the decoder below the first, or columns of "unet++" before the
             last, that have heads of their own in training.
         prune: Column of "unet++" whose head is used, with nothing deeper computed; 0 for the last.
-        remat: Levels whose activations are computed again in the backward pass to save memory.
+        remat: Levels whose blocks are computed again in the backward pass to save memory.
         dtype: "float32" or "bfloat16", the type of convolutions and activations. Parameters,
             statistics and logits are float32.
     """
@@ -71,6 +78,7 @@ class UNet(nn.Module):
     features: tuple[int, ...] = (64, 128, 256, 512, 1024)
     width: float = 1.0
     dimensions: int = 2
+    input_scale: str = "standardised"
     encoder: str = "blocks"
     decoder: str = "unet"
     block: str = "plain"
@@ -123,7 +131,7 @@ class UNet(nn.Module):
             raise UserError(
                 f"config.model.dimensions={axes} takes [B, {axes} sizes, C], not {image.shape}."
             )
-        x = image.astype(self.dtype)
+        x = rescale(image, self.input_scale).astype(self.dtype)
         if self.padding == "valid":
             check_valid_size("config.data.image_size", self.axis_path(), size)
         else:
@@ -133,7 +141,8 @@ class UNet(nn.Module):
         fold = (self.fold,) * axes
         x = space_to_depth(x, fold)
         levels = self._levels(train)
-        skips, bottom = self._encode(x, levels)
+        encode = self._encode if self.encoder == "blocks" else self._encode_resnet
+        skips, bottom = encode(x, levels)
         outputs = DECODERS[self.decoder](levels, self._wiring(), skips, bottom)
         logits = {}
         for name, y in outputs.items():
@@ -150,7 +159,6 @@ class UNet(nn.Module):
     def _encode(self, x: jax.Array, levels: Levels) -> tuple[list[jax.Array | None], jax.Array]:
         """Returns the activations of every level above the bottom, and the bottom's."""
         ones = (1,) * self.dimensions
-        bottom = len(self.features) - 1
         if self.stem:
             x = PlainBlock(levels.features[0], levels.style, ones, (1,), name="stem")(x)
         skips: list[jax.Array | None] = []
@@ -159,21 +167,36 @@ class UNet(nn.Module):
             pool = POOLS[self.pool]
             if level and pool:
                 x, strides = pool(x, strides), ones
-            dilations = (1,) * self._per_level(self.repeats, level)
-            name = f"encoder_{level}"
-            if level == bottom:
-                dilations, name = self.bottom_dilations or dilations, f"bottom_{level}"
-            x = levels.run_block(x, level, name, self.block, dilations, strides)
+            name = f"bottom_{level}" if level == self.bottom() else f"encoder_{level}"
+            x = levels.run_block(x, level, name, self.block, self._dilations(level), strides)
             if self.dropout:
                 rate, still = self._per_level(self.dropout, level), not levels.style.train
                 x = nn.Dropout(rate, deterministic=still)(x)
             skips.append(x)
         return skips[:-1], x
 
+    def _encode_resnet(
+        self, x: jax.Array, levels: Levels
+    ) -> tuple[list[jax.Array | None], jax.Array]:
+        """Does what `_encode` does; nobody computes those of the maps that nobody reads."""
+        resnet = ResNet(self.encoder, self.dtype, name="encoder")
+        maps = resnet(x, train=levels.style.train)[: self._depth()]
+        return [None, *maps[:-1]], maps[-1]
+
     def _depth(self) -> int:
         """Returns the deepest level to compute; initialising makes the parameters of all."""
         is_pruned = self.prune and not self.is_initializing()
-        return self.prune if is_pruned else len(self.features) - 1
+        return self.prune if is_pruned else self.bottom()
+
+    @nn.nowrap
+    def bottom(self) -> int:
+        """Returns the deepest level."""
+        return len(self.features) - (self.encoder == "blocks")
+
+    @nn.nowrap
+    def _dilations(self, level: int) -> tuple[int, ...]:
+        ones = (1,) * self._per_level(self.repeats, level)
+        return self.bottom_dilations or ones if level == self.bottom() else ones
 
     @nn.nowrap
     def _per_level(self, values: tuple[Any, ...], level: int) -> Any:
@@ -181,10 +204,10 @@ class UNet(nn.Module):
 
     @nn.nowrap
     def _ups(self) -> tuple[Geometry, ...]:
-        stages = len(self.features) - 1
-        triples = self.up_filters * stages if len(self.up_filters) == 1 else self.up_filters
+        is_one = len(self.up_filters) == 1
+        triples = self.up_filters * self.bottom() if is_one else self.up_filters
         # From the deepest stage up in the config, from full resolution down here.
-        return tuple(transpose_geometry(*fps) for fps in triples[::-1])
+        return tuple(up_geometry(self.up, *fps) for fps in triples[::-1])
 
     @nn.nowrap
     def multiple(self) -> int:
@@ -194,23 +217,26 @@ class UNet(nn.Module):
     @nn.nowrap
     def axis_path(self) -> AxisPath:
         """Returns the sizes along one axis: what a decoder "unet" makes of an input, and sees."""
-        reach = 2 if self.block == "residual" else 1
-        bottom = len(self.features) - 1
-        encoder = [reach * self._per_level(self.repeats, level) for level in range(bottom + 1)]
-        encoder[0] += self.stem
-        if self.bottom_dilations:
-            encoder[-1] = reach * sum(self.bottom_dilations)
-        decoder_reach = 2 if (self.decoder_block or self.block) == "residual" else 1
-        decoder = [
-            decoder_reach * self._per_level(self.decoder_repeats, level) for level in range(bottom)
-        ]
-        return AxisPath(tuple(encoder), tuple(decoder), self._ups())
+        ups = self._ups()
+        if self.encoder == "blocks":
+            dilations = [self._dilations(level) for level in range(self.bottom() + 1)]
+            strides = [up.stride for up in ups]
+            encoder, downs = block_margins(self.block, dilations, strides, self.pool == "stride")
+            encoder = (encoder[0] + self.stem, *encoder[1:])
+        else:
+            encoder, downs = margins(self.encoder)
+        wiring = self._wiring()
+        reach = 2 if wiring.block == "residual" else 1
+        decoder = tuple(reach * n for n in wiring.repeats)
+        return AxisPath(encoder, decoder, ups, downs, self.fold)
 
     @nn.nowrap
     def _levels(self, train: bool) -> Levels:
         features = self.features
         if self.width != 1.0:
             features = tuple(max(8, 8 * round(f * self.width / 8)) for f in features)
+        if self.encoder != "blocks":
+            features = (*features, ENCODERS[self.encoder].channels[-1])
         style = Style(
             self.dimensions,
             train,
@@ -231,15 +257,15 @@ class UNet(nn.Module):
             self.remat,
         )
 
+    @nn.nowrap
     def _wiring(self) -> Wiring:
-        bottom = len(self.features) - 1
+        bottom = self.bottom()
         return Wiring(
             self.decoder_block or self.block,
             tuple(self._per_level(self.decoder_repeats, level) for level in range(bottom)),
             tuple(level not in self.skips_off for level in range(bottom)),
             self.attention,
             self.deep_supervision,
-            self._depth(),
         )
 
 

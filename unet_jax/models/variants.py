@@ -12,6 +12,7 @@ DEFAULTS: dict[str, Any] = {
     "features": (64, 128, 256, 512, 1024),
     "width": 1.0,
     "dimensions": 2,
+    "input_scale": "standardised",
     "encoder": "blocks",
     "decoder": "unet",
     "block": "plain",
@@ -41,6 +42,8 @@ DEFAULTS: dict[str, Any] = {
 }
 
 _NNUNET = {"norm": "instance", "activation": "leaky_relu", "conv_bias": True, "pool": "stride"}
+
+_RESNET = {"features": (16, 32, 64, 128, 256), "input_scale": "imagenet"}
 
 VARIANTS: dict[str, dict[str, Any]] = {
     # Today's usual form: same padding, normalisation, any size.
@@ -82,10 +85,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "depthwise": {"block": "depthwise"},
     # 2x2 pixels folded into channels before the first level and unfolded after the last.
     "folded": {"fold": 2},
-    # ResNet encoders with torchvision's layout (He et al., 2016).
-    "resnet18": {"encoder": "resnet18", "features": (16, 32, 64, 128, 256)},
-    "resnet34": {"encoder": "resnet34", "features": (16, 32, 64, 128, 256)},
-    "resnet50": {"encoder": "resnet50", "features": (16, 32, 64, 128, 256)},
+    # ResNet encoders with torchvision's layout (He et al., 2016) and input.
+    "resnet18": {"encoder": "resnet18", **_RESNET},
+    "resnet34": {"encoder": "resnet34", **_RESNET},
+    "resnet50": {"encoder": "resnet50", **_RESNET},
 }
 
 

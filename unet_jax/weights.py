@@ -1,0 +1,172 @@
+"""Weights that PyTorch trained, from a local file into a model, without PyTorch."""
+
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from unet_jax.errors import UserError
+from unet_jax.torch_layout import (
+    Tensors,
+    listed,
+    milesial_features,
+    milesial_tensors,
+    resnet_tensors,
+    resnet_variant,
+)
+
+SUFFIXES = (".safetensors", ".npz")
+
+Load = Callable[[Mapping[str, Any]], dict[str, Any]]
+
+
+def make_pretrained(file: str = "", keep_head: bool = False) -> Load | None:
+    """Reads the pretrained section of a config.
+
+    Args:
+        file: Weights to start from; see `load_into`. "" for none.
+        keep_head: Whether the head (1x1 convolution to classes) stays as initialised.
+
+    Returns:
+        load(variables) -> variables with the file's values; None without a file. Of variables that
+        are shapes alone (`jax.ShapeDtypeStruct`), those that the file does not fill stay so.
+    """
+    if not file:
+        return None
+
+    def load(variables: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            return load_into(variables, Path(file).expanduser(), keep_head=keep_head)
+        except UserError as error:
+            raise UserError(f"config.pretrained.file: {error}") from None
+
+    return load
+
+
+def read_weights(file: Path) -> dict[str, np.ndarray]:
+    """Reads the named tensors of a file.
+
+    Args:
+        file: A .safetensors or .npz file.
+
+    Returns:
+        The tensors by name; those of another floating type, such as bfloat16, as float32.
+
+    Raises:
+        UserError: The file is missing, broken, or has another suffix.
+    """
+    if file.suffix not in SUFFIXES:
+        raise UserError(
+            f"{file} must end in {' or '.join(SUFFIXES)}; where PyTorch is installed, "
+            "safetensors.torch.save_file(torch.load(file, weights_only=True), new_file) makes one."
+        )
+    if not file.is_file():
+        raise UserError(f"{file} does not exist or is no file; give a file of weights.")
+    try:
+        weights = load_file(file) if file.suffix == ".safetensors" else _read_npz(file)
+    except (SafetensorError, zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError) as e:
+        raise UserError(f"{file} cannot be read as weights: {e}; fetch or save it again.") from None
+    return {
+        name: value.astype(np.float32) if jnp.issubdtype(value.dtype, jnp.floating) else value
+        for name, value in weights.items()
+    }
+
+
+def load_into(
+    variables: Mapping[str, Any], file: Path, *, keep_head: bool = False
+) -> dict[str, Any]:
+    """Puts the weights of a file into a model's variables; names tell which network it is of.
+
+    torchvision's ResNets fill the submodule "encoder", a U-Net of milesial/Pytorch-UNet fills the
+    whole tree. They were trained on other inputs than `augment.standardise` makes, so the model
+    must bring its input to theirs: `UNet(input_scale="imagenet")` for torchvision's, as the ResNet
+    encoders of `variants.VARIANTS` have it, and `UNet(input_scale="unit")` for milesial's.
+
+    Args:
+        variables: {"params": ..., "batch_stats": ...} as initialised.
+        file: A .safetensors or .npz file.
+        keep_head: Whether the head (1x1 convolution to classes) stays as initialised.
+
+    Returns:
+        The variables with the file's values, of the same types and shapes.
+
+    Raises:
+        UserError: The file cannot be read, is of neither network, or does not fit the model.
+    """
+    weights = read_weights(file)
+    flat: dict[tuple[str, ...], Any] = dict(flatten_dict(dict(variables)))
+    try:
+        prefix, found, advice = _recognise(weights, flat)
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from None
+    tensors: Tensors = {(path[0], *prefix, *path[1:]): t for path, t in found.items()}
+    places = {path: leaf for path, leaf in flat.items() if path[1 : 1 + len(prefix)] == prefix}
+    if keep_head:
+        tensors = {path: tensor for path, tensor in tensors.items() if path[1] != "head"}
+        places = {path: leaf for path, leaf in places.items() if path[1] != "head"}
+    _check_fit(file, tensors, places, advice)
+    filled = {path: jnp.asarray(t.value, places[path].dtype) for path, t in tensors.items()}
+    return unflatten_dict({**flat, **filled})
+
+
+def _recognise(
+    weights: Mapping[str, np.ndarray], flat: Mapping[tuple[str, ...], Any]
+) -> tuple[tuple[str, ...], Tensors, str]:
+    """Returns the submodule to fill, the tensors and what to change if they do not fit."""
+    if "inc.double_conv.0.weight" in weights:
+        tensors = milesial_tensors(weights)
+        channels = weights["inc.double_conv.0.weight"].shape[1]
+        advice = (
+            f"The file holds a U-Net of {channels} input channels and "
+            f"{weights['outc.conv.weight'].shape[0]} classes: set config.model.features="
+            f'{milesial_features(tensors)} and config.model.norm="batch", and use such pictures.'
+        )
+        return (), tensors, advice
+    if "layer1.0.conv1.weight" in weights:
+        variant = resnet_variant(weights)
+        advice = f"The file holds a {variant}: set config.model.encoder={variant!r}."
+        first = flat.get(("params", "encoder", "conv1", "kernel"))
+        if first is None:
+            raise UserError(f"the model has no ResNet as its encoder. {advice}")
+        return ("encoder",), resnet_tensors(weights, variant, first.shape[-2]), advice
+    raise UserError(
+        "the weights are neither of a ResNet of torchvision (conv1.weight, layer1.0.conv1.weight, "
+        "...) nor of a U-Net of milesial/Pytorch-UNet (inc.double_conv.0.weight, ...); they are "
+        f"{listed(sorted(weights)) or 'none'}."
+    )
+
+
+def _check_fit(
+    file: Path, tensors: Tensors, places: Mapping[tuple[str, ...], Any], advice: str
+) -> None:
+    wrong = []
+    for path, tensor in tensors.items():
+        if path not in places:
+            wrong.append(f"{tensor.name} has no place in the model")
+        elif (wanted := places[path].shape) != tensor.value.shape:
+            found, wanted = tensor.in_file(tensor.value.shape), tensor.in_file(wanted)
+            wrong.append(f"{tensor.name} has shape {found}, the model wants {wanted}")
+    wrong += [
+        f"the file has nothing for {'/'.join(path)}" for path in sorted({*places} - {*tensors})
+    ]
+    if wrong and all(text.startswith("outc.conv.") for text in wrong):
+        advice = (
+            "The file was trained for another number of classes: config.pretrained.keep_head=True "
+            "(load_into(..., keep_head=True)) keeps the model's head as initialised."
+        )
+    if wrong:
+        raise UserError(f"{file} does not fit the model: {listed(wrong, '; ')}. {advice}")
+
+
+def _read_npz(file: Path) -> dict[str, np.ndarray]:
+    if not zipfile.is_zipfile(file):
+        raise ValueError("it is no zip archive")
+    with np.load(file, allow_pickle=False) as archive:
+        return dict(archive)
