@@ -61,7 +61,7 @@ def get_config(variant: str = "modern") -> ConfigDict:
                 "ema_decay": 0.98,
             },
             "train": {
-                "duration": "1100 steps",
+                "duration": "1250 steps",
                 "batch_size": 16,
                 "seed": 0,
                 "eval_every": "25%",

@@ -19,6 +19,7 @@ def jax_step(task: str, width: int, size: int, batch: int, dtype: str) -> Callab
     """Makes the project's own compiled step; see `torch_step`."""
     from unet_jax import runtime
 
+    runtime.use_huge_pages()
     runtime.prepare()
     import jax
     import jax.numpy as jnp
