@@ -209,3 +209,20 @@ def test_round_up():
         assert pixels <= length < pixels + max(32, pixels / 4)
         assert round_up(length) == length
     assert len({round_up(pixels) for pixels in range(257, 4097)}) == 16
+
+
+def test_context_is_mirrored_around_pictures_without_labels():
+    loading = Loading((6, 10), "crop", 1, context=2)
+    found = batches(Pictures([(2, 6)] * 4), loading, stop=1)[0]
+    rows = [1, 0, 0, 1, 1, 0]  # of the picture, in the mirrored one
+    columns = [1, 0, 0, 1, 2, 3, 4, 5, 5, 4]
+    for image, label, weight in zip(found["image"], found["label"], found["weight"], strict=True):
+        np.testing.assert_array_equal(image[:, 0, 0], rows)
+        np.testing.assert_array_equal(image[0, :, 1], columns)
+        assert not weight[:2].any()
+        assert not weight[4:].any()
+        assert not weight[:, :2].any()
+        assert not weight[:, 8:].any()
+        truth = label_at(*np.mgrid[:2, :6], image[0, 0, 2])
+        np.testing.assert_array_equal(weight[2:4, 2:8], truth != IGNORE)
+        np.testing.assert_array_equal(label[2:4, 2:8], np.where(truth == IGNORE, 0, truth))

@@ -48,6 +48,7 @@ def test_split_off_of_almost_nothing(count):
 def test_loading():
     assert make_loading((4, 6), "crop", 3) == Loading((4, 6), "crop", 3)
     assert make_loading((5,), "resize", 1) == Loading((5, 5), "resize", 1)
+    assert make_loading((5,), "crop", 1, 2) == Loading((5, 5), "crop", 1, 2)
 
 
 @pytest.mark.parametrize(

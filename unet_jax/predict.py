@@ -91,7 +91,7 @@ def predict_run(
     """
     check_sections(config)
     pictures = find_pictures(inputs)
-    keys = ("image_size", "fit", "workers")
+    keys = ("image_size", "fit", "workers", "context")
     loading = make_loading(**{key: config.data[key] for key in keys if key in config.data})
     settings = call(make_eval_settings, "config.eval", config.eval)
     trained = restore(config, workdir, checkpoint, loading.image_size)

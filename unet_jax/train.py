@@ -267,6 +267,9 @@ def _print_header(experiment: Experiment, state: State, workdir: Path, start: in
         "steps": f"{plan.total} of {plan.batch_size} images, {epochs:.1f} epochs",
         "workdir": workdir,
     }
+    for level, warning in enumerate(e.model.checkerboards()):
+        if warning:
+            facts[f"up_{level}"] = warning
     if start:
         facts["resumes at"] = f"step {start}"
     print_header("unet_jax", facts)

@@ -80,7 +80,8 @@ def eval_batches(source: Source, loading: Loading, *, batch_size: int) -> Iterat
     examples = grain.MapDataset.range(len(source)).map(
         lambda index: _eval_example(source[index], int(index), loading)
     )
-    options = grain.ReadOptions(num_threads=loading.workers, prefetch_buffer_size=2 * batch_size)
+    ahead = max(2 * batch_size, loading.workers)
+    options = grain.ReadOptions(num_threads=loading.workers, prefetch_buffer_size=ahead)
     waiting = collections.defaultdict(list)
     for example in examples.to_iter_dataset(options):
         key = example["image"].shape, example["label"].shape
@@ -112,8 +113,15 @@ def _train_example(
         image = resize_image(image, loading.image_size)
         label = resize_label(label, loading.image_size)
     else:
+        image, label = _mirror(image, label, loading.context)
         image, label = _random_crop(image, label, loading.image_size, rng)
     return {"image": image, **_label_and_weight(label)}
+
+
+def _mirror(image: np.ndarray, label: np.ndarray, pixels: int) -> tuple[np.ndarray, np.ndarray]:
+    sides = ((pixels, pixels), (pixels, pixels))
+    image = np.pad(image, (*sides, (0, 0)), mode="symmetric")
+    return image, np.pad(label, sides, constant_values=IGNORE)
 
 
 def _random_crop(

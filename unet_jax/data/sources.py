@@ -21,15 +21,21 @@ class Loading(NamedTuple):
         fit: "resize" squeezes whole pictures to that size, in training and evaluation; "crop" cuts
             a random part in training and evaluates whole pictures at their own size.
         workers: Threads that decode.
+        context: Pixels mirrored around every picture before a part is cut out, without labels:
+            what valid convolutions see beyond their output.
     """
 
     image_size: tuple[int, int]
     fit: str
     workers: int
+    context: int = 0
 
 
 def make_loading(
-    image_size: tuple[int, ...] = (128, 128), fit: str = "resize", workers: int = 4
+    image_size: tuple[int, ...] = (128, 128),
+    fit: str = "resize",
+    workers: int = 4,
+    context: int = 0,
 ) -> Loading:
     """Checks the values of a config's data section that say how pictures are loaded.
 
@@ -37,6 +43,7 @@ def make_loading(
         image_size: (height, width), or (side,).
         fit: "resize" or "crop".
         workers: Threads.
+        context: See `Loading`; needs `fit` "crop".
 
     Returns:
         How to load.
@@ -52,8 +59,12 @@ def make_loading(
         )
     if workers < 1:
         raise UserError(f"config.data.workers={workers} must be 1 or more.")
+    if context < 0 or (context and fit != "crop"):
+        raise UserError(
+            f"config.data.context={context} must be 0, or more with config.data.fit='crop'."
+        )
     height, width = image_size if len(image_size) == 2 else image_size * 2
-    return Loading((height, width), fit, workers)
+    return Loading((height, width), fit, workers, context)
 
 
 def open_data(
@@ -64,6 +75,7 @@ def open_data(
     val_fraction: float = 0.1,
     split_seed: int = 0,
     workers: int = 4,
+    context: int = 0,
     folder: Mapping[str, Any] | None = None,
     tfds: Mapping[str, Any] | None = None,
     synthetic: Mapping[str, Any] | None = None,
@@ -78,6 +90,7 @@ def open_data(
         val_fraction: Share of the training pictures kept for validation where no list says which.
         split_seed: Of that split.
         workers: Threads that decode.
+        context: Pixels mirrored around pictures, with `fit` "crop"; see `Loading`.
         folder: Arguments of `open_folder`.
         tfds: Arguments of `open_tfds`.
         synthetic: Arguments of `open_synthetic`.
@@ -92,7 +105,7 @@ def open_data(
         raise UserError(f"config.data.val_fraction={val_fraction} must be between 0 and 1.")
     if split_seed < 0:
         raise UserError(f"config.data.split_seed={split_seed} must be 0 or more.")
-    loading = make_loading(image_size, fit, workers)
+    loading = make_loading(image_size, fit, workers, context)
     on_disk = {"path": path, "val_fraction": val_fraction, "split_seed": split_seed}
     sources = {
         "folder": (open_folder, folder, on_disk),

@@ -215,6 +215,11 @@ class UNet(nn.Module):
         return self.fold * math.prod(up.stride for up in self._ups())
 
     @nn.nowrap
+    def checkerboards(self) -> list[str | None]:
+        """Returns `Geometry.checkerboard` of every level's transposed convolution."""
+        return [up.checkerboard() if self.up == "transpose" else None for up in self._ups()]
+
+    @nn.nowrap
     def axis_path(self) -> AxisPath:
         """Returns the sizes along one axis: what a decoder "unet" makes of an input, and sees."""
         ups = self._ups()

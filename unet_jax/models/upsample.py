@@ -92,10 +92,13 @@ class Geometry(NamedTuple):
         if phases.min() == phases.max():
             return None
         fitting = s * -(-f // s)
+        why, remedy = f"filter size {f} is no multiple of stride {s}", f"filter size {fitting}"
+        if d > 1:
+            why = f"the {f} taps of a filter with dilation {d} fall unevenly on stride {s}"
+            remedy += " with dilation 1"
         return (
-            f"filter size {f} is no multiple of stride {s}, so along each axis output pixels sum "
-            f"{phases.min()} to {phases.max()} products in turn, a checkerboard; filter size "
-            f"{fitting} with padding {(fitting - s) // 2} has none."
+            f"{why}, so along each axis output pixels sum {phases.min()} to {phases.max()} "
+            f"products in turn, a checkerboard; {remedy} and padding {(fitting - s) // 2} has none."
         )
 
 
