@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install train test check bench clean
+.PHONY: install train test check bench variants clean
 
 install: $(VENV)/installed
 
@@ -31,6 +31,9 @@ check: install  ## formatting, lint and types
 
 bench: install  ## speed of the step and of the whole loop, start-up time, memory
 	$(BIN)/python -m unet_jax.benchmark
+
+variants: install  ## the README's table of variants
+	$(BIN)/python -m experiments.bench.variants
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -20,6 +20,7 @@ COMMANDS = [
     for line in block.splitlines()
     if line.split("#")[0].strip()
 ]
+TINY = ["--features=4,8", "--size=16", "--batch=1", "--steps=1"]
 SMALL = [
     "--config.train.duration=2",
     "--config.train.batch_size=4",
@@ -94,6 +95,7 @@ def test_make_targets_call_what_runs(command, tmp_path):
         "make train": ["unet_jax.main", *SMALL, f"--workdir={tmp_path}"],
         "make bench": ["unet_jax.benchmark", *SMALL, "--rounds=1", "--steps=30"],
         "make test": ["pytest", "--version"],
+        "make variants": ["experiments.bench.variants", "--only=modern", *TINY],
     }[command]
     assert f"-m {called[0]}" in last
     run([sys.executable, "-m", *called], ROOT)

@@ -11,7 +11,7 @@ import statistics
 import time
 from typing import Any
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from unet_jax import runtime
 
@@ -116,6 +116,7 @@ def _rate(step: Any) -> float:
 def main(argv: list[str]) -> None:
     """Prints the table as Markdown."""
     del argv
+    logging.set_verbosity(logging.WARNING)  # without a line for every platform that is absent
     runtime.prepare()
     os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # compile times are those of a cold cache
     from unet_jax.models.variants import VARIANTS
