@@ -161,7 +161,8 @@ def _unet() -> list[str]:
     config, flag = CONFIG.value, cast(Any, flags.FLAGS["config"])
     check_sections(config)
     model = call(UNet, "config.model", config.model, num_classes=NUM_CLASSES.value)
-    anatomy = dissect(model, tuple(config.data.image_size))
+    size = tuple(config.data.image_size)  # (side,) is square, in a page of pictures
+    anatomy = dissect(model, size * model.dimensions if len(size) == 1 else size)
     path = str(Path(OUTPUT.value) / "unet.png")
     write_unet(path, anatomy, f"The U-Net of {Path(flag.config_filename).name}")
     return [path]
