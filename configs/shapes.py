@@ -12,12 +12,15 @@ from unet_jax.models.variants import section
 
 
 def get_config(variant: str = "modern") -> ConfigDict:
+    # A ResNet encoder has five levels of its own.
+    side = 156 if variant == "paper" else 64  # valid convolutions make 68 of 156 pixels
+    features = {} if variant.startswith("resnet") else {"features": (16, 32, 64, 128)}
     return ConfigDict(
         {
             "data": {
                 "source": "synthetic",
                 "path": "",
-                "image_size": (64, 64),
+                "image_size": (side, side),
                 "fit": "resize",
                 "val_fraction": 0.1,
                 "split_seed": 0,
@@ -41,7 +44,7 @@ def get_config(variant: str = "modern") -> ConfigDict:
                 "saturation": 0.0,
                 "hue": 0.0,
             },
-            "model": section(variant, features=(16, 32, 64, 128)),
+            "model": section(variant, **features),
             "pretrained": {"file": "", "keep_head": False},
             "loss": {
                 "name": "cross_entropy+dice",

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import runpy
 from pathlib import Path
 
 import jax
@@ -214,3 +215,17 @@ def test_one_step_of_training_changes_every_parameter(variant, monkeypatch):
         # A bias before batch statistics does nothing, nor can a unit do that was dropped.
         if "Dropout" not in name and not (model.conv_bias and "Conv" in name and "bias" in name):
             assert (np.asarray(new) != old).any(), name
+
+
+def test_the_shapes_page_takes_every_variant():
+    page = runpy.run_path(str(Path(__file__).parents[1] / "configs" / "shapes.py"))
+    for name in VARIANTS:
+        config = page["get_config"](name)
+        model = UNet(6, **config.model)
+        image = jax.ShapeDtypeStruct((1, *config.data.image_size, 3), jnp.float32)
+
+        def forward(image, model=model):
+            return model.init_with_output(jax.random.key(0), image, train=False)[0]
+
+        size = (68, 68) if name == "paper" else (64, 64)
+        assert jax.eval_shape(forward, image).shape == (1, *size, 6), name
