@@ -16,7 +16,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from tensorflow_datasets.core.download.checksums import UrlInfo, compute_url_info
 
-from unet_jax.data import tfds_pets
+from unet_jax.data import pets_archives, tfds_pets
 from unet_jax.data.tfds_pets import Records, open_pets
 from unet_jax.errors import UserError
 
@@ -316,7 +316,7 @@ def test_wrong_checksum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, same_si
 
 def test_right_checksums_are_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pack(tmp_path, originals())
-    infos = {f"{URL}/{n}": compute_url_info(tmp_path / n) for n in tfds_pets._ARCHIVES}
+    infos = {f"{URL}/{n}": compute_url_info(tmp_path / n) for n in pets_archives.ARCHIVES}
     monkeypatch.setattr(tfds_pets._Builder, "url_infos", infos)
     assert len(open_pets(str(tmp_path))["test"]) == len(SPLITS["test"])
 
@@ -380,7 +380,9 @@ def server(
         thread = threading.Thread(target=httpd.serve_forever, args=(0.01,))
         thread.start()
         url = f"http://127.0.0.1:{httpd.server_port}"
-        infos = {f"{url}/{name}": compute_url_info(folder / name) for name in tfds_pets._ARCHIVES}
+        infos = {
+            f"{url}/{name}": compute_url_info(folder / name) for name in pets_archives.ARCHIVES
+        }
         monkeypatch.setattr(tfds_pets.stock, "_BASE_URL", url)
         monkeypatch.setattr(tfds_pets._Builder, "url_infos", infos)
         with monkeypatch.context() as patch:
@@ -461,7 +463,7 @@ def test_malformed_list_is_named(tmp_path: Path, line: str) -> None:
     assert repr(line) in one_line(error)
 
 
-@pytest.mark.parametrize("name", tfds_pets._ARCHIVES)
+@pytest.mark.parametrize("name", pets_archives.ARCHIVES)
 def test_truncated_archive_is_named(tmp_path: Path, name: str) -> None:
     pack(tmp_path, originals())
     file = tmp_path / name
@@ -538,7 +540,7 @@ def test_interrupted_preparation_leaves_nothing_and_can_be_repeated(
         return (folder / f"images/{name}.jpg").read_bytes()
 
     with monkeypatch.context() as patch:
-        patch.setattr(tfds_pets, "_read_picture", interrupt)
+        patch.setattr(pets_archives, "read_picture", interrupt)
         with pytest.raises(KeyboardInterrupt):
             prepare(tmp_path)
     assert nothing_prepared(tmp_path)

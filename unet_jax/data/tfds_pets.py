@@ -3,8 +3,8 @@
 The stock builder extracts archives and repairs pictures with TensorFlow. The builder below does
 both with `tarfile` and Pillow and leaves the rest alone: name, version, features, keys and so the
 order of the records are the stock ones, and plain `tfds.builder("oxford_iiit_pet", data_dir=...)`
-opens what is prepared here. This is the only module that imports tensorflow_datasets; import it
-only where it is used, so that other data sets do without.
+opens what is prepared here. This module and `pets_archives` alone import tensorflow_datasets;
+import them only where they are used, so that other data sets do without.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import gzip
 import hashlib
-import io
 import json
 import os
 import socket
@@ -20,7 +19,6 @@ import sys
 import tarfile
 import tempfile
 import urllib.request
-import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -30,7 +28,6 @@ from urllib.parse import urlsplit
 import tensorflow_datasets as tfds
 from absl import logging
 from etils import epath
-from PIL import Image, UnidentifiedImageError
 from tensorflow_datasets.core.download.checksums import UrlInfo
 from tensorflow_datasets.core.download.resource import get_dl_fname
 from tensorflow_datasets.core.utils import tqdm_utils
@@ -38,13 +35,12 @@ from tensorflow_datasets.datasets.oxford_iiit_pet import (
     oxford_iiit_pet_dataset_builder as stock,
 )
 
+from unet_jax.data import pets_archives
+from unet_jax.data.pets_archives import one_line
 from unet_jax.errors import UserError
 
 _SPLITS = {"trainval": "train", "test": "test"}  # the official names -> tfds' names
-_ARCHIVES = ("images.tar.gz", "annotations.tar.gz")
 _FORMAT = "array_record"  # the one format of tfds with random access and no extra dependency
-_LABELS = range(1, len(stock._LABEL_CLASSES) + 1)
-_SPECIES = range(1, len(stock._SPECIES_CLASSES) + 1)
 _PROBE_SECONDS = 5
 
 
@@ -192,7 +188,7 @@ def _prepare(builder: _Builder, verify_checksums: bool) -> None:
             builder.download_and_prepare(file_format=_FORMAT)
     except OSError as error:  # no space, no right to write
         raise UserError(
-            f"cannot prepare {builder.data_dir}: {_one_line(error)}; free some space there or "
+            f"cannot prepare {builder.data_dir}: {one_line(error)}; free some space there or "
             "give a data folder that can be written."
         ) from error
 
@@ -202,7 +198,7 @@ def _get_archives(builder: _Builder, root: Path, verify_checksums: bool) -> list
     infos = builder.url_infos
     found: dict[str, Path] = {}
     missing = []
-    for name in _ARCHIVES:
+    for name in pets_archives.ARCHIVES:
         url = f"{stock._BASE_URL}/{name}"
         downloads = root / "downloads"
         cached = downloads / builder.name / get_dl_fname(url, infos[url].checksum)
@@ -238,7 +234,7 @@ def _probe(urls: Sequence[str], root: Path) -> None:
         socket.create_connection((target.hostname or "", port), _PROBE_SECONDS).close()
     except OSError as error:
         raise _by_hand(
-            urls, root, f"{target.hostname} cannot be reached ({_one_line(error)})"
+            urls, root, f"{target.hostname} cannot be reached ({one_line(error)})"
         ) from error
 
 
@@ -253,7 +249,7 @@ def _download(builder: _Builder, urls: list[str], root: Path) -> list[Path]:
         files: Any = manager.download(urls)
         return [Path(file) for file in files]
     except Exception as error:  # requests, urllib3 and tfds raise many kinds
-        raise _by_hand(urls, root, f"the download failed ({_one_line(error)})") from error
+        raise _by_hand(urls, root, f"the download failed ({one_line(error)})") from error
 
 
 def _verify(file: Path, url: str, expected: UrlInfo) -> None:
@@ -288,12 +284,8 @@ def _extract(archive: Path, folder: Path) -> None:
                 pass
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UserError(
-            f"{archive} cannot be extracted ({_one_line(error)}): download it again."
+            f"{archive} cannot be extracted ({one_line(error)}): download it again."
         ) from error
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 class _Builder(stock.Builder, skip_registration=True):
@@ -312,7 +304,7 @@ class _Builder(stock.Builder, skip_registration=True):
         self, dl_manager: Any
     ) -> dict[str, Iterator[tuple[str, dict]]]:
         # Both lists are read before the first record is written: mistakes show at once.
-        lists = {split: _read_list(self.extracted, split) for split in _SPLITS}
+        lists = {split: pets_archives.read_list(self.extracted, split) for split in _SPLITS}
         return {_SPLITS[split]: self._generate_examples(lists[split]) for split in _SPLITS}
 
     def _generate_examples(  # pyrefly: ignore[bad-override]
@@ -321,96 +313,16 @@ class _Builder(stock.Builder, skip_registration=True):
         for number, (name, label, species) in enumerate(entries):
             if number % 1000 == 0:
                 logging.info("Preparing picture %d of %d", number + 1, len(entries))
-            mask = (self.extracted / _mask(name)).read_bytes()
-            _decode(mask, _mask(name))
+            mask = (self.extracted / pets_archives.mask(name)).read_bytes()
+            pets_archives.decode(mask, pets_archives.mask(name))
             yield (
                 f"{name}.jpg",
                 {
-                    "image": _read_picture(self.extracted, name),
+                    "image": pets_archives.read_picture(self.extracted, name),
                     "label": label,
                     "species": species,
                     "file_name": f"{name}.jpg",
                     "segmentation_mask": mask,
-                    "head_bbox": _read_head_box(self.extracted, name),
+                    "head_bbox": pets_archives.read_head_box(self.extracted, name),
                 },
             )
-
-
-def _picture(name: str) -> str:
-    return f"images/{name}.jpg"
-
-
-def _mask(name: str) -> str:
-    return f"annotations/trimaps/{name}.png"
-
-
-def _read_list(folder: Path, split: str) -> list[tuple[str, int, int]]:
-    """Reads name, label and species of a split's pictures and checks that their files are there."""
-    member = f"annotations/{split}.txt"
-    if not (folder / member).is_file():
-        raise UserError(f"annotations.tar.gz has no {member}: download it again.")
-    entries = []
-    for line in (folder / member).read_text(encoding="utf-8", errors="replace").splitlines():
-        if not line.strip():
-            continue
-        try:
-            name, label, species, _ = line.split()
-            # `index` refuses what is out of range; the records count from 0.
-            entry = name, _LABELS.index(int(label)), _SPECIES.index(int(species))
-        except ValueError as error:
-            raise UserError(
-                f"{member} in annotations.tar.gz: expected NAME LABEL SPECIES BREED, found "
-                f"{line!r}; download the archive again."
-            ) from error
-        for needed, archive in zip((_picture(name), _mask(name)), _ARCHIVES, strict=True):
-            if not (folder / needed).is_file():
-                raise UserError(
-                    f"{archive} has no {needed}, which {member} lists: download it again."
-                )
-        entries.append(entry)
-    return entries
-
-
-def _read_picture(folder: Path, name: str) -> bytes:
-    """A picture as a JPEG file: its own bytes where it is one, else encoded anew."""
-    data = (folder / _picture(name)).read_bytes()
-    image, warned = _decode(data, _picture(name))
-    clean = image.mode == "RGB" and not warned
-    if data.startswith(b"\xff\xd8\xff") and (clean or name not in stock._CORRUPT_SAMPLES):
-        return data
-    if image.mode == "P":
-        image = image.convert("RGBA")  # Pillow warns where a palette's transparency is dropped
-    encoded = io.BytesIO()
-    image.convert("RGB").save(encoded, "JPEG", quality=95)
-    return encoded.getvalue()
-
-
-def _decode(data: bytes, member: str) -> tuple[Image.Image, bool]:
-    """Decodes all of a picture; also says whether Pillow had to warn."""
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            image = Image.open(io.BytesIO(data))
-            image.load()
-    except Exception as error:  # Pillow raises many kinds for damaged files
-        raise _unreadable(member, error) from error
-    return image, bool(caught)
-
-
-def _read_head_box(folder: Path, name: str) -> Any:
-    member = f"annotations/xmls/{name}.xml"
-    try:
-        return stock._get_head_bbox(folder / member)
-    except FileNotFoundError:  # the test pictures have none
-        return stock._EMPTY_BBOX
-    except Exception as error:  # not XML, or without the elements looked for
-        raise _unreadable(member, error) from error
-
-
-def _unreadable(member: str, error: Exception) -> UserError:
-    archive = f"{member.partition('/')[0]}.tar.gz"
-    # Pillow's own message would show the address of a buffer.
-    reason = "no picture" if isinstance(error, UnidentifiedImageError) else _one_line(error)
-    return UserError(
-        f"{member} in {archive} cannot be read ({reason}): download the archive again."
-    )
