@@ -4,7 +4,9 @@ python -m experiments.bench.workers SIDE TASK WIDTH SIZE BATCH DTYPE
 
 SIDE is "jax", or "torch" with a memory format and a mode, such as "torch:channels_last:compiled".
 Writes "ready SECONDS", the time to the end of the first step, then the seconds of every step of a
-turn as a line of JSON. A process that waits for a line leaves the cores to the other side.
+turn as a line of JSON. A process that waits for a line leaves the cores to the other side. A turn
+begins with a step that is not timed: caches are cold then, and a virtual machine may have given the
+memory of a process that slept back to its host.
 """
 
 import json
@@ -130,8 +132,8 @@ def main(side: str, task: str, width: str, size: str, batch: str, dtype: str) ->
     step = make(task, int(width), int(size), int(batch), dtype, *form)
     step()
     print("ready", time.perf_counter() - began, flush=True)
-    step()
     for line in sys.stdin:
+        step()
         times = []
         for _ in range(int(line)):
             start = time.perf_counter()
