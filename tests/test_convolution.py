@@ -33,8 +33,10 @@ def kernel_gradient_by_loop(x, dy):
     return gradient
 
 
+@pytest.mark.parametrize("batch_tiles", [0, 2**23])  # picture by picture, all at once
 @pytest.mark.parametrize("shape", [(1, 2, 2, 1, 1), (2, 4, 6, 3, 5), (1, 8, 2, 4, 2)])
-def test_winograd_equals_sliding_the_kernel(shape):
+def test_winograd_equals_sliding_the_kernel(shape, batch_tiles, monkeypatch):
+    monkeypatch.setattr(convolution, "BATCH_TILES", batch_tiles)
     x, kernel, dy = draw(*shape)
     found = winograd(jnp.float32(x), jnp.float32(kernel))
     np.testing.assert_allclose(found, by_scipy(x, kernel), atol=1e-5)
@@ -43,19 +45,22 @@ def test_winograd_equals_sliding_the_kernel(shape):
 
 
 # Every form that conv3x3 chooses from: XLA's, the swapped kernel gradient, Winograd's both ways,
-# and Winograd's forward alone.
+# at once and picture by picture, and Winograd's forward alone.
 @pytest.mark.parametrize(
-    ("shape", "tiles"),
+    ("shape", "limits"),
     [
-        ((2, 5, 4, 3, 8), 2**23),
-        ((2, 4, 6, 40, 16), 2**23),
-        ((2, 4, 6, 128, 130), 2**23),
-        ((2, 5, 6, 128, 128), 2**23),
-        ((2, 4, 6, 128, 128), 1),
+        ((2, 5, 4, 3, 8), {}),
+        ((2, 4, 6, 40, 16), {}),
+        ((2, 4, 6, 128, 130), {}),
+        ((2, 5, 6, 128, 128), {}),
+        ((2, 4, 6, 128, 128), {"BATCH_TILES": 0}),
+        ((2, 4, 6, 128, 128), {"BATCH_TILES": 0, "PICTURE_TILES_GRADIENT": 0}),
     ],
 )
-def test_conv3x3_and_its_gradients(shape, tiles, monkeypatch):
-    monkeypatch.setattr(convolution, "WINOGRAD_TILES", tiles)
+def test_conv3x3_and_its_gradients(shape, limits, monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    for name, limit in limits.items():
+        monkeypatch.setattr(convolution, name, limit)
     x, kernel, dy = draw(*shape)
     y, backward = jax.vjp(conv3x3, jnp.float32(x), jnp.float32(kernel))
     dx, dkernel = backward(jnp.float32(dy))
@@ -76,12 +81,32 @@ def test_conv3x3_and_its_gradients(shape, tiles, monkeypatch):
     np.testing.assert_allclose(dkernel, kernel_gradient_by_loop(x, dy), atol=1e-4)
 
 
+def lowered(function, *args):
+    return jax.jit(lambda *args: function(*args)).lower(*args).as_text()  # traced anew
+
+
 @pytest.mark.parametrize("shape", [(2, 4, 6, 128, 128), (1, 4, 4, 256, 128)])
 def test_many_channels_really_take_winograds_form(shape):
     x, kernel, _ = (jnp.float32(a) for a in draw(*shape))
-    text = jax.jit(conv3x3).lower(x, kernel).as_text()
+    text = lowered(conv3x3, x, kernel)
     assert "dot_general" in text
     assert "convolution" not in text
+    assert "while" not in text
+
+
+def test_large_batches_go_picture_by_picture_on_one_device_only(monkeypatch):
+    shapes = [(8, 64, 64, 128), (3, 3, 128, 128), (8, 64, 64, 128)]
+    x, kernel, dy = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes)
+
+    def gradient(x, kernel, dy):
+        return jax.vjp(lambda kernel: conv3x3(x, kernel), kernel)[1](dy)
+
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    forms = [lowered(conv3x3, x, kernel), lowered(gradient, x, kernel, dy)]
+    assert all("while" in text and "dot_general" in text for text in forms)
+    monkeypatch.setattr(jax, "device_count", lambda: 8)
+    forms = [lowered(conv3x3, x, kernel), lowered(gradient, x, kernel, dy)]
+    assert all("while" not in text and "convolution" in text for text in forms)
 
 
 @pytest.mark.parametrize(

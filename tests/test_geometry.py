@@ -106,7 +106,7 @@ VALID = {
     "residual": {"block": "residual"},
     "wide": {"up_filters": ((4, 0, 2), (3, 0, 2))},
     "padded": {"up_filters": ((3, 1, 2), (6, 1, 3))},
-    "shuffle": {"up": "pixel_shuffle", "up_filters": ((4, 0, 2), (2, 0, 2))},
+    "shuffle": {"up": "pixel_shuffle", "up_filters": ((3, 0, 3), (2, 0, 2))},
     "one": {"repeats": (1, 2, 3), "decoder_repeats": (3, 1)},
 }
 

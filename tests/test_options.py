@@ -12,6 +12,7 @@ from unet_jax.models.variants import section
 
 RESNET = {"encoder": "resnet18", "features": (4,) * 5}
 NESTED = {"decoder": "unet++", "features": (4,) * 5}
+FULL = {"decoder": "unet3+"}
 VALID = {"padding": "valid"}
 MISFITS = [
     ({"features": ()}, r"features=\(\) must be channels per level"),
@@ -44,7 +45,14 @@ MISFITS = [
     ({"prune": 1}, r"prune=1 needs config\.model\.decoder='unet\+\+'"),
     ({**NESTED, "deep_supervision": 2, "prune": 1}, r"prune=1 needs .* columns 2 to 3"),
     ({**NESTED, "deep_supervision": 2, "prune": 4}, r"prune=4 needs .* columns 2 to 3"),
-    ({"decoder": "unet3+", "attention": True}, r"attention=True .* needs config\.model\.decoder"),
+    ({"up": "nearest", "up_initial": "bilinear"}, r"'bilinear' is where .*\.up='transpose'"),
+    ({"up": "bilinear", "up_filters": ((4, 1, 2),)}, r"up_filters=.* must be \(s, 0, s\)"),
+    ({**FULL, "up": "bilinear"}, r"'unet3\+' .* needs config\.model\.up='transpose'"),
+    ({**FULL, "up_initial": "bilinear"}, r"'unet3\+' .* config\.model\.up_initial='random'"),
+    ({**FULL, "up_filters": ((4, 1, 2),)}, r"'unet3\+' .* needs \(f, p, s\) .* \(s, 0, s\)"),
+    ({**FULL, "decoder_block": "residual"}, r"'unet3\+' .* config\.model\.decoder_block=''"),
+    ({**FULL, "decoder_repeats": (1,)}, r"'unet3\+' .* config\.model\.decoder_repeats=\(2,\)"),
+    ({**FULL, "attention": True}, r"'unet3\+' .* needs config\.model\.attention=False"),
     ({"stochastic_depth": 0.5}, r"stochastic_depth skips residual units: it needs .*block"),
     ({**RESNET, "dimensions": 3}, r"encoder='resnet18' .* needs config\.model\.dimensions=2"),
     ({**RESNET, "features": (4,) * 4}, r"'resnet18' .* needs five config\.model\.features"),
@@ -92,7 +100,9 @@ def test_pictures_of_other_dimensions():
     [
         {**NESTED, "deep_supervision": 2, "prune": 3},
         {"decoder_block": "residual", "stochastic_depth": 0.5},
-        {"up_filters": ((5, 1, 3), (4, 1, 2))},
+        {"up_filters": ((5, 1, 3), (4, 1, 2)), "up_initial": "bilinear"},
+        {"up": "nearest", "up_filters": ((3, 0, 3), (2, 0, 2))},
+        {**FULL, "block": "residual", "up_filters": ((3, 0, 3), (2, 0, 2))},
         {"width": 0.5, "remat": (0, 2), "skips_off": (0, 1), "bottom_dilations": (1, 2, 4)},
         {**RESNET, "remat": (0, 4), "skips_off": (1, 4), "up_filters": ((4, 1, 2),) * 5},
         {**RESNET, "decoder": "unet++", "deep_supervision": 4, "attention": True},

@@ -22,7 +22,9 @@ TASKS = flags.DEFINE_list("tasks", ["training", "inference"], "What is timed.")
 BATCH = flags.DEFINE_integer("batch", 8, "Pictures per step.", lower_bound=1)
 DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Of convolutions.")
 TURNS = flags.DEFINE_integer("turns", 5, "Turns of every side.", lower_bound=1)
-SECONDS = flags.DEFINE_float("seconds", 2.0, "Length of a turn, after a warm-up step; at least one step.")
+SECONDS = flags.DEFINE_float(
+    "seconds", 2.0, "Length of a turn, after a warm-up step; at least one step."
+)
 TORCH_PYTHON = flags.DEFINE_string("torch_python", sys.executable, "A Python that has torch.")
 
 FORMS = ("contiguous:eager", "channels_last:eager", "contiguous:compiled", "channels_last:compiled")

@@ -10,7 +10,9 @@ DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 SAME = ((1, 1), (1, 1))
 # Measured on CPU: what Winograd's form needs to be faster than XLA's convolution.
 WINOGRAD_CHANNELS = 128  # in and out, at least
-WINOGRAD_TILES = 2**23  # numbers in all transformed tiles, at most, for the kernel's gradient
+BATCH_TILES = 2**23  # numbers in the tiles of a batch, at most; above, picture by picture
+PICTURE_TILES = 2**24  # numbers in the tiles of a picture, at most
+PICTURE_TILES_GRADIENT = 2**22  # likewise for the kernel's gradient
 
 
 def convolve(x: jax.Array, kernel: jax.Array, *args: Any, **settings: Any) -> jax.Array:
@@ -61,10 +63,17 @@ def conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
     Returns:
         float32 [B, H, W, F].
     """
-    even = x.shape[1] % 2 == x.shape[2] % 2 == 0
-    if not even or min(kernel.shape[2:]) < WINOGRAD_CHANNELS:
+    if not _suits_winograd(x, kernel.shape, PICTURE_TILES):
         return _xla(x, kernel)
     return lax.platform_dependent(x, kernel, cpu=winograd, default=_xla)
+
+
+def _suits_winograd(x: jax.Array, kernel_shape: tuple[int, ...], picture_tiles: int) -> bool:
+    b, h, w, _ = x.shape
+    tiles = 4 * x.size
+    # A loop over pictures that lie on several devices would gather them on each.
+    fits = tiles <= BATCH_TILES or (jax.device_count() == 1 and tiles <= b * picture_tiles)
+    return h % 2 == w % 2 == 0 and min(kernel_shape[2:]) >= WINOGRAD_CHANNELS and fits
 
 
 def _conv3x3_forward(
@@ -80,9 +89,8 @@ def _conv3x3_backward(
     # The gradient of the input is a convolution itself, with the kernel turned around.
     dx = conv3x3(dy, jnp.flip(kernel, (0, 1)).swapaxes(2, 3))
     c, features = kernel.shape[2:]
-    even = x.shape[1] % 2 == x.shape[2] % 2 == 0
     cpu = _xla_kernel_gradient
-    if even and min(c, features) >= WINOGRAD_CHANNELS and 4 * x.size <= WINOGRAD_TILES:
+    if _suits_winograd(x, kernel.shape, PICTURE_TILES_GRADIENT):
         cpu = winograd_kernel_gradient
     elif features < c and features < 32:
         cpu = _swapped_kernel_gradient
@@ -117,7 +125,8 @@ def winograd(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Convolves with a 3x3 kernel and same padding, by tiles of 2x2 output pixels.
 
     Y = A'[(G k G') * (B'd B)]A per tile of 4x4 input pixels (Lavin & Gray, 2016, eq. 9); the
-    elementwise products over all tiles and channels are 16 matrix products.
+    elementwise products over all tiles and channels are 16 matrix products. Where the tiles of the
+    batch would not stay in the cores' cache, pictures come one by one.
 
     Args:
         x: float32 [B, H, W, C], H and W even.
@@ -126,8 +135,14 @@ def winograd(x: jax.Array, kernel: jax.Array) -> jax.Array:
     Returns:
         float32 [B, H, W, F].
     """
-    products = jnp.einsum("tbhwc,tcf->tbhwf", _tiles(x), _spread_kernel(kernel))
-    return _from_products(products)
+    spread = _spread_kernel(kernel)
+
+    def convolve_all(x: jax.Array) -> jax.Array:
+        return _from_products(jnp.einsum("tbhwc,tcf->tbhwf", _tiles(x), spread))
+
+    if 4 * x.size <= BATCH_TILES:
+        return convolve_all(x)
+    return lax.map(lambda picture: convolve_all(picture[None])[0], x)
 
 
 def winograd_kernel_gradient(x: jax.Array, dy: jax.Array) -> jax.Array:
@@ -140,7 +155,19 @@ def winograd_kernel_gradient(x: jax.Array, dy: jax.Array) -> jax.Array:
     Returns:
         float32 [3, 3, C, F].
     """
-    return _gather_kernel(jnp.einsum("tbhwc,tbhwf->tcf", _tiles(x), _to_products(dy)))
+
+    def products(x: jax.Array, dy: jax.Array) -> jax.Array:
+        return jnp.einsum("tbhwc,tbhwf->tcf", _tiles(x), _to_products(dy))
+
+    if 4 * x.size <= BATCH_TILES:
+        return _gather_kernel(products(x, dy))
+
+    def add(total: jax.Array, pair: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+        x, dy = pair
+        return total + products(x[None], dy[None]), None
+
+    start = jnp.zeros((16, x.shape[-1], dy.shape[-1]), x.dtype)
+    return _gather_kernel(lax.scan(add, start, (x, dy))[0])
 
 
 def _tiles(x: jax.Array) -> jax.Array:

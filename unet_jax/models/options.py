@@ -128,13 +128,33 @@ def _combinations(model: Any) -> dict[str, bool]:
         f"config.model.prune={model.prune} needs config.model.decoder='unet++' and a head at that "
         f"column: config.model.deep_supervision heads are at columns {first} to "
         f"{last}.": not model.prune or (is_nested and max(1, first) <= model.prune <= last),
-        "config.model.attention=True gates skips level by level: it needs "
-        "config.model.decoder='unet' or 'unet++'.": not model.attention
-        or model.decoder != "unet3+",
         "config.model.stochastic_depth skips residual units: it needs config.model.block or "
         "config.model.decoder_block='residual' or 'bottleneck'.": not model.stochastic_depth
         or bool({model.block, model.decoder_block} & {"residual", "bottleneck"}),
+        f"config.model.up_initial={model.up_initial!r} is where a transposed convolution starts: "
+        "it needs config.model.up='transpose'.": model.up_initial == "random"
+        or model.up == "transpose",
+        f"config.model.up_filters={model.up_filters}: f and p are those of a transposed "
+        "convolution, and other ways up take s alone: (f, p, s) must be (s, 0, s), or "
+        "config.model.up='transpose'.": model.up == "transpose"
+        or all((f, p) == (s, 0) for f, p, s in model.up_filters),
+        **(_full_scale_combinations(model) if model.decoder == "unet3+" else {}),
         **(_resnet_combinations(model) if model.encoder != "blocks" else {}),
+    }
+
+
+def _full_scale_combinations(model: Any) -> dict[str, bool]:
+    """Returns what a full-scale decoder, which has its own blocks and ways up, needs."""
+    needs = "config.model.decoder='unet3+' has its own blocks and interpolates: it needs "
+    return {
+        needs + "config.model.up='transpose', the default.": model.up == "transpose",
+        needs + "config.model.up_initial='random'.": model.up_initial == "random",
+        needs + "(f, p, s) of config.model.up_filters to be (s, 0, s).": all(
+            (f, p) == (s, 0) for f, p, s in model.up_filters
+        ),
+        needs + "config.model.decoder_block=''.": not model.decoder_block,
+        needs + "config.model.decoder_repeats=(2,).": model.decoder_repeats == (2,),
+        needs + "config.model.attention=False.": not model.attention,
     }
 
 

@@ -41,7 +41,7 @@ class UNet(nn.Module):
             "unit" or "imagenet"; see `scales.rescale`.
         encoder: "blocks", or "resnet18", "resnet34" or "resnet50" for pictures.
         decoder: "unet"; "unet++", nested skips (Zhou et al., 2018); "unet3+", full-scale skips
-            (Huang et al., 2020).
+            (Huang et al., 2020), with blocks of its own and interpolation for the ways up.
         block: "plain", "residual", "bottleneck" or "depthwise", of the contracting path.
         decoder_block: Likewise of the expanding path; "" for the same.
         repeats: Convolutions (or residual units) per level of the contracting path, from full
@@ -55,7 +55,8 @@ class UNet(nn.Module):
         pool: "max", "average", or "stride" for a strided first convolution of the next level.
         up: "transpose", "bilinear", "nearest", "pixel_shuffle" or "unpool".
         up_filters: (f, p, s) of the transposed convolution, from the deepest stage up; one for all
-            or one per stage. s is also the pooling's stride there, for every way up.
+            or one per stage. s is also the pooling's stride there, for every way up; those but the
+            transposed convolution take (s, 0, s).
         up_initial: "random" or "bilinear", where a transposed convolution starts.
         skips_off: Levels without a skip.
         attention: Whether skips pass attention gates (Oktay et al., 2018).
@@ -69,7 +70,8 @@ class UNet(nn.Module):
         deep_supervision: Levels of the decoder below the first, or columns of "unet++" before the
             last, that have heads of their own in training.
         prune: Column of "unet++" whose head is used, with nothing deeper computed; 0 for the last.
-        remat: Levels whose blocks are computed again in the backward pass to save memory.
+        remat: Levels whose blocks are computed again in the backward pass to save memory; with
+            "unet3+" those of the contracting path alone.
         dtype: "float32" or "bfloat16", the type of convolutions and activations. Parameters,
             statistics and logits are float32.
     """
