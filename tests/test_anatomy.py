@@ -1,6 +1,7 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import pytest
 from PIL import Image
 
 from unet_jax import anatomy
@@ -95,6 +96,31 @@ def test_unet_picture_has_every_shape():
     assert {row.block.name: row.bars[0].joined for row in rows}["decoder_1"] == 8
     for row in rows:
         assert 0 < row.left < row.left + len(row.bars) * slot < width
+
+
+@pytest.mark.parametrize(
+    ("size", "says"),
+    [
+        ((32, 48), ["A picture of 32x48x3", "per pixel", "max pool 2x2", "bar heightxwidthx"]),
+        (
+            (16, 16, 16),
+            ["A volume of 16x16x16x3", "per voxel", "max pool 2x2x2", "bar depthxheightxwidthx"],
+        ),
+    ],
+)
+def test_unet_picture_speaks_of_its_axes(size, says, tmp_path, monkeypatch):
+    written = []
+    text = explain_unet.Canvas.text
+
+    def record(self, x, y, content, *args, **look):
+        written.append(content)
+        return text(self, x, y, content, *args, **look)
+
+    monkeypatch.setattr(explain_unet.Canvas, "text", record)
+    found = anatomy.dissect(UNet(3, (4, 8), dimensions=len(size)), size)
+    explain_unet.write_unet(tmp_path / "unet.png", found, "A title")
+    for part in says:
+        assert any(part in content.replace(explain_unet.TIMES, "x") for content in written), part
 
 
 def test_only_sizes_are_typeset():

@@ -230,6 +230,9 @@ def test_unet_command(tmp_path):
     assert result.returncode == 0, result.stderr
     assert not result.stderr
     assert [file.name for file in tmp_path.iterdir()] == ["unet.png"]
+    cube = ["--config=configs/tiny.py", "--config.model.dimensions=3"]  # of the picture's side
+    result = run("--operation=unet", *cube, f"--output={tmp_path / 'cube'}")
+    assert result.returncode == 0, result.stderr
     result = run("--operation=unet", "--config.model.norm=foo", f"--output={tmp_path / 'x'}")
     assert result.returncode == 2
     assert result.stderr.startswith("error: config.model.norm='foo' is not known; allowed are ")

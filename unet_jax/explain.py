@@ -161,8 +161,10 @@ def _unet() -> list[str]:
     config, flag = CONFIG.value, cast(Any, flags.FLAGS["config"])
     check_sections(config)
     model = call(UNet, "config.model", config.model, num_classes=NUM_CLASSES.value)
-    size = tuple(config.data.image_size)  # (side,) is square, in a page of pictures
-    anatomy = dissect(model, size * model.dimensions if len(size) == 1 else size)
+    size = tuple(config.data.image_size)
+    if len(set(size)) == 1:  # (side,) is square; and a cube of the same side in 3-D
+        size = size[:1] * model.dimensions
+    anatomy = dissect(model, size)
     path = str(Path(OUTPUT.value) / "unet.png")
     write_unet(path, anatomy, f"The U-Net of {Path(flag.config_filename).name}")
     return [path]

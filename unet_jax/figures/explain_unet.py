@@ -94,7 +94,8 @@ def _draw_between(canvas: Canvas, rows: list[Row], slot: float, anatomy: Anatomy
         end = row.left + 0.5 * slot, _middle(level) - _size(row.bars[0].shape, anatomy)[1] / 2 - 3
         _elbow(canvas, start, end, turn := start[1] + 12)
         times = round(above.bars[-1].shape[0] / row.bars[0].shape[0])
-        pool = f"{anatomy.pool} {times}{TIMES}{times}" if times > 1 else "strided conv follows"
+        window = TIMES.join([str(times)] * (len(anatomy.input) - 1))
+        pool = f"{anatomy.pool} {window}" if times > 1 else "strided conv follows"
         canvas.text(end[0] + 8, turn + 14, pool, 8, color=MUTED, bbox=_GROUND, zorder=5)
     bottom = down.get(max(down))
     for level, row in up.items():
@@ -168,12 +169,13 @@ def write_unet(path: str | os.PathLike[str], anatomy: Anatomy, title: str) -> No
     height = _HEAD + (1 + max(row.block.level for row in rows)) * _ROW + _FOOT
     canvas = Canvas(round(width), height)
     canvas.text(MARGIN, MARGIN + 14, title, 15, weight="bold")
-    classes = anatomy.output[-1]
+    classes, is_volume = anatomy.output[-1], len(anatomy.input) == 4
+    whole, part = ("volume", "voxel") if is_volume else ("picture", "pixel")
     canvas.text(
         MARGIN,
         MARGIN + 38,
-        f"A picture of {shape_text(anatomy.input)} becomes {shape_text(anatomy.output)}: a number "
-        f"per pixel for each of {classes} classes. {anatomy.parameters:,} parameters in all.",
+        f"A {whole} of {shape_text(anatomy.input)} becomes {shape_text(anatomy.output)}: a number "
+        f"per {part} for each of {classes} classes. {anatomy.parameters:,} parameters in all.",
     )
     for row in rows:
         _draw_row(canvas, row, slot, anatomy)
@@ -189,9 +191,10 @@ def _draw_legend(canvas: Canvas, y: float, drawn: set[str], anatomy: Anatomy) ->
     others = [
         b for b in anatomy.blocks if b.name not in drawn and b.role not in roles and b.parameters
     ]
+    axes = ("depth", "height", "width")[-(len(anatomy.input) - 1) :]
     lines = [
-        f"Under every bar height{TIMES}width{TIMES}channels: the higher a bar, the more pixels; "
-        "the wider, the more channels.",
+        f"Under every bar {TIMES.join((*axes, 'channels'))}: the higher a bar, the more "
+        "resolution; the wider, the more channels.",
         f"conv: a convolution, then {anatomy.convolution}. Dashed arrows are skips; the striped "
         "part of a bar is such a copy, the rest came from below.",
     ]
