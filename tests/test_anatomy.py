@@ -98,6 +98,24 @@ def test_unet_picture_has_every_shape():
         assert 0 < row.left < row.left + len(row.bars) * slot < width
 
 
+def test_flops_are_those_of_the_definition_also_where_winograd_computes():
+    model, size = UNet(5, (64, 128, 256)), 16
+    image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    shapes = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), image)
+
+    def block(n, c, f):  # a tap outside the picture is no product: 3n - 2 taps per axis
+        return 2 * (3 * n - 2) ** 2 * (c * f + f * f)
+
+    convolutions = block(16, 3, 64) + block(8, 64, 128) + block(4, 128, 256)
+    convolutions += 2 * 8**2 * 256 * 128 + block(8, 256, 128)
+    convolutions += 2 * 16**2 * 128 * 64 + block(16, 128, 64) + 2 * 16**2 * 64 * 5
+    found = anatomy.forward_flops(model, shapes, image.shape)
+    assert convolutions <= found <= 1.02 * convolutions  # norms, activations, pooling
+    assert anatomy.forward_flops(model, shapes, (3, size, size, 3)) == pytest.approx(
+        3 * found, rel=1e-3
+    )
+
+
 @pytest.mark.parametrize(
     ("size", "says"),
     [

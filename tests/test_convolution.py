@@ -6,7 +6,13 @@ from jax import lax
 from scipy.signal import correlate
 
 from unet_jax.models import convolution
-from unet_jax.models.convolution import conv3x3, convolve, winograd, winograd_kernel_gradient
+from unet_jax.models.convolution import (
+    conv3x3,
+    convolve,
+    depthwise3x3,
+    winograd,
+    winograd_kernel_gradient,
+)
 
 
 def draw(b, h, w, c, f):
@@ -81,6 +87,28 @@ def test_conv3x3_and_its_gradients(shape, limits, monkeypatch):
     np.testing.assert_allclose(dkernel, kernel_gradient_by_loop(x, dy), atol=1e-4)
 
 
+@pytest.mark.parametrize("shape", [(2, 5, 4, 3), (1, 1, 6, 8), (3, 8, 8, 16)])
+def test_depthwise3x3_and_its_gradients(shape):
+    x, kernel, dy = draw(*shape, shape[-1])
+    own = kernel[:, :, :1]
+
+    def each(a, b):  # channel by channel
+        return np.concatenate(
+            [by_scipy(a[..., [i]], b[..., [i]]) for i in range(shape[-1])], axis=-1
+        )
+
+    y, backward = jax.vjp(depthwise3x3, jnp.float32(x), jnp.float32(own))
+    dx, dkernel = backward(jnp.float32(dy))
+    np.testing.assert_allclose(y, each(x, own), atol=1e-5)
+    np.testing.assert_allclose(dx, each(dy, np.flip(own, (0, 1))), atol=1e-5)
+    crossed = kernel_gradient_by_loop(x, dy)
+    np.testing.assert_allclose(dkernel[:, :, 0], crossed.diagonal(axis1=2, axis2=3), atol=1e-4)
+    numbers = {"dimension_numbers": ("NHWC", "HWIO", "NHWC"), "feature_group_count": shape[-1]}
+    args = jnp.float32(x), jnp.float32(own), (1, 1), ((1, 1), (1, 1))
+    text = jax.jit(lambda x, k: convolve(x, k, *args[2:], **numbers)).lower(*args[:2]).as_text()
+    assert "convolution" not in text
+
+
 def lowered(function, *args):
     return jax.jit(lambda *args: function(*args)).lower(*args).as_text()  # traced anew
 
@@ -115,10 +143,12 @@ def test_large_batches_go_picture_by_picture_on_one_device_only(monkeypatch):
         {"window_strides": (2, 2), "padding": ((1, 1), (1, 1))},
         {"window_strides": (1, 1), "padding": ((0, 0), (0, 0))},
         {"window_strides": (1, 1), "padding": ((1, 1), (1, 1)), "rhs_dilation": (2, 2)},
+        {"window_strides": (1, 1), "padding": ((1, 1), (1, 1)), "feature_group_count": 2},
     ],
 )
 def test_other_convolutions_are_xlas(settings):
     x, kernel, _ = (jnp.float32(a) for a in draw(1, 8, 8, 128, 128))
+    kernel = kernel[:, :, : 128 // settings.get("feature_group_count", 1)]
     strides, padding = settings.pop("window_strides"), settings.pop("padding")
     numbers = {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
     found = convolve(x, kernel, strides, padding, **settings, **numbers)

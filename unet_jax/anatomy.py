@@ -213,3 +213,26 @@ def _after_convolutions(model: Any) -> str:
     norm = getattr(model, "norm", "none")
     parts = [] if norm == "none" else [f"{norm} norm"]
     return ", ".join([*parts, getattr(model, "activation", "relu").replace("_", " ")])
+
+
+def forward_flops(model: nn.Module, variables: Any, shape: Shape) -> float:
+    """Counts the floating-point operations of a forward pass, before optimisation.
+
+    They are those of convolutions as they are defined, whatever form computes them here: on CPU,
+    Winograd's has fewer.
+
+    Args:
+        model: A linen module, called with (image, train=False).
+        variables: Its variables, or their shapes.
+        shape: Of the image, [B, *n, C].
+
+    Returns:
+        The number of operations; a multiplication and an addition are two.
+    """
+
+    def forward(variables: Any, image: jax.Array) -> Any:
+        return model.apply(variables, image, train=False)
+
+    traced = jax.jit(forward).trace(variables, jax.ShapeDtypeStruct(shape, jnp.float32))
+    cost: Any = traced.lower(lowering_platforms=("cuda",)).cost_analysis()  # needs no such device
+    return float(cost["flops"]) if cost else math.nan

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from unet_jax import workdir as run_dir
+from unet_jax.anatomy import forward_flops
 from unet_jax.augment import make_augment
 from unet_jax.checkpoint import Checkpoints
 from unet_jax.config import call, check_sections
@@ -257,13 +257,15 @@ def _print_header(experiment: Experiment, state: State, workdir: Path, start: in
     counts = {name: len(split) for name, split in e.dataset.splits.items()}
     parameters = sum(x.size for x in jax.tree.leaves(state.params))
     epochs = plan.total / plan.epoch_steps
+    size = e.loading.image_size
+    flops = forward_flops(e.model, e.state_shapes.eval_variables(), (1, *size, 3))
     facts = {
         "devices": f"{devices['count']} x {devices['kind']} ({devices['platform']})",
         "mesh": dict(e.shardings.mesh.shape),
         "data": ", ".join(f"{name} {count}" for name, count in counts.items()),
         "classes": ", ".join(e.dataset.class_names),
         "parameters": f"{parameters:,}",
-        "FLOPs per image": f"{forward_flops(e):,.0f} (forward, {e.loading.image_size})",
+        "FLOPs per image": f"{flops:,.0f} (forward, {size})",
         "steps": f"{plan.total} of {plan.batch_size} images, {epochs:.1f} epochs",
         "workdir": workdir,
     }
@@ -273,18 +275,6 @@ def _print_header(experiment: Experiment, state: State, workdir: Path, start: in
     if start:
         facts["resumes at"] = f"step {start}"
     print_header("unet_jax", facts)
-
-
-def forward_flops(experiment: Experiment) -> float:
-    """Counts the floating-point operations of one picture's forward pass, before optimisation."""
-    e = experiment
-    image = jax.ShapeDtypeStruct((1, *e.loading.image_size, 3), jnp.float32)
-
-    def forward(variables: Any, image: jax.Array) -> Any:
-        return e.model.apply(variables, image, train=False)
-
-    cost = jax.jit(forward).lower(e.state_shapes.eval_variables(), image).cost_analysis()
-    return float(cost["flops"]) if cost else float("nan")
 
 
 def _report(workdir: Path, dataset: Dataset) -> None:

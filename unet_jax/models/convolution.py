@@ -1,10 +1,13 @@
 """3x3 convolutions in the form that is fastest where they run; a drop-in for XLA's own."""
 
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+from unet_jax.models.batch_norm import channel_sums
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 SAME = ((1, 1), (1, 1))
@@ -19,8 +22,8 @@ def convolve(x: jax.Array, kernel: jax.Array, *args: Any, **settings: Any) -> ja
     """Convolves; for `flax.linen.Conv(conv_general_dilated=convolve)`.
 
     Everywhere but for 3x3 convolutions of float32 pictures on CPU this is XLA's convolution. There,
-    XLA's reaches less of the cores' rate than its matrix product, and `conv3x3` takes its place;
-    equal up to float32 rounding.
+    XLA's reaches less of the cores' rate than its matrix product, and least of all where every
+    channel is alone; `conv3x3` and `depthwise3x3` take its place, equal up to float32 rounding.
 
     Args:
         x: [B, *n, C].
@@ -40,11 +43,13 @@ def convolve(x: jax.Array, kernel: jax.Array, *args: Any, **settings: Any) -> ja
         and tuple(map(tuple, padding)) == SAME
         and tuple(settings.get("rhs_dilation") or ones) == ones
         and tuple(settings.get("lhs_dilation") or ones) == ones
-        and settings.get("feature_group_count", 1) == 1
         and settings.get("precision") is None
     )
-    if is_plain_3x3:
+    groups = settings.get("feature_group_count", 1)
+    if is_plain_3x3 and groups == 1:
         return conv3x3(x, kernel)
+    if is_plain_3x3 and groups == x.shape[-1] == kernel.shape[-1]:
+        return depthwise3x3(x, kernel)
     return lax.conv_general_dilated(x, kernel, *args, **settings)
 
 
@@ -98,6 +103,68 @@ def _conv3x3_backward(
 
 
 conv3x3.defvjp(_conv3x3_forward, _conv3x3_backward)
+
+
+@jax.custom_vjp
+def depthwise3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Convolves every channel with its own 3x3 kernel and same padding, fast on CPU.
+
+    There it is a sum of nine shifted products, which XLA makes one pass of; elsewhere it is XLA's
+    convolution. It has a gradient, but no forward-mode derivative.
+
+    Args:
+        x: float32 [B, H, W, C].
+        kernel: float32 [3, 3, 1, C].
+
+    Returns:
+        float32 [B, H, W, C].
+    """
+    return lax.platform_dependent(x, kernel, cpu=_sum_of_shifts, default=_xla_depthwise)
+
+
+def _depthwise3x3_forward(
+    x: jax.Array, kernel: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return depthwise3x3(x, kernel), (x, kernel)
+
+
+def _depthwise3x3_backward(
+    residuals: tuple[jax.Array, jax.Array], dy: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    x, kernel = residuals
+
+    def by_shifts(x: jax.Array, dy: jax.Array) -> jax.Array:
+        sums = [channel_sums(shifted * dy) for shifted in _shifts(x)]
+        return jnp.stack(sums).reshape(kernel.shape)
+
+    def by_xla(x: jax.Array, dy: jax.Array) -> jax.Array:
+        (gradient,) = jax.linear_transpose(lambda kernel: _xla_depthwise(x, kernel), kernel)(dy)
+        return gradient
+
+    dx = depthwise3x3(dy, jnp.flip(kernel, (0, 1)))
+    return dx, lax.platform_dependent(x, dy, cpu=by_shifts, default=by_xla)
+
+
+depthwise3x3.defvjp(_depthwise3x3_forward, _depthwise3x3_backward)
+
+
+def _xla_depthwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return lax.conv_general_dilated(
+        x, kernel, (1, 1), SAME, dimension_numbers=DIMENSIONS, feature_group_count=x.shape[-1]
+    )
+
+
+def _sum_of_shifts(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    taps = kernel.reshape(9, 1, 1, 1, -1)
+    products = [shifted * tap for shifted, tap in zip(_shifts(x), taps, strict=True)]
+    return functools.reduce(jnp.add, products)
+
+
+def _shifts(x: jax.Array) -> list[jax.Array]:
+    """Returns what each of the nine taps sees: [B, H, W, C] of [B, H, W, C]."""
+    _, h, w, _ = x.shape
+    padded = jnp.pad(x, ((0, 0), *SAME, (0, 0)))
+    return [padded[:, i : i + h, j : j + w] for i in range(3) for j in range(3)]
 
 
 def _xla(x: jax.Array, kernel: jax.Array) -> jax.Array:
