@@ -1,6 +1,7 @@
 """Eight forced CPU devices, strict promotion, and what several test files share."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -44,3 +45,25 @@ def pytest_generate_tests(metafunc):
         from unet_jax.models.variants import VARIANTS
 
         metafunc.parametrize("variant", VARIANTS)
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """Makes every host unreachable; returns the addresses that were tried."""
+    from unet_jax.data import tfds_pets
+
+    tried = []
+
+    def refuse(address: tuple[str, int], *_: object, **__: object) -> socket.socket:
+        tried.append(address)
+        raise OSError("network is\nunreachable")
+
+    def download(*_: object) -> None:
+        pytest.fail("tfds retries for minutes where there is no network")
+
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setattr(tfds_pets, "_download", download)
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    return tried

@@ -5,7 +5,6 @@ import io
 import json
 import shutil
 import socket
-import tarfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,99 +12,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from pets_set import (
+    PREPARED,
+    SPLITS,
+    encode,
+    nothing_prepared,
+    one_line,
+    originals,
+    pack,
+    picture,
+    prepare,
+)
 from PIL import Image
 from tensorflow_datasets.core.download.checksums import UrlInfo, compute_url_info
 
 from unet_jax.data import pets_archives, tfds_pets
-from unet_jax.data.tfds_pets import Records, open_pets
+from unet_jax.data.tfds_pets import open_pets
 from unet_jax.errors import UserError
 
-SPLITS = {  # two of them are on tfds' list of corrupt samples: beagle_116 and Egyptian_Mau_139
-    "trainval": ("Abyssinian_100", "american_bulldog_10", "beagle_116", "pug_7"),
-    "test": ("Bengal_1", "Egyptian_Mau_139", "yorkshire_terrier_3"),
-}
-HEAD_BOX = (
-    "<annotation><size><width>40</width><height>20</height></size><object><bndbox>"
-    "<xmin>10</xmin><ymin>5</ymin><xmax>20</xmax><ymax>15</ymax></bndbox></object></annotation>"
-)
-PREPARED = "oxford_iiit_pet/4.0.0"
 URL = tfds_pets.stock._BASE_URL
 DOWNLOAD = tfds_pets._download
-
-
-def encode(image: Image.Image, kind: str) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, kind)
-    return stream.getvalue()
-
-
-def picture(seed: int, mode: str = "RGB") -> Image.Image:
-    # Blocks: noise as fine as pixels would not survive JPEG, so nothing could be compared.
-    shape = (3, 5, 4) if mode == "RGBA" else (3, 5, 3)
-    pixels = np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
-    return Image.fromarray(pixels.repeat(16, 0).repeat(16, 1))
-
-
-@functools.cache
-def originals() -> dict[str, bytes]:
-    """Contents of the archives by member name."""
-    files = {}
-    names = [name for split in SPLITS.values() for name in split]
-    for seed, name in enumerate(names):
-        kind, mode = ("PNG", "RGBA") if name == "beagle_116" else ("JPEG", "RGB")
-        files[f"images/{name}.jpg"] = encode(picture(seed, mode), kind)
-        trimap = np.random.default_rng(seed).integers(1, 4, (48, 80), np.uint8)
-        files[f"annotations/trimaps/{name}.png"] = encode(Image.fromarray(trimap), "PNG")
-    files["images/._pug_7.jpg"] = b"macOS"
-    files["annotations/xmls/Abyssinian_100.xml"] = HEAD_BOX.encode()
-    for split, members in SPLITS.items():
-        files[f"annotations/{split}.txt"] = "".join(f"{n} 5 2 1\n" for n in members).encode()
-    return files
-
-
-def pack(folder: Path, files: dict[str, bytes]) -> None:
-    """Writes the archive pair; the second is a plain tar file, as the official ones are."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, mode in (("images", "w:gz"), ("annotations", "w:")):
-        with tarfile.open(folder / f"{name}.tar.gz", mode) as tar:
-            for member, data in files.items():
-                if member.startswith(f"{name}/"):
-                    info = tarfile.TarInfo(member)
-                    info.size = len(data)
-                    tar.addfile(info, io.BytesIO(data))
-
-
-def prepare(folder: Path, **changes: bytes | None) -> dict[str, Records]:
-    """Prepares from the originals with members replaced, or left out where None."""
-    files = originals() | changes
-    pack(folder, {name: data for name, data in files.items() if data is not None})
-    return open_pets(str(folder), verify_checksums=False)
-
-
-def one_line(error: pytest.ExceptionInfo[UserError]) -> str:
-    message = str(error.value)
-    assert "\n" not in message
-    return message
-
-
-@pytest.fixture(autouse=True)
-def no_network(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
-    """Makes every host unreachable; returns the addresses that were tried."""
-    tried = []
-
-    def refuse(address: tuple[str, int], *_: object, **__: object) -> socket.socket:
-        tried.append(address)
-        raise OSError("network is\nunreachable")
-
-    def download(*_: object) -> None:
-        pytest.fail("tfds retries for minutes where there is no network")
-
-    monkeypatch.setattr(socket, "create_connection", refuse)
-    monkeypatch.setattr(tfds_pets, "_download", download)
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-    return tried
+pytestmark = pytest.mark.usefixtures("no_network")
 
 
 @pytest.fixture(scope="module")
@@ -120,11 +47,6 @@ def copy(prepared: Path, tmp_path: Path) -> Path:
     """A prepared folder that a test may spoil."""
     shutil.copytree(prepared, tmp_path / "copy")
     return tmp_path / "copy"
-
-
-def nothing_prepared(folder: Path) -> bool:
-    left = [str(path.relative_to(folder)) for path in folder.rglob("*")]
-    return not [name for name in left if "4.0.0" in name or "names" in name or "extract_" in name]
 
 
 def test_splits_hold_the_listed_pictures_under_their_names(prepared: Path) -> None:
@@ -412,139 +334,6 @@ def test_download_of_other_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         open_pets(str(tmp_path / "data"))
     assert "images.tar.gz and annotations.tar.gz" in one_line(error)
     assert nothing_prepared(tmp_path / "data")
-
-
-@pytest.mark.parametrize(
-    ("member", "archive"),
-    [
-        ("images/pug_7.jpg", "images.tar.gz"),
-        ("images/Bengal_1.jpg", "images.tar.gz"),
-        ("annotations/trimaps/pug_7.png", "annotations.tar.gz"),
-        ("annotations/xmls/Abyssinian_100.xml", "annotations.tar.gz"),
-    ],
-)
-def test_truncated_file_is_named(tmp_path: Path, member: str, archive: str) -> None:
-    data = originals()[member]
-    with pytest.raises(UserError) as error:
-        prepare(tmp_path, **{member: data[: len(data) * 7 // 8]})  # its header is whole
-    assert f"{member} in {archive} cannot be read" in one_line(error)
-    assert nothing_prepared(tmp_path)
-
-
-def test_file_that_is_no_picture_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"images/pug_7\.jpg in .* \(no picture\)"):
-        prepare(tmp_path, **{"images/pug_7.jpg": b"<html>not found</html>"})
-
-
-@pytest.mark.parametrize(
-    ("member", "message"),
-    [
-        ("images/pug_7.jpg", r"images.tar.gz has no images/pug_7.jpg, which .*trainval.txt"),
-        ("images/Bengal_1.jpg", r"images.tar.gz has no images/Bengal_1.jpg, which .*test.txt"),
-        ("annotations/trimaps/pug_7.png", r"annotations.tar.gz has no .*trimaps/pug_7.png"),
-        ("annotations/test.txt", r"annotations.tar.gz has no annotations/test.txt"),
-    ],
-)
-def test_missing_member_is_named(tmp_path: Path, member: str, message: str) -> None:
-    with pytest.raises(UserError, match=message) as error:
-        prepare(tmp_path, **{member: None})
-    one_line(error)
-    assert nothing_prepared(tmp_path)
-
-
-@pytest.mark.parametrize("line", ["pug_7 5 2", "pug_7 pug 2 1", "pug_7 38 2 1", "\ufffd"])
-def test_malformed_list_is_named(tmp_path: Path, line: str) -> None:
-    text = f"pug_7 5 2 1\n\n{line}\n"
-    with pytest.raises(UserError, match=r"annotations/trainval.txt") as error:
-        prepare(
-            tmp_path,
-            **{"annotations/trainval.txt": text.encode().replace("\ufffd".encode(), b"\xff")},
-        )
-    assert repr(line) in one_line(error)
-
-
-@pytest.mark.parametrize("name", pets_archives.ARCHIVES)
-def test_truncated_archive_is_named(tmp_path: Path, name: str) -> None:
-    pack(tmp_path, originals())
-    file = tmp_path / name
-    with tarfile.open(file) as tar:
-        cut = tar.getmembers()[0].offset_data + 100
-    file.write_bytes(file.read_bytes()[:cut])
-    with pytest.raises(UserError, match=rf"{name} cannot be extracted") as error:
-        open_pets(str(tmp_path), verify_checksums=False)
-    one_line(error)
-    assert nothing_prepared(tmp_path)
-
-
-@pytest.mark.parametrize("tenth", range(1, 10))
-def test_damaged_archive_is_named(tmp_path: Path, tenth: int) -> None:
-    pack(tmp_path, originals())
-    file = tmp_path / "images.tar.gz"
-    data = bytearray(file.read_bytes())
-    data[len(data) * tenth // 10] ^= 0x10
-    file.write_bytes(data)
-    with pytest.raises(UserError, match=r"images\.tar\.gz cannot be extracted") as error:
-        open_pets(str(tmp_path), verify_checksums=False)
-    one_line(error)
-
-
-def test_broken_compression_within_a_file_is_named(tmp_path: Path) -> None:
-    text = " ".join(map(str, range(10**5))).encode()
-    pack(tmp_path, {"images/large.jpg": text} | originals())
-    file = tmp_path / "images.tar.gz"
-    data = file.read_bytes()
-    middle = len(data) // 2
-    file.write_bytes(data[:middle] + b"\xff" * 200 + data[middle + 200 :])
-    with pytest.raises(UserError, match=r"images\.tar\.gz cannot be extracted"):
-        open_pets(str(tmp_path), verify_checksums=False)
-
-
-def test_checksum_of_gzip_is_verified(tmp_path: Path) -> None:
-    pack(tmp_path, originals() | {"images/large.jpg": bytes(10**6)})
-    file = tmp_path / "images.tar.gz"
-    data = file.read_bytes()
-    file.write_bytes(data[:-8] + b"1234" + data[-4:])
-    with pytest.raises(UserError, match=r"images\.tar\.gz cannot be extracted \(CRC"):
-        open_pets(str(tmp_path), verify_checksums=False)
-
-
-@pytest.mark.parametrize("data", [b"<html>not found</html>", b"\x1f\x8b\x08 damaged"])
-def test_file_that_is_no_archive_is_named(tmp_path: Path, data: bytes) -> None:
-    pack(tmp_path, originals())
-    (tmp_path / "annotations.tar.gz").write_bytes(data)
-    with pytest.raises(UserError, match=r"annotations\.tar\.gz cannot be extracted") as error:
-        open_pets(str(tmp_path), verify_checksums=False)
-    one_line(error)
-
-
-def test_archive_cannot_write_elsewhere(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"images\.tar\.gz cannot be extracted"):
-        prepare(tmp_path / "data", **{"images/../../../escaped": b"x"})
-    assert not list(tmp_path.rglob("escaped"))
-
-
-def test_leftovers_of_macos_are_not_extracted(tmp_path: Path) -> None:
-    pack(tmp_path, originals())
-    tfds_pets._extract(tmp_path / "images.tar.gz", tmp_path / "out")
-    found = sorted(path.name for path in (tmp_path / "out" / "images").iterdir())
-    assert found == sorted(f"{n}.jpg" for names in SPLITS.values() for n in names)
-
-
-@pytest.mark.parametrize("last", ["pug_7", "yorkshire_terrier_3"])
-def test_interrupted_preparation_leaves_nothing_and_can_be_repeated(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: str
-) -> None:
-    def interrupt(folder: Path, name: str) -> bytes:
-        if name == last:
-            raise KeyboardInterrupt
-        return (folder / f"images/{name}.jpg").read_bytes()
-
-    with monkeypatch.context() as patch:
-        patch.setattr(pets_archives, "read_picture", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            prepare(tmp_path)
-    assert nothing_prepared(tmp_path)
-    assert len(open_pets(str(tmp_path), verify_checksums=False)["test"]) == len(SPLITS["test"])
 
 
 def test_folder_that_cannot_be_written(tmp_path: Path) -> None:
