@@ -81,12 +81,6 @@ def _suits_winograd(x: jax.Array, kernel_shape: tuple[int, ...], picture_tiles: 
     return h % 2 == w % 2 == 0 and min(kernel_shape[2:]) >= WINOGRAD_CHANNELS and fits
 
 
-def _conv3x3_forward(
-    x: jax.Array, kernel: jax.Array
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return conv3x3(x, kernel), (x, kernel)
-
-
 def _conv3x3_backward(
     residuals: tuple[jax.Array, jax.Array], dy: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
@@ -102,7 +96,7 @@ def _conv3x3_backward(
     return dx, lax.platform_dependent(x, dy, cpu=cpu, default=_xla_kernel_gradient)
 
 
-conv3x3.defvjp(_conv3x3_forward, _conv3x3_backward)
+conv3x3.defvjp(lambda x, kernel: (conv3x3(x, kernel), (x, kernel)), _conv3x3_backward)
 
 
 @jax.custom_vjp
@@ -122,12 +116,6 @@ def depthwise3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return lax.platform_dependent(x, kernel, cpu=_sum_of_shifts, default=_xla_depthwise)
 
 
-def _depthwise3x3_forward(
-    x: jax.Array, kernel: jax.Array
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return depthwise3x3(x, kernel), (x, kernel)
-
-
 def _depthwise3x3_backward(
     residuals: tuple[jax.Array, jax.Array], dy: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
@@ -145,7 +133,9 @@ def _depthwise3x3_backward(
     return dx, lax.platform_dependent(x, dy, cpu=by_shifts, default=by_xla)
 
 
-depthwise3x3.defvjp(_depthwise3x3_forward, _depthwise3x3_backward)
+depthwise3x3.defvjp(
+    lambda x, kernel: (depthwise3x3(x, kernel), (x, kernel)), _depthwise3x3_backward
+)
 
 
 def _xla_depthwise(x: jax.Array, kernel: jax.Array) -> jax.Array:

@@ -136,8 +136,7 @@ def _combinations(model: Any) -> dict[str, bool]:
         or model.up == "transpose",
         f"config.model.up_filters={model.up_filters}: f and p are those of a transposed "
         "convolution, and other ways up take s alone: (f, p, s) must be (s, 0, s), or "
-        "config.model.up='transpose'.": model.up == "transpose"
-        or all((f, p) == (s, 0) for f, p, s in model.up_filters),
+        "config.model.up='transpose'.": model.up == "transpose" or _are_strides(model.up_filters),
         **(_full_scale_combinations(model) if model.decoder == "unet3+" else {}),
         **(_resnet_combinations(model) if model.encoder != "blocks" else {}),
     }
@@ -149,8 +148,8 @@ def _full_scale_combinations(model: Any) -> dict[str, bool]:
     return {
         needs + "config.model.up='transpose', the default.": model.up == "transpose",
         needs + "config.model.up_initial='random'.": model.up_initial == "random",
-        needs + "(f, p, s) of config.model.up_filters to be (s, 0, s).": all(
-            (f, p) == (s, 0) for f, p, s in model.up_filters
+        needs + "(f, p, s) of config.model.up_filters to be (s, 0, s).": _are_strides(
+            model.up_filters
         ),
         needs + "config.model.decoder_block=''.": not model.decoder_block,
         needs + "config.model.decoder_repeats=(2,).": model.decoder_repeats == (2,),
@@ -174,6 +173,10 @@ def _resnet_combinations(model: Any) -> dict[str, bool]:
         needs + "config.model.dropout=().": not model.dropout,
         needs + "config.model.bottom_dilations=().": not model.bottom_dilations,
     }
+
+
+def _are_strides(triples: tuple[tuple[int, int, int], ...]) -> bool:
+    return all((f, p) == (s, 0) for f, p, s in triples)
 
 
 def _is_count(value: Any) -> bool:
