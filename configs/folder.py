@@ -73,6 +73,6 @@ def get_config() -> ConfigDict:
                 "log_every": "10 steps",
             },
             "eval": {"batch_size": 16, "pictures": 6},
-            "mesh": {"data": -1},
+            "mesh": {"data": -1, "fsdp": 1, "space": 1},
         }
     )

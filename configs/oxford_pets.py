@@ -72,7 +72,7 @@ def get_config(recipe: str = "full") -> ConfigDict:
                 "log_every": "20 steps",
             },
             "eval": {"batch_size": 32, "pictures": 6},
-            "mesh": {"data": -1},
+            "mesh": {"data": -1, "fsdp": 1, "space": 1},
         }
     )
     if recipe == "cpu":

@@ -72,6 +72,6 @@ def get_config(variant: str = "modern") -> ConfigDict:
                 "log_every": "10 steps",
             },
             "eval": {"batch_size": 40, "pictures": 6},
-            "mesh": {"data": -1},
+            "mesh": {"data": -1, "fsdp": 1, "space": 1},
         }
     )

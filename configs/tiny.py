@@ -67,6 +67,6 @@ def get_config() -> ConfigDict:
                 "log_every": "1 step",
             },
             "eval": {"batch_size": 8, "pictures": 2},
-            "mesh": {"data": -1},
+            "mesh": {"data": -1, "fsdp": 1, "space": 1},
         }
     )

@@ -114,7 +114,8 @@ def lowered(function, *args):
 
 
 @pytest.mark.parametrize("shape", [(2, 4, 6, 128, 128), (1, 4, 4, 256, 128)])
-def test_many_channels_really_take_winograds_form(shape):
+def test_many_channels_really_take_winograds_form(shape, monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
     x, kernel, _ = (jnp.float32(a) for a in draw(*shape))
     text = lowered(conv3x3, x, kernel)
     assert "dot_general" in text
@@ -122,7 +123,7 @@ def test_many_channels_really_take_winograds_form(shape):
     assert "while" not in text
 
 
-def test_large_batches_go_picture_by_picture_on_one_device_only(monkeypatch):
+def test_large_batches_go_picture_by_picture_and_only_one_device_takes_this_form(monkeypatch):
     shapes = [(8, 64, 64, 128), (3, 3, 128, 128), (8, 64, 64, 128)]
     x, kernel, dy = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes)
 
@@ -135,6 +136,8 @@ def test_large_batches_go_picture_by_picture_on_one_device_only(monkeypatch):
     monkeypatch.setattr(jax, "device_count", lambda: 8)
     forms = [lowered(conv3x3, x, kernel), lowered(gradient, x, kernel, dy)]
     assert all("while" not in text and "convolution" in text for text in forms)
+    small = jax.ShapeDtypeStruct((2, 4, 6, 128), jnp.float32)
+    assert "dot_general" not in lowered(conv3x3, small, kernel)
 
 
 @pytest.mark.parametrize(

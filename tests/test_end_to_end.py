@@ -10,10 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 from conftest import ROOT
 from PIL import Image
+
+from unet_jax.checkpoint import read_arrays
 
 TINY = "--config=configs/tiny.py"
 WALL_CLOCK = ("images_per_s", "data_wait")
@@ -25,10 +26,7 @@ def metrics(workdir: Path) -> list[dict]:
 
 
 def final_state(workdir: Path, step: int = 40) -> dict[str, np.ndarray]:
-    with ocp.StandardCheckpointer() as checkpointer:
-        tree = checkpointer.restore((workdir / "checkpoints" / str(step) / "state").absolute())
-    paths = ocp.tree.to_flat_dict(tree, sep="/")
-    return {path: np.asarray(x) for path, x in paths.items()}
+    return read_arrays(workdir / "checkpoints" / str(step))
 
 
 def assert_same_run(first: Path, second: Path) -> None:

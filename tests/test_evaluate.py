@@ -38,6 +38,9 @@ class Pictures:
     def __len__(self):
         return len(self.items)
 
+    def size(self, index):
+        return SIZES[index]
+
     def __getitem__(self, index):
         return self.items[index]
 

@@ -164,18 +164,17 @@ def test_valid_convolutions_train_on_the_middle_of_the_label():
     shardings = make_shardings(1)
     optimizer, schedule = make_optimizer(total_steps=9, epoch_steps=1.0)
     loss = make_loss("cross_entropy", num_classes=3)
-    step = make_train_step(model, loss, optimizer, schedule, make_augment(), shardings)
+    state = State(jnp.zeros((), int), variables["params"], {}, optimizer.init(variables["params"]))
+    step = make_train_step(model, loss, optimizer, schedule, make_augment(), shardings, state)
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (2, n, n, 3)).astype(np.uint8)
     label, weight = image[..., 0] // 86, rng.integers(0, 2, image.shape[:3]).astype(np.uint8)
     edge = (n - inner) // 2
-    params = variables["params"]
 
     def train(label):
-        state = State(jnp.zeros((), int), params, {}, optimizer.init(params))
-        state, key = replicate((jax.tree.map(jnp.copy, state), jax.random.key(1)), shardings)
+        start, key = replicate((jax.tree.map(jnp.copy, state), jax.random.key(1)), shardings)
         batch = put_batch({"image": image, "label": label, "weight": weight}, shardings)
-        return jax.device_get(step(state, batch, key)[1])
+        return jax.device_get(step(start, batch, key)[1])
 
     found = train(label)
     x = (image / np.float32(255) - 0.5) / 0.25

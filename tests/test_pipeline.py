@@ -21,6 +21,9 @@ class Pictures:
     def __len__(self):
         return len(self.sizes)
 
+    def size(self, index):
+        return self.sizes[index]
+
     def __getitem__(self, index):
         rows, columns = np.mgrid[: self.sizes[index][0], : self.sizes[index][1]]
         image = np.stack([rows, columns, np.full_like(rows, index)], -1).astype(np.uint8)
@@ -101,7 +104,8 @@ def test_the_order_does_not_depend_on_the_batch_size():
 def test_the_shares_of_all_processes_are_the_batch(count, start):
     source = Pictures([(7, 9)] * 10)
     whole = batches(source, CROP, start=start)
-    shares = [batches(source, CROP, start=start, process=(i, count)) for i in range(count)]
+    rows = np.arange(4).reshape(count, -1)
+    shares = [batches(source, CROP, start=start, rows=own) for own in rows]
     assert {len(share) for share in shares} == {len(whole)}
     for batch, *parts in zip(whole, *shares, strict=True):
         assert all(len(part["image"]) == 4 // count for part in parts)

@@ -198,10 +198,10 @@ def test_one_step_of_training_changes_every_parameter(variant, monkeypatch):
     optim = {"name": "sgd", "learning_rate": 1.0, "schedule": "constant", "warmup": "0"}
     optimizer, schedule = make_optimizer(**optim, weight_decay=0.0, total_steps=9, epoch_steps=1.0)
     loss, augment = make_loss("cross_entropy+dice", num_classes=3), make_augment()
-    step = make_train_step(model, loss, optimizer, schedule, augment, shardings)
     params = variables["params"]
     before = jax.device_get(params)
     state = State(jnp.zeros((), int), params, variables["batch_stats"], optimizer.init(params))
+    step = make_train_step(model, loss, optimizer, schedule, augment, shardings, state)
     state, key = replicate((state, jax.random.key(1)), shardings)
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (2, size, size, 3)).astype(np.uint8)

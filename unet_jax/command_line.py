@@ -1,6 +1,9 @@
 """What the commands share: parsing, one clear error for a user's mistake, and exit codes."""
 
+import errno
+import os
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -9,8 +12,9 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from unet_jax import runtime
-from unet_jax.errors import NonFiniteLossError, StoppedError, UserError
+from unet_jax.errors import LostProcessError, StoppedError, UserError
 
+_NO_ROOM = ("ENOSPC", "EDQUOT", os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT))
 DEFAULT_PAGE = Path(__file__).parents[1] / "configs" / "shapes.py"
 
 
@@ -35,10 +39,59 @@ def run(argv: list[str], work: Callable[[], None], module: ModuleType) -> int:
             runtime.use_huge_pages()
         runtime.prepare()
         work()
-    except (UserError, NonFiniteLossError, StoppedError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return error.exit_code
+    except Exception as error:
+        return _end(error)
     return 0
+
+
+def _end(error: Exception) -> int:
+    """Returns the exit code of an error that ends a command, and says it in one line.
+
+    One of many processes ends at once, so that the others learn of it; but not where all of them
+    stop together.
+    """
+    joined = _joined()
+    if joined and isinstance(error, joined.NativeError):
+        error = LostProcessError(str(error).splitlines()[0])
+    is_full = _is_disk_full(error)
+    if is_full:
+        error = UserError(
+            f"the disk is full ({str(error).splitlines()[0][:200]}). Free some space and start the "
+            "same command again: a run goes on from its last checkpoint."
+        )
+    code = getattr(error, "exit_code", None)
+    if code is not None:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    elif joined:
+        traceback.print_exception(error)
+    else:
+        raise error
+    if joined and not isinstance(error, StoppedError):
+        joined.leave(code or 1)
+    if is_full:  # what is still buffered cannot be written at the end either
+        sys.stdout.flush()
+        os._exit(code or 1)
+    return code or 1
+
+
+def _joined() -> ModuleType | None:
+    """Returns `multihost` where this is one of many processes; jax may not have been needed."""
+    if "jax" not in sys.modules:
+        return None
+    from unet_jax import multihost
+
+    return multihost if multihost.is_joined() else None
+
+
+def _is_disk_full(error: BaseException | None) -> bool:
+    """Tells whether an error, or what caused it, is that there is no room left."""
+    while error is not None:
+        is_os_error = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        # Orbax writes arrays in native code, whose errors are text.
+        if is_os_error or any(text in str(error) for text in _NO_ROOM):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def parse(argv: list[str]) -> None:

@@ -23,3 +23,16 @@ class StoppedError(Exception):
         """Takes the message and the signal's number."""
         super().__init__(message)
         self.exit_code = 128 + signum
+
+
+class LostProcessError(Exception):
+    """Another process of the run was lost; `main` exits with code 4."""
+
+    exit_code = 4
+
+    def __init__(self, reason: str = "see its own output, or the scheduler's") -> None:
+        """Takes what is known of the reason."""
+        super().__init__(
+            f"another process of this run was lost ({reason}), so this one ended. Start the same "
+            "command again in every process: the run goes on from its last checkpoint."
+        )

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.lax import with_sharding_constraint
 from ml_collections import ConfigDict
 
 from unet_jax import workdir as run_dir
@@ -22,7 +23,8 @@ from unet_jax.gallery import Gallery
 from unet_jax.logs import console, print_scores
 from unet_jax.metrics import Scores, confusion_matrices, scores, view_confusion
 from unet_jax.models.unet import UNet, whole_logits
-from unet_jax.sharding import Shardings, check_batch_size, put_batch
+from unet_jax.multihost import is_first
+from unet_jax.sharding import Shardings, check_batch_size, process_rows, put_batch
 from unet_jax.trained import restore
 
 EvalStep = Callable[[Any, dict[str, jax.Array]], dict[str, jax.Array]]
@@ -81,7 +83,10 @@ def make_eval_step(model: UNet, shardings: Shardings) -> EvalStep:
     def eval_step(variables: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
         image, label, weight = batch["image"], batch["label"].astype(jnp.int32), batch["weight"]
         height, width = label.shape[1:]
+        variables = with_sharding_constraint(variables, shardings.replicated)
         logits = whole_logits(model, variables, standardise(to_unit(image)))
+        # Whole pictures, so that resizing sums over their rows in one order on every mesh.
+        logits = with_sharding_constraint(logits, shardings.rows)
         logits = resize_logits(logits, batch["size"], (height, width))
         prediction = jnp.argmax(logits, axis=-1)
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, label)
@@ -91,11 +96,8 @@ def make_eval_step(model: UNet, shardings: Shardings) -> EvalStep:
             "prediction": prediction.astype(jnp.uint8),
         }
 
-    return jax.jit(
-        eval_step,
-        in_shardings=(shardings.state, shardings.batch),
-        out_shardings=shardings.batch,
-    )
+    # Every process fetches the counts of all pictures.
+    return jax.jit(eval_step, out_shardings=shardings.replicated)
 
 
 class EvalSettings(NamedTuple):
@@ -146,8 +148,10 @@ def run_batches(
         Batches of `pipeline.eval_batches` with what the step returned for them.
     """
     before = None
-    for batch in eval_batches(source, loading, batch_size=batch_size):
-        arrays = {key: value for key, value in batch.items() if key != "index"}
+    rows, multiple = process_rows(batch_size, shardings), shardings.size("space")
+    share = {"batch_size": batch_size, "rows": rows.tolist(), "multiple": multiple}
+    for batch in eval_batches(source, loading, **share):
+        arrays = {key: batch[key] for key in ("image", "label", "weight", "size")}
         under_way = batch, step(variables, put_batch(arrays, shardings))
         if before is not None:
             yield before
@@ -166,11 +170,8 @@ def crop_predictions(prediction: jax.Array, batch: dict[str, Any]) -> dict[int, 
     Returns:
         uint8 [h, w] by index.
     """
-    labels, sizes = jax.device_get(prediction), batch["size"].astype(int)
-    return {
-        index: labels[row, : sizes[row, 0], : sizes[row, 1]]
-        for row, index in enumerate(batch["index"])
-    }
+    labels, pictures = jax.device_get(prediction), zip(batch["index"], batch["sizes"], strict=True)
+    return {index: labels[row, :h, :w] for row, (index, (h, w)) in enumerate(pictures)}
 
 
 def evaluate(
@@ -275,9 +276,11 @@ def evaluate_run(config: ConfigDict, workdir: Path, *, split: str, checkpoint: s
     )
     title = f"{split}, {checkpoint} checkpoint (step {trained.step}), {len(source)} pictures"
     file = workdir / run_dir.FIGURES / f"predictions_{split}.png"
+    summary = summarise(result, dataset)
+    if not is_first():
+        return
     gallery = Gallery(workdir, source, shown, dataset.class_names)
     gallery.draw_split(file, title, result.predictions, result.confusion.sum(axis=0))
-    summary = summarise(result, dataset)
     run_dir.write_results(workdir, **{split: {"step": trained.step, **summary}})
     print_scores(title, summary, dataset.class_names)
     console.print(f"pictures: {file}")

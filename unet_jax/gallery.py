@@ -39,9 +39,11 @@ class Gallery:
             folder / f"predictions_{step:08d}.png", f"step {step}", predictions, confusion
         )
         arrays: Any = {str(index): predictions[index] for index in self._shown}
-        np.savez_compressed(self._history / f"{step:08d}.npz", **arrays)
+        part = self._history / ".part.npz"  # a run may die while it is written
+        np.savez_compressed(part, **arrays)
+        part.replace(self._history / f"{step:08d}.npz")
         history = []
-        for file in sorted(self._history.glob("*.npz")):
+        for file in sorted(self._history.glob("[0-9]*.npz")):
             with np.load(file) as saved:
                 history.append((int(file.stem), [saved[str(index)] for index in self._shown]))
         examples = [self._source[index] for index in self._shown]

@@ -12,7 +12,9 @@ import jax
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto import event_pb2
+from tensorboardX.summary import scalar
 
 from unet_jax.errors import NonFiniteLossError
 
@@ -36,7 +38,11 @@ class Logs:
         part.write_text("".join(json.dumps(line) + "\n" for line in kept))
         part.replace(metrics_file)
         self._file = metrics_file.open("a")
-        self._events = SummaryWriter(str(events), purge_step=start + 1)
+        events.mkdir(parents=True, exist_ok=True)
+        # tensorboardX's writer with a thread waits for ever at its end where the disk is full.
+        self._events = EventsWriter(str(events / "events"))
+        begin = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        self._events.write_event(event_pb2.Event(step=start + 1, session_log=begin))
         self._progress = _Progress(start, total)
 
     def scalars(self, step: int, values: Mapping[str, float | None]) -> None:
@@ -50,7 +56,10 @@ class Logs:
         self._file.flush()
         for name, value in values.items():
             if value is not None:
-                self._events.add_scalar(name, value, step)
+                event = event_pb2.Event(step=step, summary=scalar(name, value))
+                event.wall_time = time.time()
+                self._events.write_event(event)
+        self._events.flush()
 
     def progress(self, step: int, images_per_s: float, loss: float) -> None:
         """Moves the progress bar, or prints a line now and then where there is no terminal."""
@@ -65,6 +74,25 @@ class Logs:
         self._progress.close()
         self._file.close()
         self._events.close()
+
+
+class Silence(Logs):
+    """Logs of a process that leaves writing to the first one."""
+
+    def __init__(self) -> None:
+        """Opens nothing."""
+
+    def scalars(self, step: int, values: Mapping[str, float | None]) -> None:
+        """Writes nothing."""
+
+    def progress(self, step: int, images_per_s: float, loss: float) -> None:
+        """Shows nothing."""
+
+    def flush(self) -> None:
+        """Flushes nothing."""
+
+    def close(self) -> None:
+        """Closes nothing."""
 
 
 class Recorder:

@@ -3,6 +3,7 @@
 python -m unet_jax.main --config=configs/oxford_pets.py --workdir=runs/pets
 python -m unet_jax.main --mode=eval --split=test --workdir=runs/pets
 python -m unet_jax.main --mode=predict --input=photo.jpg --workdir=runs/pets
+python -m unet_jax.main --mode=plan --memory=16GiB --config=configs/oxford_pets.py
 
 Any value of the config page can be set by --config.SECTION.KEY=VALUE.
 """
@@ -13,14 +14,18 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from unet_jax import command_line
+from unet_jax import command_line, runtime
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Config page; default: that of the run in --workdir.", lock_config=True
 )
 WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.")
-flags.register_validator("workdir", bool, "Give the directory of the run.")
-MODE = flags.DEFINE_enum("mode", "train", ["train", "eval", "predict"], "What to do.")
+MODE = flags.DEFINE_enum("mode", "train", ["train", "eval", "predict", "plan"], "What to do.")
+flags.register_multi_flags_validator(
+    ["workdir", "mode"],
+    lambda given: given["workdir"] or given["mode"] == "plan",
+    "Give the directory of the run: --workdir=DIRECTORY.",
+)
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "Delete the run that is in --workdir.")
 SPLIT = flags.DEFINE_enum("split", "val", ["train", "val", "test"], "eval: which pictures.")
 CHECKPOINT = flags.DEFINE_enum(
@@ -28,10 +33,26 @@ CHECKPOINT = flags.DEFINE_enum(
 )
 INPUT = flags.DEFINE_multi_string("input", [], "predict: a picture or folder; may be repeated.")
 OUTPUT = flags.DEFINE_string("output", None, "predict: folder for masks; WORKDIR/predictions.")
+MEMORY = flags.DEFINE_string(
+    "memory", None, "plan: of each device, such as 16GiB; default: what the device reports."
+)
+MULTIHOST = flags.DEFINE_bool(
+    "multihost", None, "This is one of many processes; found by itself under Slurm and Open MPI."
+)
+COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "multihost: HOST:PORT of process 0, where no launcher tells it."
+)
+NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "multihost: likewise, how many.")
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "multihost: likewise, which one, from 0.")
 
 
 def run() -> None:
-    """Does what the flags say; see `train`, `evaluate` and `predict` for what it raises."""
+    """Does what the flags say; see `train`, `evaluate`, `plan` and `predict` for what it raises."""
+    if runtime.is_one_of_many(MULTIHOST.value):
+        runtime.supervise()
+        from unet_jax import multihost
+
+        multihost.join(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
     config, workdir = CONFIG.value, Path(WORKDIR.value or "")
     if MODE.value == "train":
         from unet_jax.train import train_and_evaluate
@@ -42,6 +63,10 @@ def run() -> None:
         from unet_jax.evaluate import evaluate_run
 
         evaluate_run(config, workdir, split=SPLIT.value, checkpoint=CHECKPOINT.value)
+    elif MODE.value == "plan":
+        from unet_jax.memory import plan
+
+        plan(config, MEMORY.value, workdir if WORKDIR.value else None)
     else:
         from unet_jax.predict import predict_run
 

@@ -10,13 +10,15 @@ from rich.progress import Progress
 
 from unet_jax import figures
 from unet_jax.config import call, check_sections
+from unet_jax.data import storage
 from unet_jax.data.base import IGNORE
-from unet_jax.data.files import SUFFIXES, list_pictures
+from unet_jax.data.files import SUFFIXES, list_pictures, read_size
 from unet_jax.data.images import decode_image
 from unet_jax.data.sources import make_loading
 from unet_jax.errors import UserError
 from unet_jax.evaluate import crop_predictions, make_eval_settings, make_eval_step, run_batches
 from unet_jax.logs import console
+from unet_jax.multihost import is_first
 from unet_jax.sharding import check_batch_size
 from unet_jax.trained import restore
 
@@ -31,10 +33,14 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.files)
 
+    def size(self, index: int) -> tuple[int, int]:
+        """Returns (height, width) without decoding."""
+        return read_size(self.files[int(index)])
+
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Decodes one picture; see `base.Source`."""
         file = self.files[int(index)]
-        image = decode_image(file.read_bytes(), str(file))
+        image = decode_image(storage.read_bytes(file), str(file))
         return {
             "image": image,
             "label": np.full(image.shape[:2], IGNORE, np.uint8),
@@ -103,7 +109,8 @@ def predict_run(
     with Progress(console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("predicting", total=len(pictures))
         for batch, result in batches:
-            for index, label in crop_predictions(result["prediction"], batch).items():
+            labels = crop_predictions(result["prediction"], batch) if is_first() else {}
+            for index, label in labels.items():
                 file = output / f"{pictures.ids[index]}.png"
                 figures.save_indexed_png(file, label, len(trained.class_names))
                 shown = figures.overlay(pictures[index]["image"], label)

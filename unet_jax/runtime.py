@@ -1,14 +1,24 @@
 """Settings of the process that must be made before jax starts."""
 
+import ctypes
 import os
 import platform
+import signal
+import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
+from types import FrameType
+
+from unet_jax.errors import LostProcessError
 
 # jax 0.10 turned experimental fusions on for CPU that slow a U-Net's training step down; the empty
 # value turns them off.
 _CPU_FLAG = "--xla_cpu_experimental_ynn_fusion_type"
+_SUPERVISED = "UNET_JAX_SUPERVISED"
+# What launchers tell about the number of processes.
+_COUNTS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
+_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 
 
 def prepare() -> None:
@@ -40,6 +50,46 @@ def use_huge_pages() -> None:
         return
     os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def is_one_of_many(flag: bool | None) -> bool:
+    """Tells whether this process is one of many.
+
+    Args:
+        flag: What the user said; None to see whether Slurm or Open MPI started several.
+
+    Returns:
+        Whether to join others.
+    """
+    several = any(int(os.environ.get(name, "1")) > 1 for name in _COUNTS)
+    return several if flag is None else flag
+
+
+def supervise() -> None:
+    """Starts this command again as a child and waits for it; only the child returns.
+
+    jax ends a process whose peer was lost by an abort in native code, which Python cannot catch.
+    The parent turns that into one clear line and an exit code of its own. Signals that ask to stop
+    are passed on, and a child dies with its parent.
+    """
+    if os.environ.get(_SUPERVISED) == str(os.getppid()):
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+        return
+    line = [sys.executable, *sys.orig_argv[1:]]
+    child = subprocess.Popen(line, env=os.environ | {_SUPERVISED: str(os.getpid())})
+
+    def pass_on(signum: int, frame: FrameType | None) -> None:
+        child.send_signal(signum)
+
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, pass_on)
+    code = child.wait()
+    if code == -signal.SIGABRT:
+        error = LostProcessError()
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        os._exit(error.exit_code)
+    os._exit(code if code >= 0 else 128 - code)
 
 
 def cache_dir() -> Path:

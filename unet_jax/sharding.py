@@ -1,5 +1,6 @@
 """The only file that knows devices: the mesh, and where arrays lie on it."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -9,20 +10,44 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from unet_jax.errors import UserError
 
+AXES = ("data", "fsdp", "space")
+ROWS = ("data", "fsdp")  # the axes that split the pictures of a batch
+LEAST_SPLIT = 2**14  # numbers in an array that is worth splitting over "fsdp"
+
 
 class Shardings(NamedTuple):
-    """Where arrays lie: state is replicated, a batch is split by pictures."""
+    """A mesh, and the ways in which arrays lie on it.
+
+    Every axis splits the activations: "data" and "fsdp" by pictures, "space" by height (volumes by
+    depth). No convolution then runs twice on the same numbers, for which XLA may count its kernel's
+    gradient twice.
+
+    Attributes:
+        mesh: Axes "data", "fsdp" and "space".
+        replicated: Whole on every device.
+        rows: Split by the first axis, the pictures of a batch.
+        pictures: Split by pictures and by height: [B, H, ...].
+    """
 
     mesh: jax.sharding.Mesh
-    state: NamedSharding
-    batch: NamedSharding
+    replicated: NamedSharding
+    rows: NamedSharding
+    pictures: NamedSharding
+
+    def size(self, *axes: str) -> int:
+        """Returns how many devices lie along some axes."""
+        return math.prod(self.mesh.shape[axis] for axis in axes)
 
 
-def make_shardings(data: int = -1) -> Shardings:
+def make_shardings(data: int = -1, fsdp: int = 1, space: int = 1) -> Shardings:
     """Makes the mesh of a config over the devices that jax sees.
 
     Args:
-        data: Devices over which the pictures of a batch are split; -1 for all.
+        data: Devices over which the pictures of a batch are split; -1, here or below, for all that
+            the others leave.
+        fsdp: Devices that split the pictures as well, and between them parameters and the
+            optimiser's state (fully sharded data parallel; Zhao et al., 2023).
+        space: Devices that split every picture by height, every volume by depth.
 
     Returns:
         The mesh with its shardings.
@@ -30,16 +55,44 @@ def make_shardings(data: int = -1) -> Shardings:
     Raises:
         UserError: The mesh does not fit the devices.
     """
-    count = jax.device_count()
-    if data != -1 and not 1 <= data <= count:
-        raise UserError(f"config.mesh.data={data} does not fit: there are {count} devices; use -1.")
-    size = count if data == -1 else data
+    sizes, count = {"data": data, "fsdp": fsdp, "space": space}, jax.device_count()
+    text = ", ".join(f"{axis}={size}" for axis, size in sizes.items())
+    if any(size < 1 and size != -1 for size in sizes.values()):
+        raise UserError(f"config.mesh ({text}): sizes must be 1 or more, or -1 for what is left.")
+    open_axes = [axis for axis, size in sizes.items() if size == -1]
+    if len(open_axes) > 1:
+        raise UserError(f"config.mesh ({text}): only one size can be -1, for what is left.")
+    fixed = math.prod(size for size in sizes.values() if size != -1)
+    fits = count % fixed == 0 if open_axes else fixed <= count
+    if not fits:
+        raise UserError(f"config.mesh ({text}) does not fit {count} devices; {_nearest(count)}.")
+    sizes |= dict.fromkeys(open_axes, count // fixed)
+    used = math.prod(sizes.values())
+    if used < count and jax.process_count() > 1:
+        raise UserError(
+            f"config.mesh ({text}) uses {used} of the {count} devices of {jax.process_count()} "
+            f"processes, and each must take part; {_nearest(count)}."
+        )
     # Auto axes: make_mesh's default of Explicit would ask for a sharding at every contraction.
-    devices = jax.devices()[:size]
-    mesh = jax.make_mesh((size,), ("data",), axis_types=(AxisType.Auto,), devices=devices)
-    return Shardings(
-        mesh, NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
+    mesh = jax.make_mesh(
+        tuple(sizes.values()),
+        AXES,
+        axis_types=(AxisType.Auto,) * len(AXES),
+        devices=jax.devices()[:used],
     )
+    specs = PartitionSpec(), PartitionSpec(ROWS), PartitionSpec(ROWS, "space")
+    return Shardings(mesh, *(NamedSharding(mesh, spec) for spec in specs))
+
+
+def _nearest(count: int) -> str:
+    divisors = [n for n in range(1, count + 1) if count % n == 0]
+    return f"fsdp * space must divide {count}, so each can be {listed(divisors)}, with data=-1"
+
+
+def listed(numbers: list[int]) -> str:
+    """Writes numbers as "1, 2 or 4"."""
+    *first, last = map(str, numbers)
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 def check_batch_size(key: str, batch_size: int, shardings: Shardings) -> None:
@@ -53,35 +106,150 @@ def check_batch_size(key: str, batch_size: int, shardings: Shardings) -> None:
     Raises:
         UserError: It does not.
     """
-    size = shardings.mesh.size
+    size = shardings.size(*ROWS)
     if batch_size < 1 or batch_size % size:
-        below, above = batch_size // size * size, (max(0, batch_size) // size + 1) * size
-        nearest = f"{below} or {above}" if below > 0 else f"{above}"
         raise UserError(
-            f"{key}={batch_size} cannot be split over the {size} devices of config.mesh; "
-            f"use {nearest}."
+            f"{key}={batch_size} cannot be split over the {size} devices of config.mesh (data * "
+            f"fsdp); use {_around(batch_size, size)}."
         )
 
 
-def put_batch(batch: Mapping[str, np.ndarray], shardings: Shardings) -> dict[str, jax.Array]:
-    """Sends a batch to the devices, split by pictures.
+def check_height(height: int, multiple: int, padding: str, shardings: Shardings) -> None:
+    """Checks that the mesh splits pictures into whole rows at the deepest level.
 
     Args:
-        batch: Arrays [b, ...] with this process's share of the batch.
+        height: Height of training pictures, or depth of volumes, in pixels.
+        multiple: Pixels at full resolution per row at the deepest level.
+        padding: "same" or "valid", of the model's convolutions.
+        shardings: The mesh.
+
+    Raises:
+        UserError: It does not.
+    """
+    space = shardings.size("space")
+    if space > 1 and padding == "valid":
+        raise UserError(
+            f'config.mesh.space={space} needs config.model.padding="same": what valid convolutions '
+            "leave over does not divide evenly; use config.mesh.space=1."
+        )
+    if space > 1 and height % (multiple * space):
+        rows = height / multiple
+        raise UserError(
+            f"config.data.image_size: {height} rows of pixels are {rows:g} at the deepest level, "
+            f"which config.mesh.space={space} does not divide; use a height of "
+            f"{_around(height, multiple * space)}, or a smaller config.mesh.space."
+        )
+
+
+def _around(number: int, multiple: int) -> str:
+    below = number // multiple * multiple
+    return listed([n for n in (below, below + multiple) if n > 0])
+
+
+def split_state(shapes: Any, shardings: Shardings) -> Any:
+    """Says where parameters and the optimiser's state lie.
+
+    An array of `LEAST_SPLIT` numbers or more is split over "fsdp" along its longest axis that the
+    axis's devices divide, the last one of equals; every other array lies whole on every device.
+
+    Args:
+        shapes: Pytree of arrays or of their shapes.
+        shardings: The mesh.
+
+    Returns:
+        Pytree of `NamedSharding`.
+    """
+    return jax.tree.map(lambda x: _split(x.shape, shardings), shapes)
+
+
+def _split(shape: tuple[int, ...], shardings: Shardings) -> NamedSharding:
+    devices = shardings.size("fsdp")
+    axes = [axis for axis, n in enumerate(shape) if n % devices == 0]
+    if devices == 1 or not axes or math.prod(shape) < LEAST_SPLIT:
+        return shardings.replicated
+    axis = max(axes, key=lambda axis: (shape[axis], axis))
+    return NamedSharding(shardings.mesh, PartitionSpec(*(None,) * axis, "fsdp"))
+
+
+def describe_split(shapes: Any, shardings: Shardings) -> dict[str, str]:
+    """Says in words how each large array is split over "fsdp".
+
+    Args:
+        shapes: Pytree of arrays or of their shapes.
+        shardings: The mesh.
+
+    Returns:
+        By path, such as "params/encoder_0/Conv_0/kernel"; {} where nothing is to be split.
+    """
+    devices = shardings.size("fsdp")
+    decisions = {}
+    for path, x in jax.tree_util.tree_leaves_with_path(shapes):
+        if devices == 1 or math.prod(x.shape) < LEAST_SPLIT:
+            continue
+        spec = _split(x.shape, shardings).spec
+        how = f"axis {len(spec) - 1} over fsdp={devices}" if spec else "whole: no axis divides"
+        decisions[jax.tree_util.keystr(path, simple=True, separator="/")] = f"{x.shape} {how}"
+    return decisions
+
+
+def process_rows(batch_size: int, shardings: Shardings) -> np.ndarray:
+    """Returns the rows of a batch that this process's devices hold, in ascending order.
+
+    Processes whose devices share pictures, along "space", hold the same rows.
+
+    Args:
+        batch_size: B, over all processes.
+        shardings: The mesh.
+
+    Returns:
+        int [b], in 0..B-1.
+    """
+    shards = shardings.rows.addressable_devices_indices_map((batch_size,)).values()
+    rows = [np.arange(batch_size)[index] for index in shards]
+    return np.unique(np.concatenate(rows))
+
+
+def put_batch(batch: Mapping[str, np.ndarray], shardings: Shardings) -> dict[str, jax.Array]:
+    """Sends a batch to the devices, split by pictures and by height.
+
+    Args:
+        batch: Arrays with the rows of `process_rows`: images [b, *n, C], labels and weights
+            [b, *n], and "size" [b, 2].
         shardings: The mesh.
 
     Returns:
         Global arrays [B, ...].
     """
-    return {
-        key: jax.make_array_from_process_local_data(shardings.batch, array)
-        for key, array in batch.items()
-    }
+    where, blocks = batch_shardings(shardings), shardings.size(*ROWS)
+    own_blocks = len(process_rows(blocks, shardings))
+
+    def put(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
+        batch_size = len(array) // own_blocks * blocks
+        rows = process_rows(batch_size, shardings)
+
+        def piece(index: Any) -> np.ndarray:
+            first, last, _ = index[0].indices(batch_size)
+            start = int(np.searchsorted(rows, first))
+            return array[(slice(start, start + last - first), *index[1:])]
+
+        return jax.make_array_from_callback((batch_size, *array.shape[1:]), sharding, piece)
+
+    with jax.transfer_guard_host_to_device("allow"):  # this one is meant
+        return {key: put(array, where[key]) for key, array in batch.items()}
+
+
+def batch_shardings(shardings: Shardings) -> dict[str, NamedSharding]:
+    """Says where the arrays of a batch lie, by their names."""
+    pictures = dict.fromkeys(("image", "label", "weight"), shardings.pictures)
+    return {**pictures, "size": shardings.rows}
 
 
 def replicate(tree: Any, shardings: Shardings) -> Any:
-    """Sends a pytree whole to every device."""
-    return jax.device_put(tree, shardings.state)
+    """Sends a pytree whole to every device; every process must have the same values."""
+    if jax.process_count() == 1:
+        return jax.device_put(tree, shardings.replicated)
+    # device_put reaches this process's own devices alone.
+    return jax.jit(lambda tree: tree, out_shardings=shardings.replicated)(tree)
 
 
 def describe_devices() -> dict[str, Any]:

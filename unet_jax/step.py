@@ -7,12 +7,13 @@ import flax
 import jax
 import jax.numpy as jnp
 import optax
+from jax.lax import with_sharding_constraint
 
 from unet_jax.augment import Augment, standardise
 from unet_jax.losses import Loss, crop_label, supervise
 from unet_jax.models.unet import UNet
 from unet_jax.optim import averaged_params
-from unet_jax.sharding import Shardings, replicate
+from unet_jax.sharding import Shardings, replicate, split_state
 from unet_jax.weights import Load
 
 
@@ -68,7 +69,8 @@ def make_init(
         batch_stats = variables.get("batch_stats", {})
         return State(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params))
 
-    return jax.jit(init, out_shardings=shardings.state)
+    shapes = jax.eval_shape(init, jax.random.key(0))
+    return jax.jit(init, out_shardings=split_state(shapes, shardings))
 
 
 def make_pretrained_init(
@@ -100,7 +102,8 @@ def make_pretrained_init(
     def pretrained_init(key: jax.Array) -> State:
         state = init(key)
         variables = load({"params": state.params, "batch_stats": state.batch_stats})
-        return jax.jit(begin, out_shardings=shardings.state)(replicate(variables, shardings))
+        where = split_state(shapes, shardings)
+        return jax.jit(begin, out_shardings=where)(replicate(variables, shardings))
 
     return pretrained_init
 
@@ -117,7 +120,9 @@ def abstract_state(init: Init, shardings: Shardings) -> State:
     """
     shapes = jax.eval_shape(init, jax.random.key(0))
     return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=shardings.state), shapes
+        lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
+        shapes,
+        split_state(shapes, shardings),
     )
 
 
@@ -128,6 +133,7 @@ def make_train_step(
     schedule: optax.Schedule,
     augment: Augment,
     shardings: Shardings,
+    state: State,
 ) -> Step:
     """Makes the compiled train step.
 
@@ -138,6 +144,7 @@ def make_train_step(
         schedule: Its learning rate, for logging.
         augment: Of `augment.make_augment`.
         shardings: The mesh.
+        state: The state, or its shapes.
 
     Returns:
         train_step(state, batch, key) -> (state, scalars): augments with a key of this step, takes
@@ -145,6 +152,7 @@ def make_train_step(
         "train/loss", "train/pixel_accuracy", "train/gradient_norm" and "learning_rate". The state
         that goes in is donated.
     """
+    where = split_state(state, shardings)
 
     def train_step(
         state: State, batch: dict[str, jax.Array], key: jax.Array
@@ -152,10 +160,13 @@ def make_train_step(
         # A key folded from the step, so that nothing random is carried or saved.
         step_key = jax.random.fold_in(key, state.step)
         image, label, weight = augment(batch["image"], batch["label"], batch["weight"], step_key)
+        batch_stats = with_sharding_constraint(state.batch_stats, shardings.replicated)
         rngs = {"dropout": jax.random.fold_in(step_key, 1)}
 
         def compute_loss(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
-            variables = {"params": params, "batch_stats": state.batch_stats}
+            # Whole before any convolution sees them; the gradients come back split.
+            whole = with_sharding_constraint(params, shardings.replicated)
+            variables = {"params": whole, "batch_stats": batch_stats}
             outputs: Any = model.apply(
                 variables, standardise(image), train=True, rngs=rngs, mutable=SOWN
             )
@@ -164,9 +175,10 @@ def make_train_step(
             value = supervise(loss, heads, label, weight, multiple=model.multiple())
             return value, (logits, updated.get("batch_stats", {}))
 
-        (value, (logits, batch_stats)), gradients = jax.value_and_grad(compute_loss, has_aux=True)(
+        (value, (logits, new_stats)), gradients = jax.value_and_grad(compute_loss, has_aux=True)(
             state.params
         )
+        gradients = with_sharding_constraint(gradients, where.params)
         label, weight = crop_label(label, weight, logits.shape[1:-1])
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -177,11 +189,11 @@ def make_train_step(
             "train/gradient_norm": optax.tree.norm(gradients),
             "learning_rate": jnp.asarray(schedule(state.step), jnp.float32),
         }
-        return State(state.step + 1, params, batch_stats, opt_state), scalars
+        return State(state.step + 1, params, new_stats, opt_state), scalars
 
     return jax.jit(
         train_step,
-        in_shardings=(shardings.state, shardings.batch, shardings.state),
-        out_shardings=shardings.state,
+        in_shardings=(where, shardings.pictures, shardings.replicated),
+        out_shardings=(where, shardings.replicated),
         donate_argnums=0,
     )

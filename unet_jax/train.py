@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from unet_jax import workdir as run_dir
 from unet_jax.anatomy import forward_flops
 from unet_jax.augment import make_augment
-from unet_jax.checkpoint import Checkpoints
+from unet_jax.checkpoint import Checkpoints, set_broken_aside
 from unet_jax.config import call, check_sections
 from unet_jax.data.base import Dataset
 from unet_jax.data.doctor import check
@@ -29,16 +29,20 @@ from unet_jax.evaluate import (
     summarise,
 )
 from unet_jax.gallery import Gallery
-from unet_jax.logs import Logs, Recorder, console, print_header, print_scores
+from unet_jax.logs import Logs, Recorder, Silence, console, print_header, print_scores
 from unet_jax.losses import make_loss
 from unet_jax.metrics import Scores
 from unet_jax.models.unet import UNet
+from unet_jax.multihost import is_first, wait_for_all
 from unet_jax.optim import make_optimizer
 from unet_jax.sharding import (
     Shardings,
     check_batch_size,
+    check_height,
     describe_devices,
+    describe_split,
     make_shardings,
+    process_rows,
     put_batch,
     replicate,
 )
@@ -53,6 +57,7 @@ from unet_jax.step import (
     make_train_step,
 )
 from unet_jax.steps import Plan, make_plan
+from unet_jax.watchdog import Watchdog
 from unet_jax.weights import make_pretrained
 
 
@@ -92,6 +97,7 @@ def assemble(config: ConfigDict) -> Experiment:
     check_batch_size("config.train.batch_size", plan.batch_size, shardings)
     check_batch_size("config.eval.batch_size", settings.batch_size, shardings)
     model = call(UNet, "config.model", config.model, num_classes=classes)
+    check_height(loading.image_size[0], model.multiple(), model.padding, shardings)
     load = call(make_pretrained, "config.pretrained", config.pretrained)
     loss = call(make_loss, "config.loss", config.loss, num_classes=classes)
     augment = call(make_augment, "config.augment", config.augment)
@@ -101,7 +107,7 @@ def assemble(config: ConfigDict) -> Experiment:
     state_shapes = abstract_state(init, shardings)  # also checks what only the model can check
     if load:
         init = make_pretrained_init(init, load, optimizer, shardings)
-    train_step = make_train_step(model, loss, optimizer, schedule, augment, shardings)
+    train_step = make_train_step(model, loss, optimizer, schedule, augment, shardings, state_shapes)
     eval_step = make_eval_step(model, shardings)
     return Experiment(
         dataset,
@@ -142,14 +148,21 @@ def train_and_evaluate(
     run_dir.check(workdir, config, overwrite=overwrite)
     if run_dir.is_finished(workdir) and not overwrite:
         console.print(f"{workdir} holds a finished run; --overwrite would train it again.")
-        _report(workdir, dataset)
+        if is_first():
+            _report(workdir, dataset)
         return
     for split in ("train", "val"):
         check(dataset.splits[split], split)
-    run_dir.begin(workdir, config, overwrite=overwrite)
-    run_dir.write_run(workdir, overrides or {}, describe_devices())
+    wait_for_all("the run may begin")
+    if is_first():
+        run_dir.begin(workdir, config, overwrite=overwrite)
+        split = describe_split(experiment.state_shapes, shardings)
+        run_dir.write_run(workdir, overrides or {}, describe_devices(), split)
+    wait_for_all("the run has begun")
     init_key, step_key = jax.random.split(jax.random.key(plan.seed))
     step_key = replicate(step_key, shardings)
+    for line in set_broken_aside(workdir / run_dir.CHECKPOINTS):
+        console.print(line)
     checkpoints = Checkpoints(workdir / run_dir.CHECKPOINTS)
     start = checkpoints.steps().get("latest", 0)
     if start:
@@ -159,40 +172,60 @@ def train_and_evaluate(
     _print_header(experiment, state, workdir, start)
     train_set = dataset.splits["train"]
     order = {"batch_size": plan.batch_size, "seed": plan.seed, "start": start, "stop": plan.total}
-    process = jax.process_index(), jax.process_count()
-    batches = train_batches(train_set, experiment.loading, **order, process=process)
+    rows = process_rows(plan.batch_size, shardings).tolist()
+    batches = train_batches(train_set, experiment.loading, **order, rows=rows)
     validation = Validation(experiment, workdir)
-    logs = Logs(workdir / run_dir.METRICS, workdir / run_dir.TENSORBOARD, start, plan.total)
+    logs = _open_logs(workdir, start, plan.total)
     recorder = Recorder(logs, start, log_every=plan.log_every, batch_size=plan.batch_size)
     guard = jax.transfer_guard("disallow")
-    with closing(checkpoints), closing(logs), validation, stop_requests() as stop, guard:
+    with (
+        closing(checkpoints),
+        closing(logs),
+        validation,
+        stop_requests() as stop,
+        Watchdog() as watchdog,
+        guard,
+    ):
         for step in range(start + 1, plan.total + 1):
+            watchdog.at(f"step {step}, reading the pictures of the batch")
             asked = time.perf_counter()
             batch = put_batch(next(batches), shardings)
             waited = time.perf_counter() - asked
+            watchdog.at(f"step {step}, the devices or the other processes")
             state, scalars = experiment.train_step(state, batch, step_key)
             recorder.add(step, scalars, waited)
+            stops = stop.after(step)
             evaluates = step % plan.eval_every == 0 or step == plan.total
-            if not (evaluates or step % plan.checkpoint_every == 0 or stop.signum):
+            if not (evaluates or step % plan.checkpoint_every == 0 or stops):
                 continue
             recorder.flush()
+            watchdog.at(f"step {step}, the evaluation")
             scores = validation.run(step, state) if evaluates else {}
             if evaluates:
                 logs.scalars(step, {f"val/{name}": value for name, value in scores.items()})
                 validation.draw(step)  # after its line, which the learning curves show
             logs.flush()
+            watchdog.at(f"step {step}, saving the checkpoint")
             meta = {"class_names": dataset.class_names, "scores": scores}
             checkpoints.save(step, state, meta, score=scores.get("mIoU"))
-            if stop.signum:
+            if stops:
                 checkpoints.wait()
-                raise StoppedError(f"stopped at step {step} of {plan.total}; saved.", stop.signum)
+                raise StoppedError(f"stopped at step {step} of {plan.total}; saved.", stops)
             recorder.restart_clock(step)
+        watchdog.at("the end, saving the last checkpoint")
         checkpoints.wait()
         best = checkpoints.steps()["best"]
         scores = checkpoints.meta(best)["scores"]
-    val = {"step": best, **scores}
-    run_dir.write_results(workdir, val=val, train={"step": plan.total, "best_step": best})
-    _report(workdir, dataset)
+    if is_first():
+        val = {"step": best, **scores}
+        run_dir.write_results(workdir, val=val, train={"step": plan.total, "best_step": best})
+        _report(workdir, dataset)
+
+
+def _open_logs(workdir: Path, start: int, total: int) -> Logs:
+    if not is_first():
+        return Silence()
+    return Logs(workdir / run_dir.METRICS, workdir / run_dir.TENSORBOARD, start, total)
 
 
 class Validation:
@@ -246,6 +279,8 @@ class Validation:
 
     def draw(self, step: int) -> None:
         """Starts to draw the figures of the last evaluation, which was of this step."""
+        if not is_first():
+            return
         confusion = self._result.confusion.sum(axis=0)
         predictions = self._result.predictions
         self._drawings.append(self._thread.submit(self._gallery.draw, step, predictions, confusion))

@@ -11,7 +11,7 @@ from unet_jax.config import call, choose
 from unet_jax.errors import UserError
 from unet_jax.models.unet import UNet
 from unet_jax.optim import make_optimizer
-from unet_jax.sharding import Shardings, make_shardings
+from unet_jax.sharding import Shardings, check_height, make_shardings
 from unet_jax.step import abstract_state, make_init
 
 
@@ -46,10 +46,10 @@ def restore(config: ConfigDict, workdir: Path, which: str, image_size: tuple[int
         The trained model.
 
     Raises:
-        UserError: There is no checkpoint.
+        UserError: There is no checkpoint, or it is broken.
     """
     folder = workdir / run_dir.CHECKPOINTS
-    checkpoints = Checkpoints(folder) if folder.is_dir() else None
+    checkpoints = Checkpoints(folder, read_only=True) if folder.is_dir() else None
     steps = checkpoints.steps() if checkpoints else {}
     if not checkpoints or not steps:
         raise UserError(f"{folder} holds no checkpoint; train first, or give another --workdir.")
@@ -57,6 +57,7 @@ def restore(config: ConfigDict, workdir: Path, which: str, image_size: tuple[int
     class_names = tuple(checkpoints.meta(step)["class_names"])
     shardings = call(make_shardings, "config.mesh", config.mesh)
     model = call(UNet, "config.model", config.model, num_classes=len(class_names))
+    check_height(image_size[0], model.multiple(), model.padding, shardings)
     # The state's tree does not depend on the length of the run.
     optimizer, _ = call(
         make_optimizer, "config.optim", config.optim, total_steps=1, epoch_steps=1.0

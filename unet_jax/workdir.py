@@ -83,13 +83,19 @@ def write_results(workdir: Path, **results: Any) -> None:
     write(workdir / RESULTS, json.dumps(read_results(workdir) | results, indent=2) + "\n")
 
 
-def write_run(workdir: Path, overrides: dict[str, Any], devices: dict[str, Any]) -> None:
+def write_run(
+    workdir: Path,
+    overrides: dict[str, Any],
+    devices: dict[str, Any],
+    sharding: dict[str, str] | None = None,
+) -> None:
     """Writes run.json: what ran, on what.
 
     Args:
         workdir: The directory.
         overrides: The config values given on the command line.
         devices: See `sharding.describe_devices`.
+        sharding: See `sharding.describe_split`.
     """
     run = {
         "command": [sys.executable, *sys.argv],
@@ -98,6 +104,7 @@ def write_run(workdir: Path, overrides: dict[str, Any], devices: dict[str, Any])
         "python": sys.version.split()[0],
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
         "devices": devices,
+        "sharding": sharding or {},
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
     }
     write(workdir / RUN, json.dumps(run, indent=2) + "\n")

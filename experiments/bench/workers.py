@@ -49,7 +49,7 @@ def jax_step(task: str, width: int, size: int, batch: int, dtype: str) -> Callab
         return lambda: jax.block_until_ready(forward(variables, image))
     augment = make_augment(flip_lr=False, flip_ud=False, zoom=(1.0, 1.0), aspect=1.0)
     loss = make_loss("cross_entropy", num_classes=CLASSES)
-    step = make_train_step(model, loss, optimizer, schedule, augment, shardings)
+    step = make_train_step(model, loss, optimizer, schedule, augment, shardings, state)
     data = {"image": image, "label": label, "weight": jnp.ones_like(label)}
     key = jax.random.key(3)
 

@@ -26,6 +26,10 @@ class Source(Protocol):
         """
         ...
 
+    def size(self, index: int) -> tuple[int, int]:
+        """Returns (height, width) of the label, without decoding."""
+        ...
+
 
 class Dataset(NamedTuple):
     """The splits of a data set: "train", "val" and, where there is one, "test".
@@ -62,6 +66,10 @@ class Pairs(Protocol):
         """Reads one pair, not decoded."""
         ...
 
+    def size(self, index: int) -> tuple[int, int]:
+        """Returns (height, width) of the mask, without decoding."""
+        ...
+
     def stamp(self, index: int) -> str:
         """Returns a text that changes when the pair changes, without reading it."""
         ...
@@ -93,6 +101,10 @@ class PairSource:
         image = images.decode_image(encoded.image, encoded.image_name)
         mask = images.decode_mask(encoded.mask, encoded.mask_name)
         return {"image": image, "label": self._table[mask], "id": self.pairs.ids[position]}
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Returns (height, width) of a label, without decoding; see `Source`."""
+        return self.pairs.size(self.indices[int(index)])
 
 
 def split_off(

@@ -1,39 +1,63 @@
 """Pictures and masks in files, and lists of their names."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
+from unet_jax.data import images, storage
 from unet_jax.data.base import Encoded
+from unet_jax.data.storage import AnyPath, AnyPathT
 from unet_jax.errors import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
+_HEADER_BYTES = 1 << 16
 
 
 class FilePairs:
     """Pairs of a picture file and a mask file; see `base.Pairs`."""
 
-    def __init__(self, ids: Sequence[str], files: Sequence[tuple[Path, Path]]) -> None:
+    def __init__(self, ids: Sequence[str], files: Sequence[tuple[AnyPath, AnyPath]]) -> None:
         """Takes the names, and the (picture, mask) files in the same order."""
         self.ids, self.files = tuple(ids), tuple(files)
 
     def read(self, index: int) -> Encoded:
         """Reads one pair; see `Pairs`."""
         image, mask = self.files[index]
-        try:
-            return Encoded(image.read_bytes(), mask.read_bytes(), str(image), str(mask))
-        except OSError as error:
-            raise UserError(f"{error.filename} cannot be read: {error.strerror}.") from None
+        image_bytes, mask_bytes = storage.read_bytes(image), storage.read_bytes(mask)
+        return Encoded(image_bytes, mask_bytes, str(image), str(mask))
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Reads the size from the header of the mask's file; see `Pairs`."""
+        return read_size(self.files[index][1])
 
     def stamp(self, index: int) -> str:
         """Joins both files' names, sizes and times; see `Pairs`."""
-        try:
-            stats = [(file, file.stat()) for file in self.files[index]]
-        except OSError as error:
-            raise UserError(f"{error.filename} cannot be read: {error.strerror}.") from None
-        return " ".join(f"{file} {s.st_size} {s.st_mtime_ns}" for file, s in stats)
+        return " ".join(storage.stamp(file) for file in self.files[index])
 
 
-def list_pictures(folder: Path, key: str) -> dict[str, Path]:
+def read_size(file: AnyPath) -> tuple[int, int]:
+    """Reads a picture's size without decoding it.
+
+    Args:
+        file: The picture.
+
+    Returns:
+        (height, width).
+
+    Raises:
+        UserError: It cannot be read, or is no picture.
+    """
+    start = storage.read_bytes(file, _HEADER_BYTES)
+    try:
+        return images.read_size(start, str(file))
+    except UserError:
+        if len(start) < _HEADER_BYTES:
+            raise
+    # A header may be longer, such as with a preview or a colour profile in it.
+    return images.read_size(storage.read_bytes(file), str(file))
+
+
+def list_pictures(folder: AnyPathT, key: str) -> dict[str, AnyPathT]:
     """Lists the pictures below a folder.
 
     Args:
@@ -46,10 +70,10 @@ def list_pictures(folder: Path, key: str) -> dict[str, Path]:
     Raises:
         UserError: The folder is missing, or two files share an id.
     """
-    if not folder.is_dir():
+    if not storage.is_folder(folder):
         raise UserError(f"{folder} is not a folder; put the pictures there or change {key}.")
-    found: dict[str, Path] = {}
-    for file in sorted(folder.rglob("*")):
+    found: dict[str, AnyPathT] = {}
+    for file in sorted(_below(folder)):
         relative = file.relative_to(folder)
         is_hidden = any(part.startswith(".") for part in relative.parts)
         if is_hidden or file.suffix.lower() not in SUFFIXES:
@@ -61,7 +85,19 @@ def list_pictures(folder: Path, key: str) -> dict[str, Path]:
     return found
 
 
-def read_list(file: Path) -> list[str]:
+def _below(folder: AnyPath) -> Iterable[Any]:
+    """Returns all below a folder; remote folders themselves are left out."""
+    if isinstance(folder, Path):
+        return folder.rglob("*")
+    files: list[Any] = []
+    for entry in storage.entries(folder):
+        # By its name first: that needs no question to the store.
+        is_file = entry.suffix.lower() in SUFFIXES or not storage.is_folder(entry)
+        files.extend([entry] if is_file else _below(entry))
+    return files
+
+
+def read_list(file: AnyPath) -> list[str]:
     """Reads a list of ids: the first word of each line; lines that begin with # do not count.
 
     Args:
@@ -74,9 +110,10 @@ def read_list(file: Path) -> list[str]:
         UserError: The list cannot be read, or names an id twice.
     """
     try:
-        words = [line.split() for line in file.read_text().splitlines()]
+        text = storage.ask(file, file.read_bytes).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{file} cannot be read as a list of names: {error}.") from None
+    words = [line.split() for line in text.splitlines()]
     ids = [line[0] for line in words if line and not line[0].startswith("#")]
     twice = (
         sorted({name for name in ids if ids.count(name) > 1}) if len(set(ids)) < len(ids) else []

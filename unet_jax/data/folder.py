@@ -1,10 +1,9 @@
 """A user's own pictures and masks in folders."""
 
-from pathlib import Path
-
-from unet_jax.data import pets
+from unet_jax.data import pets, storage
 from unet_jax.data.base import IGNORE, Dataset, PairSource, split_off
 from unet_jax.data.files import FilePairs, list_pictures, read_list
+from unet_jax.data.storage import AnyPath
 from unet_jax.errors import UserError
 
 
@@ -29,7 +28,7 @@ def open_folder(
     Nothing but names is read.
 
     Args:
-        path: The directory.
+        path: The directory; gs://BUCKET/FOLDER and s3://BUCKET/FOLDER are read through etils.epath.
         val_fraction: Share of the training pictures kept for validation.
         split_seed: Of the splits.
         images: Folder of the pictures, below `path`.
@@ -49,8 +48,8 @@ def open_folder(
     """
     if not 0 <= test_fraction < 1:
         raise UserError(f"config.data.folder.test_fraction={test_fraction} must be in [0, 1).")
-    root = Path(path).expanduser()
-    if not path or not root.is_dir():
+    root = storage.as_path(path, "config.data.path")
+    if not path or not storage.is_folder(root):
         raise UserError(
             f"config.data.path={path!r} is not a directory; give the one that holds "
             f"{images}/ and {masks}/."
@@ -64,7 +63,7 @@ def open_folder(
     return Dataset(sources, tuple(class_names))
 
 
-def _pairs(root: Path, images: str, masks: str, mask_suffix: str) -> FilePairs:
+def _pairs(root: AnyPath, images: str, masks: str, mask_suffix: str) -> FilePairs:
     pictures = list_pictures(root / images, "config.data.path or config.data.folder.images")
     found = list_pictures(root / masks, "config.data.path or config.data.folder.masks")
     mask_of = {n.removesuffix(mask_suffix): f for n, f in found.items() if n.endswith(mask_suffix)}
@@ -117,14 +116,14 @@ def _label_map(
 
 
 def _splits(
-    root: Path, ids: tuple[str, ...], val_fraction: float, test_fraction: float, seed: int
+    root: AnyPath, ids: tuple[str, ...], val_fraction: float, test_fraction: float, seed: int
 ) -> dict[str, list[int]]:
     position = {name: index for index, name in enumerate(ids)}
     listed: dict[str, list[int]] = {}
     owner: dict[str, str] = {}
     for split in ("train", "val", "test"):
         file = root / f"{split}.txt"
-        if not file.is_file():
+        if not storage.is_file(file):
             continue
         names = read_list(file)
         for name in names:

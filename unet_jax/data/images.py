@@ -18,15 +18,33 @@ _UNREADABLE = (
 )
 
 
-def _open(data: bytes, name: str) -> Image.Image:
+def _open(data: bytes, name: str, *, decoded: bool = True) -> Image.Image:
     try:
         picture = Image.open(io.BytesIO(data))
-        picture.load()
+        if decoded:
+            picture.load()
     except _UNREADABLE as error:
         raise UserError(
             f"{name} cannot be read as a picture ({error}); replace it or take it out of the data."
         ) from None
     return picture
+
+
+def read_size(data: bytes, name: str) -> tuple[int, int]:
+    """Reads a picture's size from its header, without decoding.
+
+    Args:
+        data: The encoded picture, or a first part that holds the header.
+        name: Its file, for the error.
+
+    Returns:
+        (height, width).
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    picture = _open(data, name, decoded=False)
+    return picture.height, picture.width
 
 
 def decode_image(data: bytes, name: str) -> np.ndarray:

@@ -1,11 +1,12 @@
 """Oxford-IIIT Pet (Parkhi et al., 2012): its classes, splits and scores, from files or TFDS."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
+from unet_jax.data import images, storage
 from unet_jax.data.base import Dataset, Encoded, Pairs, PairSource, split_off
 from unet_jax.data.files import FilePairs, read_list
+from unet_jax.data.storage import AnyPath
 from unet_jax.errors import UserError
 from unet_jax.metrics import View
 
@@ -30,6 +31,11 @@ class RecordPairs:
         name = f"oxford_iiit_pet/{self._split}/{self.ids[index]}"
         return Encoded(record["image"], record["mask"], f"{name}.jpg", f"{name}.png")
 
+    def size(self, index: int) -> tuple[int, int]:
+        """Reads the size from the header of the record's mask; see `Pairs`."""
+        encoded = self.read(index)
+        return images.read_size(encoded.mask, encoded.mask_name)
+
     def stamp(self, index: int) -> str:
         """Names the record; see `Pairs`. A prepared data set never changes."""
         return f"oxford_iiit_pet:4.0.0/{self._split}/{self.ids[index]}"
@@ -48,7 +54,16 @@ def open_tfds(
 
     Returns:
         Its three splits.
+
+    Raises:
+        UserError: The path is remote, or the set can neither be opened nor prepared.
     """
+    if "://" in path:
+        raise UserError(
+            f"config.data.path={path!r} is not a local path, which config.data.source='tfds' "
+            "needs; change it, or unpack the official archives there and take "
+            "config.data.source='folder'."
+        )
     from unet_jax.data import tfds_pets  # TFDS takes its time to import
 
     records = tfds_pets.open_pets(path, verify_checksums=verify_checksums)
@@ -56,12 +71,12 @@ def open_tfds(
     return _dataset(trainval, test, val_fraction, split_seed)
 
 
-def is_official_layout(path: Path) -> bool:
+def is_official_layout(path: AnyPath) -> bool:
     """Tells whether a directory holds the official archives' contents."""
-    return (path / "annotations" / "trimaps").is_dir()
+    return storage.is_folder(path / "annotations" / "trimaps")
 
 
-def open_official_layout(path: Path, val_fraction: float, split_seed: int) -> Dataset:
+def open_official_layout(path: AnyPath, val_fraction: float, split_seed: int) -> Dataset:
     """Opens the unpacked archives: images/, annotations/{trimaps/, trainval.txt, test.txt}.
 
     Args:
@@ -82,7 +97,7 @@ def open_official_layout(path: Path, val_fraction: float, split_seed: int) -> Da
             (path / "images" / f"{i}.jpg", path / "annotations" / "trimaps" / f"{i}.png")
             for i in ids
         ]
-        missing = [file for pair in files for file in pair if not file.is_file()]
+        missing = storage.missing([file for pair in files for file in pair])
         if missing:
             raise UserError(
                 f"{len(missing)} files that {path}/annotations/{name}.txt names are missing, the "

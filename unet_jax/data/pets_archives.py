@@ -10,6 +10,7 @@ from tensorflow_datasets.datasets.oxford_iiit_pet import (
     oxford_iiit_pet_dataset_builder as stock,
 )
 
+from unet_jax.data.retry import one_line
 from unet_jax.errors import UserError
 
 ARCHIVES = ("images.tar.gz", "annotations.tar.gz")
@@ -99,8 +100,3 @@ def unreadable(member: str, error: Exception) -> UserError:
     return UserError(
         f"{member} in {archive} cannot be read ({reason}): download the archive again."
     )
-
-
-def one_line(error: Exception) -> str:
-    """Returns an error's message in one line, or its kind where it has none."""
-    return " ".join(str(error).split()) or type(error).__name__

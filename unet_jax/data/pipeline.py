@@ -1,7 +1,10 @@
 """Batches from a source: training batches are a pure function of (seed, step)."""
 
 import collections
-from collections.abc import Iterator
+import functools
+import itertools
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grain
@@ -22,7 +25,7 @@ def train_batches(
     seed: int,
     start: int,
     stop: int,
-    process: tuple[int, int] = (0, 1),
+    rows: Sequence[int] | None = None,
 ) -> Iterator[Batch]:
     """Yields the batches of the steps start..stop-1, decoded ahead by threads.
 
@@ -36,32 +39,38 @@ def train_batches(
         seed: Of the order and the random crops.
         start: First step.
         stop: One past the last step.
-        process: (index, count) of this process; it reads rows index*B/count up to
-            (index+1)*B/count of every batch, so that the whole batch does not depend on the count.
+        rows: b rows of every batch, in 0..B-1, that this process reads, so that the whole batch
+            does not depend on who reads it; None for all.
 
     Yields:
         {"image": uint8 [b, H, W, 3], "label": uint8 [b, H, W] in 0..K-1, "weight": uint8
-        [b, H, W], 0 where the label is to be ignored}, with b = B / count.
+        [b, H, W], 0 where the label is to be ignored}.
     """
-    index, count = process
-    share = batch_size // count
+    own = range(batch_size) if rows is None else rows
     order: Any = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
 
     def example(row: int) -> Batch:
-        step, column = divmod(row, share)
-        position = step * batch_size + index * share + column
+        step, column = divmod(row, len(own))
+        position = step * batch_size + int(own[column])
         loaded = source[int(order[position])]
         rng = np.random.default_rng((seed, position))
         return _train_example(loaded["image"], loaded["label"], loading, rng)
 
-    batches = grain.MapDataset.range(stop * share).map(example).batch(share)
+    batches = grain.MapDataset.range(stop * len(own)).map(example).batch(len(own))
     options = grain.ReadOptions(
         num_threads=loading.workers, prefetch_buffer_size=2 * loading.workers
     )
     yield from batches[start:].to_iter_dataset(options)
 
 
-def eval_batches(source: Source, loading: Loading, *, batch_size: int) -> Iterator[dict[str, Any]]:
+def eval_batches(
+    source: Source,
+    loading: Loading,
+    *,
+    batch_size: int,
+    rows: Sequence[int] | None = None,
+    multiple: int = 1,
+) -> Iterator[dict[str, Any]]:
     """Yields every picture once, with its label at its own resolution.
 
     Pictures are gathered by the size of their canvas, their own size rounded up, so that few shapes
@@ -70,26 +79,59 @@ def eval_batches(source: Source, loading: Loading, *, batch_size: int) -> Iterat
     Args:
         source: The pictures.
         loading: Their size, fit and threads.
-        batch_size: B; the last batch of each size is filled up with pictures of weight 0.
+        batch_size: B, over all processes; the last batch of each size is filled up with pictures
+            of weight 0.
+        rows: b rows of every batch, in 0..B-1, that this process reads; None for all.
+        multiple: What the height of a canvas must be a multiple of.
 
     Yields:
-        "image" uint8 [B, h, w, 3], "label" uint8 [B, H, W], "weight" uint8 [B, H, W] (0 for what is
-        ignored, outside the picture, or filled up), "size" float32 [B, 2] (the label's own height
-        and width), and "index", a list of the at most B pictures' indices in the source.
+        "image" uint8 [b, h, w, 3], "label" uint8 [b, H, W], "weight" uint8 [b, H, W] (0 for what is
+        ignored, outside the picture, or filled up), "size" float32 [b, 2] (the label's own height
+        and width); and of the at most B pictures of the whole batch, whoever reads them, "index",
+        the indices in the source, and "sizes", the same heights and widths as integers.
     """
-    examples = grain.MapDataset.range(len(source)).map(
-        lambda index: _eval_example(source[index], int(index), loading)
-    )
-    ahead = max(2 * batch_size, loading.workers)
+    own = range(batch_size) if rows is None else rows
+    sizes = _sizes(source, loading.workers)
+    groups = _group_by_canvas([_canvas(size, multiple) for size in sizes], batch_size)
+
+    def example(row: int) -> Batch:
+        batch, column = divmod(row, len(own))
+        (canvas, indices), position = groups[batch], int(own[column])
+        loaded = source[indices[min(position, len(indices) - 1)]]
+        return _eval_example(loaded, canvas, loading, is_filler=position >= len(indices))
+
+    examples = grain.MapDataset.range(len(groups) * len(own)).map(example)
+    ahead = max(2 * len(own), loading.workers)
     options = grain.ReadOptions(num_threads=loading.workers, prefetch_buffer_size=ahead)
-    waiting = collections.defaultdict(list)
-    for example in examples.to_iter_dataset(options):
-        key = example["image"].shape, example["label"].shape
-        waiting[key].append(example)
-        if len(waiting[key]) == batch_size:
-            yield _stack(waiting.pop(key), batch_size)
-    for group in waiting.values():
-        yield _stack(group, batch_size)
+    loaded = iter(examples.to_iter_dataset(options))
+    for _, indices in groups:
+        share = list(itertools.islice(loaded, len(own)))
+        arrays = {key: np.stack([one[key] for one in share]) for key in share[0]}
+        yield {**arrays, "index": indices, "sizes": [sizes[index] for index in indices]}
+
+
+@functools.lru_cache(maxsize=8)
+def _sizes(source: Source, workers: int) -> list[tuple[int, int]]:
+    """Returns every picture's height and width, from headers alone."""
+    with ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(source.size, range(len(source))))
+
+
+def _canvas(size: tuple[int, int], multiple: int) -> tuple[int, int]:
+    height, width = map(round_up, size)
+    return -(-height // multiple) * multiple, width
+
+
+def _group_by_canvas(
+    canvases: Sequence[tuple[int, int]], batch_size: int
+) -> list[tuple[tuple[int, int], list[int]]]:
+    """Gathers at most `batch_size` indices of one canvas each, in the order they come."""
+    full, waiting = [], collections.defaultdict(list)
+    for index, canvas in enumerate(canvases):
+        waiting[canvas].append(index)
+        if len(waiting[canvas]) == batch_size:
+            full.append((canvas, waiting.pop(canvas)))
+    return [*full, *waiting.items()]
 
 
 def round_up(pixels: int) -> int:
@@ -133,16 +175,19 @@ def _random_crop(
     return image[window], label[window]
 
 
-def _eval_example(loaded: dict[str, Any], index: int, loading: Loading) -> dict[str, Any]:
+def _eval_example(
+    loaded: dict[str, Any], canvas: tuple[int, int], loading: Loading, *, is_filler: bool
+) -> Batch:
     image, label = loaded["image"], loaded["label"]
     size = label.shape
-    canvas = round_up(size[0]), round_up(size[1])
     if loading.fit == "resize":
         image = resize_image(image, loading.image_size)
     else:
         image = _pad_image(image, canvas)
     labels = _label_and_weight(_pad_label(label, canvas))
-    return {"image": image, **labels, "size": np.array(size, np.float32), "index": index}
+    if is_filler:
+        labels["weight"] = np.zeros_like(labels["weight"])
+    return {"image": image, **labels, "size": np.array(size, np.float32)}
 
 
 def _padding(shape: tuple[int, ...], size: tuple[int, int]) -> tuple[tuple[int, int], ...]:
@@ -161,13 +206,3 @@ def _pad_label(label: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def _label_and_weight(label: np.ndarray) -> Batch:
     known = label != IGNORE
     return {"label": np.where(known, label, 0), "weight": known.astype(np.uint8)}
-
-
-def _stack(examples: list[dict[str, Any]], batch_size: int) -> dict[str, Any]:
-    missing = batch_size - len(examples)
-    arrays = {
-        key: np.stack([example[key] for example in examples] + [examples[-1][key]] * missing)
-        for key in ("image", "label", "weight", "size")
-    }
-    arrays["weight"][len(examples) :] = 0
-    return {**arrays, "index": [example["index"] for example in examples]}

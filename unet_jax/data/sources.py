@@ -84,7 +84,8 @@ def open_data(
 
     Args:
         source: "folder", "tfds" or "synthetic". The section of that name holds what it alone takes.
-        path: The data's directory; for "tfds", "" is the default one of TFDS.
+        path: The data's directory, for "folder" also gs://... or s3://...; for "tfds", "" is the
+            default one of TFDS.
         image_size: (height, width) of training pictures, or (side,).
         fit: "resize" or "crop"; see `Loading`.
         val_fraction: Share of the training pictures kept for validation where no list says which.

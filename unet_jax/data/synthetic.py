@@ -98,7 +98,7 @@ class Shapes:
             shapes: Shapes per picture.
             seed: Of the data set.
         """
-        self._split, self._count = split, count
+        self._split, self._count, self._size = split, count, size
         # Splits differ in the seed, so that no picture of one is ever in another.
         split_seed = seed * 1000 + sum(split.encode())
         self._draw = functools.cache(lambda index: draw(split_seed, index, size, shapes))
@@ -110,6 +110,11 @@ class Shapes:
         """Returns {"image": uint8 [H, W, 3], "label": uint8 [H, W], "id": str}."""
         image, label = self._draw(int(index))
         return {"image": image, "label": label, "id": f"{self._split}_{index:05d}"}
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Returns (height, width), the same for all; see `Source`."""
+        del index
+        return self._size, self._size
 
 
 def open_synthetic(

@@ -35,8 +35,8 @@ from tensorflow_datasets.datasets.oxford_iiit_pet import (
     oxford_iiit_pet_dataset_builder as stock,
 )
 
-from unet_jax.data import pets_archives
-from unet_jax.data.pets_archives import one_line
+from unet_jax.data import pets_archives, retry
+from unet_jax.data.retry import one_line
 from unet_jax.errors import UserError
 
 _SPLITS = {"trainval": "train", "test": "test"}  # the official names -> tfds' names
@@ -133,18 +133,53 @@ def _check_readable(builder: _Builder) -> None:
         )
 
 
+class _Persistent(Sequence):
+    """The records of one split as tfds reads them; what fails for a moment is read again."""
+
+    def __init__(self, builder: _Builder, split: str) -> None:
+        self._builder, self._split = builder, split
+        self._source = retry.again(self._open, f"{builder.data_dir} ({split})")
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, i: Any) -> dict[str, Any]:  # pyrefly: ignore[bad-override]
+        name = f"record {i} of {self._split} in {self._builder.data_dir}"
+        return retry.again(lambda: self._read(i), name, (OSError, RuntimeError))
+
+    def _read(self, i: int) -> dict[str, Any]:
+        try:
+            return self._source[i]
+        except (OSError, RuntimeError):
+            # array_record keeps a file that it failed to open as it is: it would fail for good.
+            self._source = self._open()
+            raise
+
+    def _open(self) -> Sequence[dict[str, Any]]:
+        for file in self._builder.info.splits[_SPLITS[self._split]].filepaths:
+            _check_file(file, self._builder)
+        skip = tfds.decode.SkipDecoding()
+        return self._builder.as_data_source(
+            _SPLITS[self._split],
+            decoders={"image": skip, "segmentation_mask": skip},
+            file_format=_FORMAT,
+        )
+
+
+def _check_file(file: epath.Path, builder: _Builder) -> None:
+    """Tells what cannot get better, since array_record has one kind of error for all."""
+    try:
+        file.open("rb").close()
+    except FileNotFoundError:
+        raise UserError(
+            f"{file} is missing: move {builder.data_dir} away, the set is then prepared again."
+        ) from None
+    except (IsADirectoryError, PermissionError) as error:
+        raise UserError(f"{file} cannot be read: {retry.reason(error)}.") from None
+
+
 def _open_split(builder: _Builder, split: str) -> Records:
-    skip = tfds.decode.SkipDecoding()
-    source = builder.as_data_source(
-        _SPLITS[split],
-        decoders={"image": skip, "segmentation_mask": skip},
-        file_format=_FORMAT,
-    )
-    for file in builder.info.splits[_SPLITS[split]].filepaths:
-        if not file.exists():
-            raise UserError(
-                f"{file} is missing: move {builder.data_dir} away, the set is then prepared again."
-            )
+    source = _Persistent(builder, split)
     return Records(source, _load_names(Path(builder.data_dir), split, source))
 
 

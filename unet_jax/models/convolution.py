@@ -76,8 +76,8 @@ def conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
 def _suits_winograd(x: jax.Array, kernel_shape: tuple[int, ...], picture_tiles: int) -> bool:
     b, h, w, _ = x.shape
     tiles = 4 * x.size
-    # A loop over pictures that lie on several devices would gather them on each.
-    fits = tiles <= BATCH_TILES or (jax.device_count() == 1 and tiles <= b * picture_tiles)
+    # Tiles of pictures that lie on several devices would be gathered on each.
+    fits = jax.device_count() == 1 and (tiles <= BATCH_TILES or tiles <= b * picture_tiles)
     return h % 2 == w % 2 == 0 and min(kernel_shape[2:]) >= WINOGRAD_CHANNELS and fits
 
 

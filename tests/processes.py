@@ -1,0 +1,56 @@
+"""Several processes of one run, on this machine."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from conftest import ROOT
+
+
+def start(
+    workdir: Path, count: int, flags: Sequence[object], devices: int = 1
+) -> list[subprocess.Popen]:
+    """Starts `python -m unet_jax.main --multihost` as often as asked for.
+
+    Args:
+        workdir: The run's directory.
+        count: How many processes.
+        flags: Further flags.
+        devices: Of every process.
+
+    Returns:
+        The processes, whose output is text.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    xla = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=1"
+    env = os.environ | {"XLA_FLAGS": xla, "JAX_PLATFORMS": "cpu"}
+    line = [sys.executable, "-m", "unet_jax.main", f"--workdir={workdir}", *map(str, flags)]
+    line += ["--multihost", f"--coordinator=127.0.0.1:{port}", f"--num_processes={count}"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return [
+        subprocess.Popen([*line, f"--process_id={i}"], cwd=ROOT, env=env, **pipes)
+        for i in range(count)
+    ]
+
+
+def finish(processes: Sequence[subprocess.Popen], limit: float = 300) -> list[tuple[int, str, str]]:
+    """Waits for processes; those that outlive the limit are killed and the test fails.
+
+    Args:
+        processes: Of `start`.
+        limit: In seconds, for each.
+
+    Returns:
+        Exit code, stdout and stderr of each.
+    """
+    try:
+        texts = [process.communicate(timeout=limit) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [(p.returncode, *text) for p, text in zip(processes, texts, strict=True)]

@@ -1,0 +1,180 @@
+import jax
+import numpy as np
+import pytest
+
+from unet_jax.augment import make_augment
+from unet_jax.errors import UserError
+from unet_jax.losses import make_loss
+from unet_jax.models.unet import UNet
+from unet_jax.optim import make_optimizer
+from unet_jax.sharding import (
+    LEAST_SPLIT,
+    check_batch_size,
+    check_height,
+    describe_split,
+    make_shardings,
+    process_rows,
+    put_batch,
+    replicate,
+    split_state,
+)
+from unet_jax.step import make_init, make_train_step
+
+MESHES = [(8, 1, 1), (1, 8, 1), (1, 1, 4), (2, 2, 2)]
+
+
+@pytest.mark.parametrize(
+    ("given", "sizes"),
+    [
+        ({}, (8, 1, 1)),
+        ({"data": 4}, (4, 1, 1)),
+        ({"fsdp": 2, "space": 2}, (2, 2, 2)),
+        ({"data": 2, "fsdp": -1}, (2, 4, 1)),
+        ({"data": 1, "space": -1}, (1, 1, 8)),
+    ],
+)
+def test_the_mesh_of_a_config(given, sizes):
+    mesh = make_shardings(**given).mesh
+    assert tuple(mesh.shape.items()) == tuple(zip(("data", "fsdp", "space"), sizes, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"data": 9}, r"data=9, fsdp=1, space=1\) does not fit 8 devices; .* 1, 2, 4 or 8"),
+        ({"fsdp": 3}, r"data=-1, fsdp=3, space=1\) does not fit 8 devices"),
+        ({"data": 4, "space": 4}, "does not fit 8 devices"),
+        ({"data": -1, "fsdp": -1}, "only one size can be -1"),
+        ({"space": 0}, "must be 1 or more, or -1"),
+    ],
+)
+def test_meshes_that_do_not_fit(given, text):
+    with pytest.raises(UserError, match=text):
+        make_shardings(**given)
+
+
+def test_batches_that_do_not_fit():
+    with pytest.raises(UserError, match=r"config.train.batch_size=12 .* 8 devices .* 8 or 16"):
+        check_batch_size("config.train.batch_size", 12, make_shardings())
+    check_batch_size("config.train.batch_size", 12, make_shardings(space=2))
+    check_batch_size("config.train.batch_size", 16, make_shardings())
+
+
+def test_heights_that_do_not_fit():
+    shardings = make_shardings(space=4)
+    check_height(128, 16, "same", shardings)
+    text = r"96 rows of pixels are 6 at the deepest level, which config.mesh.space=4 .* 64 or 128"
+    with pytest.raises(UserError, match=text):
+        check_height(96, 16, "same", shardings)
+    with pytest.raises(UserError, match="use a height of 64, or"):
+        check_height(20, 16, "same", shardings)
+    with pytest.raises(UserError, match=r'config.model.padding="same"'):
+        check_height(128, 16, "valid", shardings)
+    check_height(572, 16, "valid", make_shardings())
+
+
+def test_arrays_are_split_along_the_longest_axis_that_divides():
+    shardings = make_shardings(fsdp=4)
+    shapes = {
+        "kernel": (3, 3, 64, 128),
+        "square": (3, 3, 64, 64),
+        "odd": (3, 3, 130, 64),
+        "never": (129, 129),
+        "small": (4, LEAST_SPLIT // 4 - 1),
+        "step": (),
+    }
+    tree = {name: jax.ShapeDtypeStruct(shape, "float32") for name, shape in shapes.items()}
+    found = {name: tuple(where.spec) for name, where in split_state(tree, shardings).items()}
+    assert found == {
+        "kernel": (None, None, None, "fsdp"),
+        "square": (None, None, None, "fsdp"),
+        "odd": (None, None, None, "fsdp"),
+        "never": (),
+        "small": (),
+        "step": (),
+    }
+    described = describe_split(tree, shardings)
+    assert set(described) == {"kernel", "square", "odd", "never"}
+    assert described["kernel"] == "(3, 3, 64, 128) axis 3 over fsdp=4"
+    assert described["never"].endswith("whole: no axis divides")
+    assert describe_split(tree, make_shardings()) == {}
+
+
+@pytest.mark.parametrize("mesh", MESHES)
+def test_a_batch_comes_back_as_it_went(mesh):
+    shardings = make_shardings(*mesh)
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (16, 8, 6, 3)).astype(np.uint8)
+    batch = {"image": image, "label": image[..., 0], "size": rng.random((16, 2), np.float32)}
+    with jax.transfer_guard("disallow"):
+        put = put_batch(batch, shardings)
+        found = jax.device_get(put)
+    for name, array in batch.items():
+        np.testing.assert_array_equal(found[name], array)
+    data, fsdp, space = mesh
+    assert put["image"].addressable_shards[0].data.shape == (16 // data // fsdp, 8 // space, 6, 3)
+    assert put["size"].addressable_shards[0].data.shape == (16 // data // fsdp, 2)
+    np.testing.assert_array_equal(process_rows(16, shardings), np.arange(16))
+
+
+# Average pooling and gelu: where two numbers are equal up to rounding, max and relu may choose
+# either, and one choice moves the gradient by a thousandth.
+SMOOTH = {"activation": "gelu", "pool": "average"}
+
+
+def gradient(mesh, size, **fields):
+    """Moves the parameters by the gradient; returns the loss, the move and the compiled text."""
+    shardings = make_shardings(*mesh)
+    model = UNet(3, **{"features": (16, 32, 64)} | SMOOTH | fields)
+    check_height(size[0], model.multiple(), model.padding, shardings)
+    optim = {"name": "sgd", "learning_rate": 1.0, "schedule": "constant", "warmup": "0"}
+    zero = {"momentum": 0.0, "weight_decay": 0.0, "clip_norm": 0.0}
+    optimizer, schedule = make_optimizer(**optim, **zero, total_steps=9, epoch_steps=1.0)
+    state = make_init(model, optimizer, size, shardings)(jax.random.key(0))
+    before = jax.device_get(replicate(state.params, shardings))
+    loss = make_loss("cross_entropy+dice", num_classes=3)
+    parts = model, loss, optimizer, schedule, make_augment(), shardings, state
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (8, *size, 3)).astype(np.uint8)
+    weight = (rng.random(image.shape[:-1]) < 0.8).astype(np.uint8)
+    batch = put_batch({"image": image, "label": image[..., 0] // 86, "weight": weight}, shardings)
+    key = replicate(jax.random.key(1), shardings)
+    compiled = make_train_step(*parts).lower(state, batch, key).compile()
+    state, scalars = compiled(state, batch, key)
+    after = jax.device_get(replicate(state.params, shardings))
+    moved = jax.tree.map(lambda a, b: np.ravel(np.float64(a) - b), before, after)
+    split = [x for x in jax.tree.leaves(state) if not x.sharding.is_fully_replicated]
+    return float(scalars["train/loss"]), np.concatenate(jax.tree.leaves(moved)), compiled, split
+
+
+@pytest.fixture(scope="module", params=["pictures", "volumes"])
+def on_one_device(request):
+    fields = {"dimensions": 3, "features": (16, 32)} if request.param == "volumes" else {}
+    size = (16, 8, 8) if request.param == "volumes" else (32, 24)
+    return size, fields, gradient((1, 1, 1), size, **fields)
+
+
+@pytest.mark.parametrize("mesh", MESHES)
+def test_any_mesh_has_the_gradient_of_one_device(on_one_device, mesh):
+    size, fields, (loss, moved, *_) = on_one_device
+    found_loss, found, compiled, split = gradient(mesh, size, **fields)
+    assert found_loss == pytest.approx(loss, rel=3e-6)
+    # Every entry, since a kernel whose gradient is counted twice may be a small one.
+    np.testing.assert_allclose(found, moved, atol=1e-4 * np.abs(moved).max(), rtol=1e-2)
+    assert np.linalg.norm(found - moved) < 5e-5 * np.linalg.norm(moved)
+    text = compiled.as_text()
+    assert ("all-gather" in text) == (mesh[1] > 1), "nothing but split parameters is gathered"
+    assert ("collective-permute" in text) == (mesh[2] > 1), "neighbours exchange their edges"
+    assert bool(split) == (mesh[1] > 1)
+
+
+def test_meshes_divide_what_they_should():
+    size = (64, 32)
+    one, fsdp, space = (gradient(mesh, size) for mesh in [(1, 1, 1), (1, 8, 1), (1, 1, 8)])
+    sizes = [found[2].memory_analysis() for found in (one, fsdp, space)]
+    temporary = [analysis.temp_size_in_bytes for analysis in sizes]
+    assert temporary[1] < temporary[0] / 4
+    assert temporary[2] < temporary[0] / 4
+    for leaf in fsdp[3]:
+        assert leaf.addressable_shards[0].data.size == leaf.size // 8
+    assert sum(leaf.size for leaf in fsdp[3]) > 3 * 3 * 64 * 64

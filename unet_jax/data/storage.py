@@ -1,0 +1,188 @@
+"""Files and folders, on this machine or in an object store (gs://, s3://).
+
+All reading goes through here, so that what fails for a moment is tried again.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from etils import epath
+
+from unet_jax.data import retry
+from unet_jax.errors import UserError
+
+AnyPath = Path | epath.Path
+AnyPathT = TypeVar("AnyPathT", bound=AnyPath)
+T = TypeVar("T")
+
+_EXTRAS = {"gs://": "gcs", "s3://": "s3"}  # the extra of this package that reads them
+REMOTE = tuple(_EXTRAS)
+
+
+def as_path(text: str, key: str) -> AnyPath:
+    """Makes a path of a text.
+
+    Args:
+        text: A local path, in which ~ is the home directory, or gs://... or s3://...
+        key: The config key that holds it, for the error.
+
+    Returns:
+        A `pathlib.Path` where it is local, else an `epath.Path`.
+
+    Raises:
+        UserError: It is of another kind of store.
+    """
+    if text.startswith(REMOTE):
+        return epath.Path(text)
+    if "://" in text:
+        raise UserError(
+            f"{key}={text!r} cannot be read; allowed are local paths and those that begin with "
+            f"{' or '.join(REMOTE)}. Copy the data there or to this machine."
+        )
+    return Path(text).expanduser()
+
+
+def is_folder(path: AnyPath) -> bool:
+    """Tells whether a path is a folder that exists."""
+    return path.is_dir() if isinstance(path, Path) else _is_there(path, folder=True)
+
+
+def is_file(path: AnyPath) -> bool:
+    """Tells whether a path is a file that exists."""
+    return path.is_file() if isinstance(path, Path) else _is_there(path, folder=False)
+
+
+def entries(folder: AnyPathT) -> list[AnyPathT]:
+    """Lists the files and folders in a folder, not those below them.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        Their paths, in no order.
+
+    Raises:
+        UserError: It cannot be listed.
+    """
+    found = _read(folder, lambda: list(folder.iterdir()))
+    return [entry for entry in found if entry != folder]  # stores may list a folder in itself
+
+
+def missing(files: Sequence[AnyPath]) -> list[AnyPath]:
+    """Finds out which files are not there.
+
+    Args:
+        files: The files.
+
+    Returns:
+        Those that are missing, in the same order.
+
+    Raises:
+        UserError: A remote folder cannot be listed.
+    """
+    listed: set[AnyPath] = set()
+    # One listing is fast where asking for thousands of remote files one by one is not.
+    for folder in {file.parent for file in files if not isinstance(file, Path)}:
+        if is_folder(folder):
+            listed.update(entries(folder))
+    return [
+        file for file in files if not (file.is_file() if isinstance(file, Path) else file in listed)
+    ]
+
+
+def read_bytes(path: AnyPath, most: int = -1) -> bytes:
+    """Reads a file.
+
+    Args:
+        path: The file.
+        most: How many bytes from its start; -1 is all.
+
+    Returns:
+        The bytes.
+
+    Raises:
+        UserError: It cannot be read; the message names it.
+    """
+
+    def read() -> bytes:
+        with path.open("rb") as stream:
+            return stream.read(most)
+
+    return _read(path, read)
+
+
+def stamp(path: AnyPath) -> str:
+    """Returns a text that changes when a file does: its name, size and time.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The text.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    if isinstance(path, Path):
+        local = _read(path, path.stat)
+        return f"{path} {local.st_size} {local.st_mtime_ns}"
+    remote = _read(path, path.stat)
+    time = remote.mtime or _read(path, lambda: _modified(path))
+    return f"{path} {remote.length} {time}"
+
+
+def _modified(path: epath.Path) -> str:
+    """Returns a remote file's time where epath has none, as for s3://."""
+    import fsspec.core
+
+    system, name = fsspec.core.url_to_fs(str(path))
+    try:
+        return str(system.modified(name))
+    except NotImplementedError:
+        return ""
+
+
+def _is_there(path: epath.Path, *, folder: bool) -> bool:
+    # epath's own is_dir() takes a failure of the network for a missing folder.
+    def is_directory() -> bool | None:
+        try:
+            return path.stat().is_directory
+        except FileNotFoundError:
+            return None
+
+    return _read(path, is_directory) is folder
+
+
+def _read(path: AnyPath, read: Callable[[], T]) -> T:
+    """Does what `ask` does; what cannot get better is a `UserError` too."""
+    try:
+        return ask(path, read)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {retry.reason(error)}.") from None
+
+
+def ask(path: AnyPath, read: Callable[[], T]) -> T:
+    """Calls a function that reads something of a path, again where it fails for a moment.
+
+    Args:
+        path: The path.
+        read: The function.
+
+    Returns:
+        What it returns.
+
+    Raises:
+        OSError: What cannot get better, such as a missing file.
+        UserError: It failed every time, or the package that reads such paths is missing.
+    """
+    # The libraries behind remote paths raise many kinds for a failure of the network.
+    kinds = (OSError,) if isinstance(path, Path) else (Exception,)
+    try:
+        return retry.again(read, str(path), kinds)
+    except ImportError as error:
+        extra = next((e for start, e in _EXTRAS.items() if str(path).startswith(start)), "")
+        raise UserError(
+            f"{path} cannot be read: {retry.reason(error)}, for instance with "
+            f"pip install -e '.[{extra}]'."
+        ) from None

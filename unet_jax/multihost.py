@@ -1,0 +1,99 @@
+"""Many processes of one run: joining them, waiting for them, and ending with them."""
+
+import os
+import sys
+import time
+from typing import NoReturn
+
+import jax
+from jax.experimental import multihost_utils
+
+from unet_jax.errors import UserError
+from unet_jax.logs import console
+
+NativeError = jax.errors.JaxRuntimeError  # what a collective raises when its peer is lost
+HEARTBEAT_SECONDS = 10  # without a sign of life, after which a process counts as lost
+LEAVE_SECONDS = 3
+JOIN_SECONDS = 300  # to wait for all processes at the start
+
+
+def join(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
+    """Joins the other processes; to be called before jax looks for devices.
+
+    On TPU VMs, and under Slurm, Open MPI and Kubernetes, jax finds the others by itself.
+
+    Args:
+        coordinator: HOST:PORT of process 0, where nothing tells it.
+        num_processes: How many there are.
+        process_id: Which one this is, from 0.
+
+    Raises:
+        UserError: Nothing tells who the others are, or they do not come.
+    """
+    try:
+        jax.distributed.initialize(
+            coordinator,
+            num_processes,
+            process_id,
+            initialization_timeout=JOIN_SECONDS,
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+            shutdown_timeout_seconds=HEARTBEAT_SECONDS,
+        )
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise UserError(
+            f"--multihost: the other processes were not found ({error}); under Slurm, Open MPI, "
+            "Kubernetes and on TPU VMs they are found by themselves, elsewhere give each process "
+            "--coordinator=HOST:PORT, --num_processes=N and --process_id=0..N-1."
+        ) from None
+    console.quiet = not is_first()
+
+
+def is_joined() -> bool:
+    """Tells whether `join` found other processes."""
+    return jax.distributed.is_initialized()
+
+
+def is_first() -> bool:
+    """Tells whether this process is the one that writes logs and figures."""
+    return jax.process_index() == 0
+
+
+def wait_for_all(name: str) -> None:
+    """Waits until every process has come to the same place.
+
+    Args:
+        name: Of the place.
+    """
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def stop_is_agreed(step: int) -> bool:
+    """Tells, once per step on every process, whether all are to stop after this step.
+
+    SIGTERM may reach the processes at different times, or only one of them; jax's preemption
+    service agrees on the next step that none of them has passed.
+
+    Args:
+        step: Steps taken.
+
+    Returns:
+        The same on every process.
+    """
+    return jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step)
+
+
+def leave(code: int) -> NoReturn:
+    """Ends this process without the farewell that waits for the others.
+
+    The others lose the first process at once, since they report to it, so that it leaves them a
+    moment for an error of their own.
+
+    Args:
+        code: The exit code.
+    """
+    if is_first():
+        time.sleep(LEAVE_SECONDS)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
