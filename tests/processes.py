@@ -1,13 +1,13 @@
 """Several processes of one run, on this machine."""
 
 import os
-import socket
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from conftest import ROOT
+
+from experiments.scale.launch import command_lines
 
 
 def start(
@@ -24,18 +24,11 @@ def start(
     Returns:
         The processes, whose output is text.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     xla = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=1"
     env = os.environ | {"XLA_FLAGS": xla, "JAX_PLATFORMS": "cpu"}
-    line = [sys.executable, "-m", "unet_jax.main", f"--workdir={workdir}", *map(str, flags)]
-    line += ["--multihost", f"--coordinator=127.0.0.1:{port}", f"--num_processes={count}"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return [
-        subprocess.Popen([*line, f"--process_id={i}"], cwd=ROOT, env=env, **pipes)
-        for i in range(count)
-    ]
+    lines = command_lines(workdir, count, flags)
+    return [subprocess.Popen(line, cwd=ROOT, env=env, **pipes) for line in lines]
 
 
 def finish(processes: Sequence[subprocess.Popen], limit: float = 300) -> list[tuple[int, str, str]]:

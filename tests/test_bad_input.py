@@ -167,7 +167,8 @@ def test_batch_that_the_mesh_does_not_divide(refuse):
 
 
 def test_mesh_larger_than_the_devices(refuse):
-    refuse(TINY, "--config.mesh.data=3", says=["config.mesh.data=3", "2 devices", "-1"], devices=2)
+    says = ["config.mesh (data=3", "2 devices", "1 or 2", "data=-1"]
+    refuse(TINY, "--config.mesh.data=3", says=says, devices=2)
 
 
 def test_workdir_that_cannot_be_written(refuse, folder):

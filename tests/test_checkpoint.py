@@ -1,9 +1,12 @@
+import os
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from unet_jax.checkpoint import Checkpoints
+from unet_jax.checkpoint import Checkpoints, find_damage, read_arrays, set_broken_aside
+from unet_jax.errors import UserError
 from unet_jax.sharding import make_shardings, replicate
 
 
@@ -56,3 +59,66 @@ def test_a_step_is_saved_once(tmp_path):
     checkpoints.wait()
     assert checkpoints.restore(3, state(0))["count"] == 3
     checkpoints.close()
+
+
+def flip_a_bit(file):
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+def largest(folder):
+    return max(folder.rglob("d/*"), key=lambda file: file.stat().st_size)
+
+
+DAMAGES = {
+    "a flipped bit": lambda folder: flip_a_bit(largest(folder)),
+    "a file that is cut short": lambda folder: os.truncate(largest(folder), 10),
+    "a file that is missing": lambda folder: largest(folder).unlink(),
+    "no checksums": lambda folder: (folder / "sha256.json").unlink(),
+    "scores that are cut short": lambda folder: os.truncate(folder / "metrics" / "metrics", 5),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage_is_found_named_and_set_aside(saved, damage):
+    assert all(find_damage(folder) is None for folder in saved.iterdir())
+    assert set_broken_aside(saved) == []
+    DAMAGES[damage](saved / "5")
+    (line,) = set_broken_aside(saved)
+    aside = saved.parent / "broken_checkpoints" / "5"
+    assert str(saved / "5") in line
+    assert f"moved to {aside}" in line
+    assert aside.is_dir()
+    assert Checkpoints(saved).steps() == {"latest": 4, "best": 2}
+    Checkpoints(saved).restore(4, state(0))
+
+
+def test_what_was_set_aside_is_never_written_over(saved):
+    for again in ("5", "5_2"):
+        (saved / "5").mkdir(exist_ok=True)
+        (saved / "5" / "note").write_text(again)
+        (saved / "5" / "sha256.json").unlink(missing_ok=True)
+        set_broken_aside(saved)
+        assert (saved.parent / "broken_checkpoints" / again / "note").read_text() == again
+
+
+def test_a_broken_checkpoint_is_not_restored(saved):
+    flip_a_bit(largest(saved / "2"))
+    with pytest.raises(UserError, match=r"2 is broken \(state/.* is not what was saved\)"):
+        Checkpoints(saved, read_only=True).restore(2, state(0))
+
+
+def test_reading_alone_leaves_a_save_under_way_as_it_is(saved):
+    half = saved / "6.orbax-checkpoint-tmp"
+    half.mkdir()
+    Checkpoints(saved, read_only=True)
+    assert half.is_dir()
+    Checkpoints(saved)
+    assert not half.exists()
+
+
+def test_arrays_can_be_read_without_a_mesh(saved):
+    found = read_arrays(saved / "4")
+    assert set(found) == {"w", "count"}
+    np.testing.assert_array_equal(found["w"], np.arange(6.0).reshape(2, 3) * 4)

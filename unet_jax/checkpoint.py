@@ -51,8 +51,8 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             preservation_policy=keep,
             best_fn=_score,
-            read_only=read_only,
             create=not read_only,
+            save_root_metadata=not read_only,
             cleanup_tmp_directories=not read_only,
             async_options=ocp.AsyncOptions(post_finalization_callback=self._write_checksums),
         )

@@ -4,7 +4,7 @@ import errno
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -51,14 +51,10 @@ def _end(error: Exception) -> int:
     stop together.
     """
     joined = _joined()
-    if joined and isinstance(error, joined.NativeError):
-        error = LostProcessError(str(error).splitlines()[0])
-    is_full = _is_disk_full(error)
-    if is_full:
-        error = UserError(
-            f"the disk is full ({str(error).splitlines()[0][:200]}). Free some space and start the "
-            "same command again: a run goes on from its last checkpoint."
-        )
+    is_full = False
+    if not hasattr(error, "exit_code"):
+        is_full = _is_disk_full(error)
+        error = _explain(error, joined, is_full=is_full)
     code = getattr(error, "exit_code", None)
     if code is not None:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -83,14 +79,32 @@ def _joined() -> ModuleType | None:
     return multihost if multihost.is_joined() else None
 
 
-def _is_disk_full(error: BaseException | None) -> bool:
-    """Tells whether an error, or what caused it, is that there is no room left."""
+def _explain(error: Exception, joined: ModuleType | None, *, is_full: bool) -> Exception:
+    """Returns the error that says what another one means to the user; that one where none does."""
+    first_line = (str(error).splitlines() or [""])[0]
+    if is_full:
+        return UserError(
+            f"the disk is full ({first_line[:200]}). Free some space and start the same command "
+            "again: a run goes on from its last checkpoint."
+        )
+    if joined and any(map(joined.is_loss, _causes(error))):
+        return LostProcessError(first_line[:200])
+    return error
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
-        is_os_error = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        # Orbax writes arrays in native code, whose errors are text.
-        if is_os_error or any(text in str(error) for text in _NO_ROOM):
-            return True
+        yield error
         error = error.__cause__ or error.__context__
+
+
+def _is_disk_full(error: BaseException) -> bool:
+    """Tells whether an error, or what caused it, is that there is no room left."""
+    for cause in _causes(error):
+        is_os_error = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
+        # Orbax writes arrays in native code, whose errors are text.
+        if is_os_error or any(text in str(cause) for text in _NO_ROOM):
+            return True
     return False
 
 
@@ -106,7 +120,7 @@ def parse(argv: list[str]) -> None:
     given = _first_look(argv)
     if "config" not in given:
         saved = Path(given.get("workdir") or "") / "config.json"
-        is_new = given.get("mode", "train") == "train" and not saved.exists()
+        is_new = given.get("mode", "train") in ("train", "plan") and not saved.exists()
         is_new |= "workdir" not in flags.FLAGS
         page = str(DEFAULT_PAGE) if is_new else f"{Path(__file__).with_name('saved.py')}:{saved}"
         argv = [argv[0], f"--config={page}", *argv[1:]]

@@ -18,6 +18,7 @@ from tensorboardX.summary import scalar
 
 from unet_jax.errors import NonFiniteLossError
 
+_PROTO: Any = event_pb2  # its classes are made when it is imported
 PLAIN_SECONDS = 15.0  # between progress lines where the output is no terminal
 
 
@@ -41,8 +42,8 @@ class Logs:
         events.mkdir(parents=True, exist_ok=True)
         # tensorboardX's writer with a thread waits for ever at its end where the disk is full.
         self._events = EventsWriter(str(events / "events"))
-        begin = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-        self._events.write_event(event_pb2.Event(step=start + 1, session_log=begin))
+        begin = _PROTO.SessionLog(status=_PROTO.SessionLog.START)
+        self._events.write_event(_PROTO.Event(step=start + 1, session_log=begin))
         self._progress = _Progress(start, total)
 
     def scalars(self, step: int, values: Mapping[str, float | None]) -> None:
@@ -56,7 +57,7 @@ class Logs:
         self._file.flush()
         for name, value in values.items():
             if value is not None:
-                event = event_pb2.Event(step=step, summary=scalar(name, value))
+                event = _PROTO.Event(step=step, summary=scalar(name, value))
                 event.wall_time = time.time()
                 self._events.write_event(event)
         self._events.flush()

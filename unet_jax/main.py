@@ -15,6 +15,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from unet_jax import command_line, runtime
+from unet_jax.errors import UserError
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Config page; default: that of the run in --workdir.", lock_config=True
@@ -53,12 +54,26 @@ def run() -> None:
         from unet_jax import multihost
 
         multihost.join(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
+    if "://" in (WORKDIR.value or ""):
+        raise UserError(
+            f"--workdir={WORKDIR.value} must be a directory, on this machine or mounted; only "
+            "config.data.path can be in an object store."
+        )
     config, workdir = CONFIG.value, Path(WORKDIR.value or "")
     if MODE.value == "train":
         from unet_jax.train import train_and_evaluate
 
         overrides = config_flags.get_override_values(flags.FLAGS["config"])
-        train_and_evaluate(config, workdir, overwrite=OVERWRITE.value, overrides=overrides)
+        try:
+            train_and_evaluate(config, workdir, overwrite=OVERWRITE.value, overrides=overrides)
+        except RuntimeError as error:
+            from unet_jax.capacity import is_out_of_memory
+
+            if not is_out_of_memory(error):
+                raise
+            from unet_jax.memory import advise
+
+            raise UserError(advise(config)) from None
     elif MODE.value == "eval":
         from unet_jax.evaluate import evaluate_run
 

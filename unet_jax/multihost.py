@@ -11,7 +11,7 @@ from jax.experimental import multihost_utils
 from unet_jax.errors import UserError
 from unet_jax.logs import console
 
-NativeError = jax.errors.JaxRuntimeError  # what a collective raises when its peer is lost
+_COORDINATION = ("UNAVAILABLE", "CoordinationService", "barrier", "Gloo")
 HEARTBEAT_SECONDS = 10  # without a sign of life, after which a process counts as lost
 LEAVE_SECONDS = 3
 JOIN_SECONDS = 300  # to wait for all processes at the start
@@ -51,6 +51,17 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
 def is_joined() -> bool:
     """Tells whether `join` found other processes."""
     return jax.distributed.is_initialized()
+
+
+def is_loss(error: BaseException) -> bool:
+    """Tells whether an error is one of those that the loss of another process leads to.
+
+    Args:
+        error: What was raised: a collective of the devices by its name, or a step of the
+            coordination of processes, which Orbax too waits for.
+    """
+    is_native = isinstance(error, jax.errors.JaxRuntimeError)
+    return is_native or any(name in str(error) for name in _COORDINATION)
 
 
 def is_first() -> bool:

@@ -77,7 +77,9 @@ def supervise() -> None:
             ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
         return
     line = [sys.executable, *sys.orig_argv[1:]]
-    child = subprocess.Popen(line, env=os.environ | {_SUPERVISED: str(os.getpid())})
+    # In a session of its own, so that a signal to the whole group does not reach it twice.
+    env = os.environ | {_SUPERVISED: str(os.getpid())}
+    child = subprocess.Popen(line, env=env, start_new_session=True)
 
     def pass_on(signum: int, frame: FrameType | None) -> None:
         child.send_signal(signum)

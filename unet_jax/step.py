@@ -191,8 +191,12 @@ def make_train_step(
         }
         return State(state.step + 1, params, new_stats, opt_state), scalars
 
+    # On CPU, XLA would merge what is computed again with the first time, and save nothing.
+    merges = model.remat and jax.default_backend() == "cpu"
+    options = {"xla_disable_hlo_passes": "cse_barrier_expander"} if merges else None
     return jax.jit(
         train_step,
+        compiler_options=options,
         in_shardings=(where, shardings.pictures, shardings.replicated),
         out_shardings=(where, shardings.replicated),
         donate_argnums=0,

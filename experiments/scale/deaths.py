@@ -15,7 +15,6 @@ import os
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,8 @@ from typing import NamedTuple
 
 import numpy as np
 from absl import app, flags, logging
+
+from experiments.scale.launch import command_lines
 
 TRIALS = flags.DEFINE_integer("trials", 36, "How many runs die.", lower_bound=1)
 SEED = flags.DEFINE_integer("seed", 0, "Of the moments.")
@@ -71,22 +72,14 @@ def start(workdir: Path, count: int) -> list[subprocess.Popen[bytes]]:
         The processes.
     """
     env = os.environ | {"JAX_PLATFORMS": "cpu"}
-    line = [
-        sys.executable, "-m", "unet_jax.main", "--config=configs/tiny.py", f"--workdir={workdir}",
-        f"--config.train.duration={STEPS.value}", f"--config.train.checkpoint_every={EVERY.value}",
+    run_flags = [
+        "--config=configs/tiny.py", f"--config.train.duration={STEPS.value}",
+        f"--config.train.checkpoint_every={EVERY.value}",
     ]  # fmt: skip
-    several = []
-    if count > 1:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        several = ["--multihost", f"--coordinator=127.0.0.1:{port}", f"--num_processes={count}"]
     processes = []
-    for i in range(count):
-        with log_of(workdir, i).open("ab") as log:
-            own = [*several, f"--process_id={i}"] if count > 1 else []
-            command = [*line, *own]
-            processes.append(subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=log))
+    for index, line in enumerate(command_lines(workdir, count, run_flags)):
+        with log_of(workdir, index).open("ab") as log:
+            processes.append(subprocess.Popen(line, cwd=ROOT, env=env, stdout=log, stderr=log))
     return processes
 
 

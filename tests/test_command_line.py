@@ -1,0 +1,134 @@
+import errno
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+from conftest import ROOT
+
+from unet_jax import command_line, multihost
+from unet_jax.errors import LostProcessError, NonFiniteLossError, StoppedError, UserError
+
+LONG = "Error writing file: No space left on device [os_error_code='28'] " + "x" * 500
+
+
+def chained(outer, inner):
+    try:
+        raise outer from inner
+    except Exception as error:
+        return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        ValueError(f"RESOURCE_EXHAUSTED: {LONG}"),
+        chained(RuntimeError("saving failed"), OSError(errno.ENOSPC, "No space left on device")),
+    ],
+)
+def test_a_full_disk_is_said_in_one_line(error, monkeypatch, capsys):
+    codes = []
+    monkeypatch.setattr(command_line.os, "_exit", codes.append)
+    command_line._end(error)
+    assert codes == [2]
+    said = capsys.readouterr().err
+    assert said.startswith("error: the disk is full (")
+    assert said.endswith("a run goes on from its last checkpoint.\n")
+    assert said.count("\n") == 1
+    assert len(said) < 500
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(UserError("a"), 2), (NonFiniteLossError("b"), 3), (StoppedError("c", 15), 143)],
+)
+def test_our_own_errors_are_one_line_and_a_code(error, code, capsys):
+    assert command_line._end(error) == code
+    assert capsys.readouterr().err == f"error: {error}\n"
+
+
+def test_a_bug_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        command_line._end(ZeroDivisionError("a bug"))
+
+
+class Left(Exception):
+    pass
+
+
+@pytest.fixture
+def joined(monkeypatch):
+    """As if this were one of many processes."""
+
+    def leave(code):
+        raise Left(code)
+
+    stand_in = SimpleNamespace(is_loss=multihost.is_loss, leave=leave)
+    monkeypatch.setattr(command_line, "_joined", lambda: stand_in)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ValueError("UNAVAILABLE: the following tasks are unhealthy"), 4),
+        (chained(ValueError("saving failed"), RuntimeError("Gloo all-reduce failed: reset")), 4),
+        (UserError("the other processes wait at a barrier"), 2),
+        (chained(UserError("out of memory"), RuntimeError("Gloo")), 2),
+        (ZeroDivisionError("a bug"), 1),
+    ],
+)
+def test_one_of_many_leaves_at_once(joined, error, code, capsys):
+    with pytest.raises(Left, match=str(code)):
+        command_line._end(error)
+    said = capsys.readouterr().err
+    assert ("another process of this run was lost" in said) == (code == 4)
+    assert ("Traceback" in said or "a bug" in said) == (code == 1)
+
+
+def test_processes_that_stop_together_do_not(joined, capsys):
+    assert command_line._end(StoppedError("stopped at step 7", 15)) == 143
+    assert "stopped at step 7" in capsys.readouterr().err
+
+
+def test_the_reason_of_a_loss_is_named():
+    assert "Gloo" in str(LostProcessError("Gloo all-reduce failed"))
+    assert "scheduler" in str(LostProcessError())
+
+
+def supervised(code):
+    program = f"import os, signal\nfrom unet_jax import runtime\nruntime.supervise()\n{code}"
+    return subprocess.Popen(
+        [sys.executable, "-c", program], cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+
+
+@pytest.mark.parametrize(
+    ("ends", "code"),
+    [
+        ("os._exit(0)", 0),
+        ("os._exit(143)", 143),
+        ("os.abort()", 4),
+        ("os.kill(os.getpid(), signal.SIGKILL)", 137),
+    ],
+)
+def test_the_supervisor_says_how_its_child_ended(ends, code):
+    process = supervised(ends)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert (b"another process of this run was lost" in error) == (code == 4)
+
+
+def test_the_supervisor_passes_sigterm_on_and_its_child_dies_with_it():
+    waits = "signal.signal(15, lambda *_: os._exit(7)); print('ready', os.getpid(), flush=True)"
+    with supervised(f"{waits}\nsignal.pause()") as process:
+        process.stdout.readline()
+        process.terminate()
+        assert process.wait(60) == 7
+    with supervised(f"{waits}\nsignal.pause()") as process:
+        child = int(process.stdout.readline().split()[1])
+        process.kill()
+        process.wait()
+        assert process.stdout.read() == b"", "its end of the pipe closes when the child is dead"
+    assert child != process.pid
