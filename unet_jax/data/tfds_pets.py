@@ -16,6 +16,7 @@ import json
 import os
 import socket
 import sys
+import shutil
 import tarfile
 import tempfile
 import urllib.request
@@ -313,7 +314,7 @@ def _extract(archive: Path, folder: Path) -> None:
             for member in bar:
                 # "._*" are leftovers of macOS: not pictures, though they are named like them.
                 if member.isfile() and not os.path.basename(member.name).startswith("._"):
-                    tar.extract(member, folder, filter="data")
+                    _extract_member(tar, member, folder)
             # tarfile takes a damaged header for the end and stops before gzip's own checksum.
             while tar.fileobj and tar.fileobj.read(1 << 20):
                 pass
@@ -321,6 +322,21 @@ def _extract(archive: Path, folder: Path) -> None:
         raise UserError(
             f"{archive} cannot be extracted ({one_line(error)}): download it again."
         ) from error
+
+
+def _extract_member(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
+    """Extracts a file; one that would lie outside the folder is an error.
+
+    `TarFile.extract` would do the same with a filter, which Python has from 3.11.4 on.
+    """
+    file = (folder / member.name).resolve()
+    if not file.is_relative_to(folder.resolve()):
+        raise tarfile.ExtractError(f"{member.name} would lie outside the folder")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    source = tar.extractfile(member)
+    assert source, "only called for files"
+    with source, file.open("wb") as target:
+        shutil.copyfileobj(source, target)
 
 
 class _Builder(stock.Builder, skip_registration=True):
