@@ -22,7 +22,7 @@ train: install  ## trains configs/shapes.py: minutes on two cores
 	$(BIN)/python -m unet_jax.main --config=configs/shapes.py --workdir=runs/shapes
 
 test: install  ## runs the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
 
 check: install  ## formatting, lint and types
 	$(BIN)/ruff format --check

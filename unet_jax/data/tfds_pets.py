@@ -14,9 +14,9 @@ import gzip
 import hashlib
 import json
 import os
+import shutil
 import socket
 import sys
-import shutil
 import tarfile
 import tempfile
 import urllib.request
