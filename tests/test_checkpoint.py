@@ -1,4 +1,6 @@
 import os
+import time
+from contextlib import closing
 
 import jax
 import jax.numpy as jnp
@@ -112,9 +114,13 @@ def test_a_broken_checkpoint_is_not_restored(saved):
 def test_reading_alone_leaves_a_save_under_way_as_it_is(saved):
     half = saved / "6.orbax-checkpoint-tmp"
     half.mkdir()
-    Checkpoints(saved, read_only=True)
+    with closing(Checkpoints(saved, read_only=True)):
+        time.sleep(0.5)
     assert half.is_dir()
-    Checkpoints(saved)
+    with closing(Checkpoints(saved)):  # deletes it in a thread
+        deadline = time.monotonic() + 30
+        while half.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
     assert not half.exists()
 
 

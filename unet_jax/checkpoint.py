@@ -38,7 +38,7 @@ class Checkpoints:
             read_only: Whether to leave it as it is; otherwise it is made when it is missing, and
                 what runs left that died while saving is deleted.
         """
-        self._directory = directory.absolute()
+        self._directory, self._saving = directory.absolute(), 0
         # What Orbax logs with a traceback, it raises as well.
         logging.getLogger("absl").addFilter(_without_traceback)
         # A plain best_fn would delete the newest step when it is not among the best.
@@ -76,6 +76,8 @@ class Checkpoints:
         """
         if step in self._manager.all_steps():
             return
+        self._manager.wait_until_finished()  # whose checksums are of the step before
+        self._saving = step
         self._manager.save(
             step,
             args=ocp.args.Composite(
@@ -130,7 +132,7 @@ class Checkpoints:
         """Writes the checksums of the folder being saved, just before it gets its final name."""
         if not is_first():
             return
-        for folder in self._directory.glob("*.orbax-checkpoint-tmp*"):
+        for folder in self._directory.glob(f"{self._saving}.orbax-checkpoint-tmp*"):
             (folder / _CHECKSUMS).write_text(json.dumps(_checksums(folder), indent=1))
 
 
