@@ -1,0 +1,222 @@
+"""Pictures on which variants disagree most: input, truth, and what each variant predicts."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from experiments.report import resampling
+from experiments.report.blocks import Block, Section, Strip, Words
+from experiments.report.material import Material
+from experiments.report.read import Run, read_evaluation
+from experiments.report.variants import Variant
+from unet_jax.errors import UserError
+from unet_jax.figures.canvas import MUTED, Page
+from unet_jax.figures.colours import encode_drawing, overlay
+
+TILE, GAP = 150, 8
+MOST_VARIANTS = 6
+
+
+class Guess(NamedTuple):
+    """What one run predicts on the chosen pictures.
+
+    Attributes:
+        heading: The variant's letter and name.
+        labels: uint8 [h, w] by index of the picture.
+    """
+
+    heading: str
+    labels: dict[int, np.ndarray]
+
+
+class Part:
+    """Some pictures of a source, as a source."""
+
+    def __init__(self, source: Any, indices: Sequence[int]) -> None:
+        """Takes the source and which of its pictures to keep."""
+        self._source, self._indices = source, tuple(indices)
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Returns a picture; see `unet_jax.data.base.Source`."""
+        return self._source[self._indices[index]]
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Returns (height, width) of a label."""
+        return self._source.size(self._indices[index])
+
+
+def pictures_section(material: Material, count: int) -> Section:
+    """Makes the section with pictures; it trains nothing, but restores checkpoints.
+
+    Args:
+        material: The material.
+        count: How many pictures.
+
+    Returns:
+        The section; where checkpoints or data are missing it says so.
+    """
+    several = len(material.pooled.by_picture) > 1
+    title = "Pictures on which variants disagree most" if several else "The worst pictures"
+    if not count:
+        return Section(title, (Words("Left out by --pictures=0."),))
+    chosen = choose_pictures(material, count)
+    if not chosen:
+        return Section(title, (Words("Missing: the runs have no counts by picture."),))
+    try:
+        return Section(title, tuple(_blocks(material, chosen, several)))
+    except (UserError, OSError) as error:
+        return Section(title, (Words(f"Missing: {' '.join(str(error).split())}"),))
+
+
+def choose_pictures(material: Material, count: int) -> list[int]:
+    """Chooses pictures by the spread over variants of their mIoU; of one variant the worst.
+
+    Args:
+        material: The material.
+        count: How many.
+
+    Returns:
+        Their indices, the most telling first; pictures without a counted pixel are left out.
+    """
+    scores = list(material.pooled.by_picture.values())
+    if not scores:
+        return []
+    values = np.array(scores)
+    telling = np.ptp(values, axis=0) if len(scores) > 1 else -values[0]
+    order = np.argsort(-telling, kind="stable")
+    return [int(i) for i in order if np.isfinite(telling[i])][:count]
+
+
+def _shown(material: Material) -> list[Variant]:
+    """Chooses the baseline, and of many variants those that differ most from the mean."""
+    known = [v for v in material.scored if v.key in material.pooled.by_picture]
+    if len(known) <= MOST_VARIANTS:
+        return known
+    values = material.pooled.estimate
+    middle = np.mean([values[v.key] for v in known])
+    order = sorted(known, key=lambda v: (not v.is_baseline, -abs(values[v.key] - middle)))
+    return [v for v in known if v in order[:MOST_VARIANTS]]
+
+
+def _blocks(material: Material, chosen: list[int], several: bool) -> list[Block]:
+    names = [material.pooled.ids[index] for index in chosen]
+    shown = _shown(material)
+    run = shown[0].runs[0]
+    examples = _examples(run, material.split, names)
+    guesses = [Guess(v.label, _predict(v.runs[0], material.split, names)) for v in shown]
+    seeds = ", ".join(dict.fromkeys(v.runs[0].seed or "-" for v in shown))
+    words = "Chosen by the spread over variants of the picture's own mIoU (mean over seeds)"
+    words = words if several else "Those with the lowest mIoU of their own"
+    words += f"; predictions of each variant's best checkpoint, seed {seeds}, with that mIoU."
+    if len(shown) < len(material.scored):
+        words += f" Of {len(material.scored)} variants {len(shown)}: those farthest from the mean."
+    blocks: list[Block] = [Words(words)]
+    for place, (index, name) in enumerate(zip(chosen, names, strict=True)):
+        caption = name
+        if several:
+            own = [scores[index] for scores in material.pooled.by_picture.values()]
+            caption += f": mIoU from {min(own):.3f} to {max(own):.3f} over variants"
+        png = draw(
+            examples[place], [(g.heading, g.labels[place]) for g in guesses], material.class_names
+        )
+        blocks.append(Strip(f"picture_{place + 1}", caption, png))
+    return blocks
+
+
+def _places(run: Run, split: str, names: Sequence[str]) -> list[int]:
+    """Returns where the pictures are in the run's own source."""
+    found = read_evaluation(run, split)
+    if found is None:
+        raise UserError(f"{run.folder} has no counts by picture.")
+    return [found.ids.index(name) for name in names]
+
+
+def _open(run: Run, split: str) -> tuple[Any, Any]:
+    from unet_jax.config import call, choose
+    from unet_jax.data.sources import open_data
+
+    if run.config is None:
+        raise UserError(f"{run.folder} has no config.json.")
+    dataset, loading = call(open_data, "config.data", run.config.data)
+    return choose(dataset.splits, "--split", split), loading
+
+
+def _examples(run: Run, split: str, names: Sequence[str]) -> list[dict[str, Any]]:
+    source, _ = _open(run, split)
+    examples = [source[index] for index in _places(run, split, names)]
+    for example, name in zip(examples, names, strict=True):
+        if example["id"] != name:
+            raise UserError(
+                f"the data of {run.folder} are not those it was evaluated on: {example['id']!r} "
+                f"is where {name!r} was."
+            )
+    return examples
+
+
+def _predict(run: Run, split: str, names: Sequence[str]) -> dict[int, np.ndarray]:
+    """Restores a run's best checkpoint and evaluates it on some pictures."""
+    from unet_jax.evaluate import evaluate, make_eval_step
+    from unet_jax.trained import restore
+
+    assert run.config is not None
+    source, loading = _open(run, split)
+    part = Part(source, _places(run, split, names))
+    trained = restore(run.config, run.folder, "best", loading.image_size)
+    return evaluate(
+        make_eval_step(trained.model, trained.shardings),
+        trained.variables,
+        part,
+        loading,
+        batch_size=run.config.eval.batch_size,
+        shardings=trained.shardings,
+        keep=range(len(part)),
+    ).predictions
+
+
+def _score(label: np.ndarray, guess: np.ndarray, classes: int) -> float:
+    """Returns the mIoU of one picture."""
+    counted = label != 255
+    pairs = label[counted].astype(np.int64) * classes + guess[counted]
+    confusion = np.bincount(pairs, minlength=classes**2).reshape(1, classes, classes)
+    return resampling.whole(resampling.count(confusion))
+
+
+def draw(
+    example: dict[str, Any], guesses: Sequence[tuple[str, np.ndarray]], class_names: Sequence[str]
+) -> bytes:
+    """Draws a row of tiles: input, truth, predictions, each with a heading.
+
+    Args:
+        example: "image" uint8 [H, W, 3] and "label" uint8 [H, W].
+        guesses: Heading and predicted label map uint8 [H, W] of each variant.
+        class_names: K names.
+
+    Returns:
+        A PNG.
+    """
+    image, label = example["image"], example["label"]
+    height, width = label.shape
+    scale = TILE / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+
+    def resized(picture: np.ndarray) -> np.ndarray:
+        is_smooth = picture.ndim == 3 and scale < 2
+        method = Image.Resampling.LANCZOS if is_smooth else Image.Resampling.NEAREST
+        return np.asarray(Image.fromarray(picture).resize(size, method))
+
+    small = resized(image)
+    tiles = [("input", "", small), ("truth", "", overlay(small, resized(label)))]
+    for heading, guess in guesses:
+        score = f"mIoU {_score(label, guess, len(class_names)):.3f}"
+        tiles.append((heading, score, overlay(small, resized(guess))))
+    page, step = Page(), TILE + GAP
+    for column, (heading, note, tile) in enumerate(tiles):
+        page.text(column * step, 13, heading, 9, TILE, weight="bold")
+        page.text(column * step, 28, note, 9, color=MUTED)
+        page.tiles.append((column * step, 36, tile))
+    return encode_drawing(page.draw(len(tiles) * step - GAP, 36 + size[1]))
