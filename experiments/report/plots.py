@@ -77,6 +77,15 @@ def fit(text: str, size: float, room: float) -> str:
     return text
 
 
+def wrap(text: str, room: float) -> list[str]:
+    """Breaks text into at most two lines of `room` pixels, in the small size."""
+    words, first = plain(text).split(" "), ""
+    while words and text_width(f"{first} {words[0]}", SMALL) <= room:
+        first = f"{first} {words.pop(0)}".strip()
+    rest = fit(" ".join(words), SMALL, room)
+    return [line for line in (first, rest) if line]
+
+
 def _axes(figure: Any, height: float, box: tuple[float, float, float, float]) -> Any:
     """Adds axes at (left, top, right, bottom) pixels of a figure `height` high."""
     left, top, right, bottom = box
@@ -131,8 +140,17 @@ def intervals(rows: Sequence[Interval], axis: str, reference: float | None = Non
         axes.plot(row.dots, [y] * len(row.dots), "|", color=INK, markersize=9, markeredgewidth=1)
         axes.plot(row.value, y, "o", color=INK, markersize=6.5, markeredgecolor="white", zorder=5)
     axes.set_xlabel(plain(axis), fontsize=TEXT, color=INK)
-    axes.locator_params(axis="x", nbins=5)
+    _inner_ticks(axes)
     return to_svg(figure)
+
+
+def _inner_ticks(axes: Any) -> None:
+    """Keeps the ticks whose labels do not reach over the edge of the figure."""
+    axes.locator_params(axis="x", nbins=5)
+    low, high = axes.get_xlim()
+    pad = 0.06 * (high - low)
+    axes.set_xticks([tick for tick in axes.get_xticks() if low + pad <= tick <= high - pad])
+    axes.set_xlim(low, high)
 
 
 _GROUND: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "pad": 1}
@@ -188,20 +206,22 @@ def curves(found: Sequence[Curve], axis: str) -> str:
         return to_svg(figure)
     rows, first = found[1:], found[0]
     lines = (len(rows) + 1) // 2
-    height = 142 * lines + 56
+    height = 158 * lines + 46
     figure = new_figure(WIDTH, height)
     figure.text(8 / WIDTH, 1 - 17 / height, plain(axis), fontsize=TEXT, color=INK)
     span = [min(float(c.low.min()) for c in found), max(float(c.high.max()) for c in found)]
     for index, curve in enumerate(rows):
-        left, top = (46, 244)[index % 2], 48 + index // 2 * 142
-        axes = _axes(figure, height, (left, top, left + 164, top + 92))
+        left, top = (44, 246)[index % 2], 60 + index // 2 * 158
+        axes = _axes(figure, height, (left, top, left + 152, top + 92))
         axes.plot(first.steps, first.middle, color=MUTED, linewidth=1.3, linestyle=":")
         _draw_curve(axes, curve._replace(index=0))
         pad = 0.05 * (span[1] - span[0]) or 1e-3
         axes.set_ylim(span[0] - pad, span[1] + pad)
-        _text(axes, 0, 1.07, fit(curve.label, TEXT, 172), transform=axes.transAxes)
+        for line, text in enumerate(reversed(wrap(curve.label, 190))):
+            _text(axes, -0.22, 1.07 + 0.15 * line, text, SMALL, transform=axes.transAxes)
         _tick(axes, [first, curve], 3)
-    figure.text(8 / WIDTH, 10 / height, "across: step", fontsize=TEXT, color=INK)
+        if index >= len(rows) - 2:
+            axes.set_xlabel("step", fontsize=TEXT)
     return to_svg(figure)
 
 
@@ -245,7 +265,7 @@ def short(value: float) -> str:
 
 
 def _draw_legend(
-    figure: Any, height: float, entries: Sequence[tuple[int, str]], top: float
+    figure: Any, height: float, entries: Sequence[tuple[int, str]], top: float, **style: Any
 ) -> None:
     """Draws a line, marker and name per variant, below each other from `top` on."""
     axes = figure.add_axes((0, 0, 1, 1))
@@ -254,9 +274,9 @@ def _draw_legend(
     axes.axis("off")
     for row, (index, label) in enumerate(entries):
         y = top + 19 * row
-        axes.plot(
-            (12, 30, 48), (y, y, y), markevery=[1], markersize=5, linewidth=1.6, **look(index)
-        )
+        line = {"markevery": [1], "markersize": 5, "linewidth": 1.6, **look(index), **style}
+        line |= {"markerfacecolor": line["color"]} if index == 0 else {}
+        axes.plot((12, 30, 48), (y, y, y), **line)
         _text(axes, 58, y, fit(label, TEXT, WIDTH - 70), va="center")
 
 
@@ -297,9 +317,8 @@ def costs(points: Sequence[Point], axis: str, score: str) -> str:
     values = np.array([p.cost for p in points])
     _scale(axes, values)
     front = sorted((p for p in points if p.is_on_front), key=lambda p: p.cost)
-    steps = [front[0].cost, *(p.cost for p in front), axes.get_xlim()[1]]
-    heights = [axes.get_ylim()[0], *(p.score for p in front), front[-1].score]
-    axes.step(steps[1:], heights[1:], where="post", color=INK, linewidth=1.1, linestyle="--")
+    steps, heights = np.array(_along(front, axes.get_xlim()[1])).T
+    axes.plot(steps, heights, color=INK, linewidth=1.1, linestyle="--")
     for p in points:
         axes.plot((p.cost, p.cost), (p.low, p.high), color=MUTED, linewidth=1.2)
         face = INK if p.is_on_front else "white"
@@ -307,11 +326,21 @@ def costs(points: Sequence[Point], axis: str, score: str) -> str:
         axes.plot(p.cost, p.score, "o", **style)
     low, high = axes.get_ylim()
     axes.set_ylim(low - 0.06 * (high - low), high + 0.08 * (high - low))
-    _place_letters(figure, axes, points)
+    _place_letters(figure, axes, points, front)
     axes.locator_params(axis="y", nbins=5)
     axes.set_xlabel(plain(axis), fontsize=TEXT)
     _text(axes, -0.12, 1.05, plain(score), transform=axes.transAxes)
     return to_svg(figure)
+
+
+def _along(front: Sequence[Point], end: float) -> list[tuple[float, float]]:
+    """Returns points along the steps of a front, close to each other."""
+    path = []
+    for p, after in zip(front, [*front[1:], None], strict=True):
+        stop = end if after is None else after.cost
+        path += [(x, p.score) for x in np.linspace(p.cost, stop, 60)]
+        path += [(stop, y) for y in np.linspace(p.score, after.score, 60)] if after else []
+    return path
 
 
 def _scale(axes: Any, values: np.ndarray) -> None:
@@ -333,12 +362,14 @@ def _scale(axes: Any, values: np.ndarray) -> None:
         axes.xaxis.set_major_formatter(lambda value, _: short(value))
 
 
-def _place_letters(figure: Any, axes: Any, points: Sequence[Point]) -> None:
+def _place_letters(figure: Any, axes: Any, points: Sequence[Point], front: Sequence[Point]) -> None:
     """Writes letters beside points, each where it covers the fewest points and other letters."""
     figure.canvas.draw()
     middles = axes.transData.transform([(p.cost, p.score) for p in points])
     taken = [(x, y, 6.0) for x, y in middles]
-    around = [(13, 0), (-13, 0), (0, 14), (0, -14), (12, 11), (-12, 11), (12, -11), (-12, -11)]
+    taken += [(x, y, 2.0) for x, y in axes.transData.transform(_along(front, axes.get_xlim()[1]))]
+    # First where no front, which goes right and comes from below, and no line of seeds passes.
+    around = [(-12, 10), (12, -10), (12, 10), (-12, -10), (14, 0), (-14, 0), (0, 15), (0, -15)]
     for p, (x, y) in zip(points, middles, strict=True):
         wide = 5 * len(p.key)
 
@@ -357,35 +388,45 @@ def _place_letters(figure: Any, axes: Any, points: Sequence[Point]) -> None:
 
 
 def classes(
-    names: Sequence[str], scores: Mapping[int, Sequence[float | None]], labels: Mapping[int, str]
+    names: Sequence[str],
+    scores: Mapping[int, Sequence[float | None]],
+    labels: Mapping[int, str],
+    notes: Sequence[str],
+    axis: str,
 ) -> str:
-    """Draws the IoU of every class, a row each, with a marker per variant.
+    """Draws a value of every class, a row each, with a marker per variant.
 
     Args:
         names: K class names.
-        scores: K scores by variant's index; None of an absent class.
+        scores: K values by variant's index; None of an absent class.
         labels: Name by variant's index.
+        notes: K texts at the right.
+        axis: Name of the values.
 
     Returns:
         SVG.
     """
-    rows = 38 * len(names)
+    rows = 40 * len(names)
     height = rows + 62 + 19 * len(labels)
     figure = new_figure(WIDTH, height)
     axes = _axes(figure, height, (12, 8, WIDTH - 16, 8 + rows))
     axes.set_ylim(len(names), 0)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
-    for row, name in enumerate(names):
-        place = {"transform": axes.get_yaxis_transform(), "va": "center", "bbox": _GROUND}
-        _text(axes, 0, row + 0.26, fit(name, TEXT, 340), **place)
-        axes.axhline(row + 0.72, color=RULE, linewidth=0.7)
     for index, values in scores.items():
         known = [(v, row + 0.72) for row, v in enumerate(values) if v is not None]
         style = look(index) | {"linestyle": "", "markersize": 7.5, "markeredgewidth": 1.6}
         style |= {} if index == 0 else {"markerfacecolor": "none"}
         axes.plot(*np.array(known).reshape(-1, 2).T, **style)
-    axes.locator_params(axis="x", nbins=6)
-    axes.set_xlabel("IoU", fontsize=TEXT)
-    _draw_legend(figure, height, list(labels.items()), rows + 62)
+    axes.margins(x=0.07)
+    for row, (name, note) in enumerate(zip(names, notes, strict=True)):
+        place = {"transform": axes.get_yaxis_transform(), "va": "center", "bbox": _GROUND}
+        room = WIDTH - 40 - text_width(plain(note), SMALL)
+        _text(axes, 0, row + 0.26, fit(name, TEXT, room), **place)
+        _text(axes, 1, row + 0.26, plain(note), SMALL, ha="right", color=MUTED, **place)
+        axes.axhline(row + 0.72, color=RULE, linewidth=0.7, zorder=0)
+    _inner_ticks(axes)
+    axes.set_xlabel(plain(axis), fontsize=TEXT)
+    hollow = {"linestyle": "", "markerfacecolor": "none", "markeredgewidth": 1.6, "markersize": 7}
+    _draw_legend(figure, height, list(labels.items()), rows + 62, **hollow)
     return to_svg(figure)

@@ -1,6 +1,6 @@
 """Sections about scores: variants, differences from the baseline, main effects, classes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.report import plots
@@ -160,22 +160,27 @@ def effects_section(material: Material) -> tuple[Section, Table | None]:
             )
         )
     blocks.append(table)
-    blocks += [_effect_figure(name, several) for name, several in found.items()]
+    count = sum(map(len, found.values()))
+    groups = [found] if count <= MOST_ROWS else [{name: found[name]} for name in found]
+    blocks += [_effect_figure(several) for several in groups]
     return Section(title, tuple(blocks)), table
 
 
-def _effect_figure(name: str, found: list[Effect]) -> Figure:
-    if len(found) > MOST_ROWS:  # a range that was searched
-        found = sorted(found, key=lambda e: -(e.mean.mean or 0))[:MOST_ROWS]
-    if all(as_number(effect.label) is not None for effect in found):
-        found = sorted(found, key=lambda effect: float(effect.label))
+def _effect_figure(found: Mapping[str, Sequence[Effect]]) -> Figure:
+    """Draws factors below each other, on one scale, so that the larger effect looks larger."""
     rows = []
-    for effect in found:
-        mean = effect.mean
-        thin = None if mean.low is None or mean.high is None else (mean.low, mean.high)
-        rows.append(plots.Interval(effect.label, mean.mean or 0.0, thin=thin))
-    caption = f"{name}: marginal means of mIoU with their 95% intervals over seeds."
-    return Figure(f"effect_{name}", caption, plots.intervals(rows, f"mIoU by {name}"))
+    for name, several in found.items():
+        if len(several) > MOST_ROWS:  # a range that was searched
+            several = sorted(several, key=lambda e: -(e.mean.mean or 0))[:MOST_ROWS]
+        if all(as_number(effect.label) is not None for effect in several):
+            several = sorted(several, key=lambda effect: float(effect.label))
+        for effect in several:
+            mean = effect.mean
+            thin = None if mean.low is None or mean.high is None else (mean.low, mean.high)
+            rows.append(plots.Interval(f"{name}: {effect.label}", mean.mean or 0.0, thin=thin))
+    caption = "Marginal means of mIoU with their 95% intervals over seeds."
+    name = "effects" if len(found) > 1 else f"effect_{next(iter(found))}"
+    return Figure(name, caption, plots.intervals(rows, "marginal mean of mIoU"))
 
 
 def classes_section(material: Material, table: Table) -> Section:
@@ -184,17 +189,31 @@ def classes_section(material: Material, table: Table) -> Section:
     if not table.rows or not material.class_names:
         return Section(title, (Words("No run has scores by class."),))
     names = [c.heading for c in table.shown[1:]]
-    order = [name for name in material.class_names if name in names]
-    shown, left_out = choose(material, 6)
-    rows = {row["key"]: row for row in table.rows}
-    scores = {
-        index: [rows[variant.key][f"IoU/{name} mean"] for name in order]
-        for index, variant in enumerate(shown)
-    }
-    labels = {index: variant.label for index, variant in enumerate(shown)}
-    caption = "IoU by class, mean over seeds." + left_out
     words = "IoU by class, mean over seeds"
-    if len(order) < len(material.class_names):
+    if len(names) < len(material.class_names):
         words += f"; of {len(material.class_names)} classes those that differ most (all in the CSV)"
-    drawing = plots.classes(order, scores, labels)
-    return Section(title, (Words(words + "."), table, Figure("classes", caption, drawing)))
+    return Section(title, (Words(words + "."), table, _classes_figure(material, table, names)))
+
+
+def _classes_figure(material: Material, table: Table, names: list[str]) -> Figure:
+    """Draws differences from the baseline, which are small beside those between classes."""
+    shown, left_out = choose(material, 6)
+    rows = {row["key"]: [row[f"IoU/{name} mean"] for name in names] for row in table.rows}
+    labels = {index: variant.label for index, variant in enumerate(shown)}
+    scores, base = {i: rows[v.key] for i, v in enumerate(shown)}, material.baseline
+    if base is None or len(shown) < 2:
+        notes = [""] * len(names)
+        drawing = plots.classes(names, scores, labels, notes, "IoU")
+        return Figure("classes", f"IoU by class, mean over seeds.{left_out}", drawing)
+    zero = rows[base.key]
+    notes = ["absent" if value is None else f"{base.key} {value:.4f}" for value in zero]
+    gains = {
+        index: [
+            None if v is None or z is None else v - z for v, z in zip(values, zero, strict=True)
+        ]
+        for index, values in scores.items()
+    }
+    axis = f"IoU minus that of {base.key}"
+    drawing = plots.classes(names, gains, labels, notes, axis)
+    caption = f"IoU by class minus the baseline's, which is at the right.{left_out}"
+    return Figure("classes", caption, drawing)
