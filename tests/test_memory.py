@@ -12,9 +12,9 @@ from conftest import ROOT
 from unet_jax import capacity, memory
 from unet_jax.capacity import is_out_of_memory, parse_memory, search, write_bytes
 from unet_jax.errors import UserError
+from unet_jax.experiment import assemble
 from unet_jax.memory import Measured, Memory
 from unet_jax.sharding import LEAST_SPLIT
-from unet_jax.train import assemble
 
 MIB, GIB = 2**20, 2**30
 

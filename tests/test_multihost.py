@@ -1,4 +1,4 @@
-"""Two real processes on this machine, as on two hosts."""
+"""Two and four real processes on this machine, as on so many hosts."""
 
 import json
 import signal
@@ -80,6 +80,33 @@ def test_a_run_goes_on_with_other_processes_and_another_mesh(pair, tmp_path, com
     assert done.returncode == 0, done.stderr
     assert "resumes at" in done.stdout
     np.testing.assert_allclose(losses(tmp_path)[:5], losses(pair[0])[:5], rtol=1e-4)
+    np.testing.assert_allclose(losses(tmp_path), losses(pair[0]), rtol=0.05)
+
+
+@pytest.mark.slow
+def test_four_processes_train_evaluate_and_save_what_one_restores(pair, tmp_path, command):
+    mesh = ["--config.mesh.data=1", "--config.mesh.fsdp=2", "--config.mesh.space=2"]
+    four = start(tmp_path, 4, [TINY, *mesh])
+    wait_for(four[0], lambda: steps_done(tmp_path) >= 22)
+    four[2].send_signal(signal.SIGTERM)
+    assert [code for code, *_ in finish(four)] == [143] * 4
+    np.testing.assert_allclose(losses(tmp_path)[:5], losses(pair[0])[:5], rtol=1e-4)
+    page = f"--config=unet_jax/saved.py:{tmp_path}/config.json"
+    flags = ["--mode=eval", "--split=test", "--checkpoint=latest", page]
+    done = finish(start(tmp_path, 4, flags))
+    assert [code for code, *_ in done] == [0] * 4, done
+    found = json.loads((tmp_path / "results.json").read_text())["test"]
+    (tmp_path / "results.json").unlink()
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["mesh"] = {"data": 1, "fsdp": 1, "space": 1}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert command(f"--workdir={tmp_path}", *flags[:3]).returncode == 0
+    alone = json.loads((tmp_path / "results.json").read_text())["test"]
+    assert found.pop("cross_entropy") == pytest.approx(alone.pop("cross_entropy"), rel=1e-5)
+    assert found == alone, "the same counts"
+    done = command(f"--workdir={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    assert "resumes at" in done.stdout
     np.testing.assert_allclose(losses(tmp_path), losses(pair[0]), rtol=0.05)
 
 

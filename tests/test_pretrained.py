@@ -13,8 +13,8 @@ from safetensors.numpy import save_file
 from vectors.make_vectors import milesial_shapes, numbers_for
 
 from unet_jax.config import load
+from unet_jax.experiment import assemble
 from unet_jax.torch_layout import milesial_variables
-from unet_jax.train import assemble
 from unet_jax.trained import restore
 from unet_jax.weights import make_pretrained
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from unet_jax.errors import UserError
+from unet_jax.traced import is_on, is_traced
 
 Augment = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], tuple[jax.Array, ...]]
 
@@ -81,14 +82,14 @@ def _colour_jitter(
     hue: float,
 ) -> jax.Array:
     draws = jax.random.uniform(key, (4,), minval=-1.0)
-    if brightness:
+    if is_on(brightness):
         image = dm_pix.adjust_brightness(image, draws[0] * brightness)
-    if contrast:
+    if is_on(contrast):
         image = dm_pix.adjust_contrast(image, 1 + draws[1] * contrast)
     image = jnp.clip(image, 0, 1)  # hue and saturation are defined for colours that exist
-    if saturation:
+    if is_on(saturation):
         image = dm_pix.adjust_saturation(image, 1 + draws[2] * saturation)
-    if hue:
+    if is_on(hue):
         image = dm_pix.adjust_hue(image, draws[3] * hue)
     return jnp.clip(image, 0, 1)
 
@@ -124,13 +125,13 @@ def make_augment(
     Raises:
         UserError: A value is out of its range.
     """
-    if len(zoom) != 2 or not 0 < zoom[0] <= zoom[1]:
+    if len(zoom) != 2 or (not is_traced(zoom) and not 0 < zoom[0] <= zoom[1]):
         raise UserError(f"config.augment.zoom={zoom} must be (smallest, largest), both above 0.")
-    if aspect < 1:
+    if not is_traced(aspect) and aspect < 1:
         raise UserError(f"config.augment.aspect={aspect} must be 1 or more.")
     jitter = {"brightness": brightness, "contrast": contrast, "saturation": saturation, "hue": hue}
     for name, value in jitter.items():
-        if not 0 <= value <= (0.5 if name == "hue" else 1.0):
+        if not is_traced(value) and not 0 <= value <= (0.5 if name == "hue" else 1.0):
             raise UserError(f"config.augment.{name}={value} is out of range; see augment.py.")
 
     def one(
@@ -143,10 +144,10 @@ def make_augment(
                 image, label, weight = (
                     jnp.where(flips[axis], jnp.flip(x, axis), x) for x in (image, label, weight)
                 )
-        if zoom != (1.0, 1.0) or aspect != 1.0:
+        if is_traced(zoom, aspect) or zoom != (1.0, 1.0) or aspect != 1.0:
             scale, shift = _random_crop(crop_key, label.shape, zoom, aspect)
             image, label, weight = zoom_and_shift(image, label, weight, scale, shift)
-        if any(jitter.values()):
+        if any(map(is_on, jitter.values())):
             image = _colour_jitter(image, colour_key, **jitter)
         return image, label, weight
 

@@ -167,8 +167,8 @@ class BareStep:
         import jax
 
         from unet_jax.data.pipeline import train_batches
+        from unet_jax.experiment import assemble
         from unet_jax.sharding import put_batch, replicate
-        from unet_jax.train import assemble
 
         e = assemble(config)
         self._batch_size, self._step = e.plan.batch_size, e.train_step

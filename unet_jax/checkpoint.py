@@ -65,6 +65,10 @@ class Checkpoints:
             {} if latest is None else {"latest": latest, "best": latest if best is None else best}
         )
 
+    def all_steps(self) -> list[int]:
+        """Returns every step that was saved and kept."""
+        return list(self._manager.all_steps())
+
     def save(self, step: int, state: Any, meta: dict[str, Any], score: float | None) -> None:
         """Starts to save; waits only for the save before it and the copy to the host.
 

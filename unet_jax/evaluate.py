@@ -239,6 +239,25 @@ def summarise(evaluation: Evaluation, dataset: Dataset) -> Scores:
     return result
 
 
+def save_counts(
+    workdir: Path, split: str, step: int, evaluation: Evaluation, source: Source
+) -> None:
+    """Writes the counts of every picture, for comparisons picture by picture.
+
+    Args:
+        workdir: The run's directory.
+        split: Name of the source.
+        step: Of the state that was evaluated.
+        evaluation: What was found.
+        source: The N pictures.
+    """
+    folder = workdir / run_dir.EVALUATIONS
+    folder.mkdir(exist_ok=True)
+    part = folder / f".{split}.part.npz"  # a run may die while it is written
+    np.savez_compressed(part, confusion=evaluation.confusion, id=np.array(source.ids))
+    part.replace(folder / f"{split}_{step:08d}.npz")
+
+
 def fixed_pictures(source: Source, count: int) -> list[int]:
     """Chooses up to `count` indices spread evenly over a source, the same ones every time."""
     count = min(count, len(source))
@@ -279,6 +298,7 @@ def evaluate_run(config: ConfigDict, workdir: Path, *, split: str, checkpoint: s
     summary = summarise(result, dataset)
     if not is_first():
         return
+    save_counts(workdir, split, trained.step, result, source)
     gallery = Gallery(workdir, source, shown, dataset.class_names)
     gallery.draw_split(file, title, result.predictions, result.confusion.sum(axis=0))
     run_dir.write_results(workdir, **{split: {"step": trained.step, **summary}})

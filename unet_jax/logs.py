@@ -25,7 +25,9 @@ PLAIN_SECONDS = 15.0  # between progress lines where the output is no terminal
 class Logs:
     """Scalars of a run, written as they come."""
 
-    def __init__(self, metrics_file: Path, events: Path, start: int, total: int) -> None:
+    def __init__(
+        self, metrics_file: Path, events: Path, start: int, total: int, *, shows: bool = True
+    ) -> None:
         """Opens the files; lines of steps after `start` are dropped, since they come again.
 
         Args:
@@ -33,6 +35,7 @@ class Logs:
             events: Folder of the TensorBoard events.
             start: Step from which the run goes on.
             total: Last step.
+            shows: Whether the console shows the progress.
         """
         kept = [line for line in read_lines(metrics_file) if line["step"] <= start]
         part = metrics_file.with_suffix(".part")
@@ -44,7 +47,7 @@ class Logs:
         self._events = EventsWriter(str(events / "events"))
         begin = _PROTO.SessionLog(status=_PROTO.SessionLog.START)
         self._events.write_event(_PROTO.Event(step=start + 1, session_log=begin))
-        self._progress = _Progress(start, total)
+        self._progress = _Progress(start, total) if shows else None
 
     def scalars(self, step: int, values: Mapping[str, float | None]) -> None:
         """Writes one line of scalars; None (an absent class) is null there and left out of events.
@@ -64,7 +67,8 @@ class Logs:
 
     def progress(self, step: int, images_per_s: float, loss: float) -> None:
         """Moves the progress bar, or prints a line now and then where there is no terminal."""
-        self._progress.update(step, images_per_s, loss)
+        if self._progress:
+            self._progress.update(step, images_per_s, loss)
 
     def flush(self) -> None:
         """Brings metrics.jsonl to the disk, before a checkpoint that counts on its lines."""
@@ -72,7 +76,8 @@ class Logs:
 
     def close(self) -> None:
         """Closes the files and the progress bar."""
-        self._progress.close()
+        if self._progress:
+            self._progress.close()
         self._file.close()
         self._events.close()
 

@@ -8,6 +8,7 @@ import optax
 
 from unet_jax.config import choose
 from unet_jax.errors import UserError
+from unet_jax.traced import is_on, is_traced
 
 Loss = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
@@ -36,7 +37,7 @@ def cross_entropy(
     num_classes = logits.shape[-1]
     if class_weights:
         weight = weight * jnp.asarray(class_weights)[label]
-    if label_smoothing:
+    if is_on(label_smoothing):
         target = optax.smooth_labels(jax.nn.one_hot(label, num_classes), label_smoothing)
         pixel_loss = optax.softmax_cross_entropy(logits, target)
     else:
@@ -155,9 +156,10 @@ def make_loss(
             f"config.loss.class_weights={class_weights} has {len(class_weights)} values for "
             f"{num_classes} classes; give one per class, or () for equal weights."
         )
-    if not all(isinstance(w, int | float) and w >= 0 for w in class_weights):
+    are_numbers = all(isinstance(w, int | float) and w >= 0 for w in class_weights)
+    if not is_traced(class_weights) and not are_numbers:
         raise UserError(f"config.loss.class_weights={class_weights} must be numbers, 0 or more.")
-    if not 0 <= label_smoothing < 1:
+    if not is_traced(label_smoothing) and not 0 <= label_smoothing < 1:
         raise UserError(f"config.loss.label_smoothing={label_smoothing} must be in [0, 1).")
 
     def pixelwise(logits: jax.Array, label: jax.Array, weight: jax.Array) -> jax.Array:

@@ -19,8 +19,8 @@ from unet_jax.capacity import (
     write_bytes,
 )
 from unet_jax.errors import UserError
+from unet_jax.experiment import Experiment, assemble
 from unet_jax.logs import console
-from unet_jax.train import Experiment, assemble
 
 FILE = "plan.json"
 

@@ -9,6 +9,7 @@ import optax
 from unet_jax.config import choose
 from unet_jax.errors import UserError
 from unet_jax.steps import to_steps
+from unet_jax.traced import is_on, is_traced
 
 
 def make_schedule(
@@ -122,11 +123,11 @@ def make_optimizer(
     Raises:
         UserError: A value is not among what is allowed.
     """
-    if learning_rate <= 0:
+    if not is_traced(learning_rate) and learning_rate <= 0:
         raise UserError(f"config.optim.learning_rate={learning_rate} must be above 0.")
     if accumulate < 1:
         raise UserError(f"config.optim.accumulate={accumulate} must be 1 or more.")
-    if not 0 <= ema_decay < 1:
+    if not is_traced(ema_decay) and not 0 <= ema_decay < 1:
         raise UserError(f"config.optim.ema_decay={ema_decay} must be in [0, 1).")
     warmup_steps = to_steps(
         warmup, key="config.optim.warmup", epoch_steps=epoch_steps, total_steps=total_steps
@@ -144,9 +145,9 @@ def make_optimizer(
         optax.add_decayed_weights(weight_decay, is_kernel),
         optax.scale_by_learning_rate(rate),
     )
-    chain = [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
+    chain = [optax.clip_by_global_norm(clip_norm)] if is_on(clip_norm) else []
     chain.append(choose({"adamw": adamw, "sgd": sgd}, "config.optim.name", name))
-    if ema_decay:
+    if is_on(ema_decay):
         chain.append(track_ema(ema_decay))
     optimizer = optax.chain(*chain)
     if accumulate > 1:

@@ -126,16 +126,17 @@ def abstract_state(init: Init, shardings: Shardings) -> State:
     )
 
 
-def make_train_step(
+def make_pure_step(
     model: UNet,
     loss: Loss,
     optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
     augment: Augment,
-    shardings: Shardings,
-    state: State,
+    *,
+    whole: Callable[[Any], Any] = lambda tree: tree,
+    split: Callable[[Any], Any] = lambda tree: tree,
 ) -> Step:
-    """Makes the compiled train step.
+    """Makes the train step, a pure function that is not compiled yet.
 
     Args:
         model: The model.
@@ -143,16 +144,14 @@ def make_train_step(
         optimizer: The optimiser.
         schedule: Its learning rate, for logging.
         augment: Of `augment.make_augment`.
-        shardings: The mesh.
-        state: The state, or its shapes.
+        whole: Brings parameters whole to every device, before any convolution sees them.
+        split: Brings gradients to where their parameters lie.
 
     Returns:
         train_step(state, batch, key) -> (state, scalars): augments with a key of this step, takes
         one step of the optimiser on the loss over the global batch, and returns float32 scalars
-        "train/loss", "train/pixel_accuracy", "train/gradient_norm" and "learning_rate". The state
-        that goes in is donated.
+        "train/loss", "train/pixel_accuracy", "train/gradient_norm" and "learning_rate".
     """
-    where = split_state(state, shardings)
 
     def train_step(
         state: State, batch: dict[str, jax.Array], key: jax.Array
@@ -160,13 +159,11 @@ def make_train_step(
         # A key folded from the step, so that nothing random is carried or saved.
         step_key = jax.random.fold_in(key, state.step)
         image, label, weight = augment(batch["image"], batch["label"], batch["weight"], step_key)
-        batch_stats = with_sharding_constraint(state.batch_stats, shardings.replicated)
+        batch_stats = whole(state.batch_stats)
         rngs = {"dropout": jax.random.fold_in(step_key, 1)}
 
         def compute_loss(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
-            # Whole before any convolution sees them; the gradients come back split.
-            whole = with_sharding_constraint(params, shardings.replicated)
-            variables = {"params": whole, "batch_stats": batch_stats}
+            variables = {"params": whole(params), "batch_stats": batch_stats}
             outputs: Any = model.apply(
                 variables, standardise(image), train=True, rngs=rngs, mutable=SOWN
             )
@@ -178,7 +175,7 @@ def make_train_step(
         (value, (logits, new_stats)), gradients = jax.value_and_grad(compute_loss, has_aux=True)(
             state.params
         )
-        gradients = with_sharding_constraint(gradients, where.params)
+        gradients = split(gradients)
         label, weight = crop_label(label, weight, logits.shape[1:-1])
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -191,13 +188,52 @@ def make_train_step(
         }
         return State(state.step + 1, params, new_stats, opt_state), scalars
 
-    # On CPU, XLA would merge what is computed again with the first time, and save nothing.
-    merges = model.remat and jax.default_backend() == "cpu"
-    options = {"xla_disable_hlo_passes": "cse_barrier_expander"} if merges else None
+    return train_step
+
+
+def make_train_step(
+    model: UNet,
+    loss: Loss,
+    optimizer: optax.GradientTransformation,
+    schedule: optax.Schedule,
+    augment: Augment,
+    shardings: Shardings,
+    state: State,
+) -> Step:
+    """Makes the compiled train step of one run; see `make_pure_step` for what it computes.
+
+    Args:
+        model: The model.
+        loss: Of `losses.make_loss`.
+        optimizer: The optimiser.
+        schedule: Its learning rate, for logging.
+        augment: Of `augment.make_augment`.
+        shardings: The mesh.
+        state: The state, or its shapes.
+
+    Returns:
+        train_step(state, batch, key) -> (state, scalars); the state that goes in is donated.
+    """
+    where = split_state(state, shardings)
+
+    def whole(tree: Any) -> Any:
+        return with_sharding_constraint(tree, shardings.replicated)
+
+    def split(gradients: Any) -> Any:
+        return with_sharding_constraint(gradients, where.params)
+
+    step = make_pure_step(model, loss, optimizer, schedule, augment, whole=whole, split=split)
     return jax.jit(
-        train_step,
-        compiler_options=options,
+        step,
+        compiler_options=compiler_options(model),
         in_shardings=(where, shardings.pictures, shardings.replicated),
         out_shardings=(where, shardings.replicated),
         donate_argnums=0,
     )
+
+
+def compiler_options(model: UNet) -> dict[str, str] | None:
+    """Returns XLA's options for a model's train step."""
+    # On CPU, XLA would merge what is computed again with the first time, and save nothing.
+    merges = model.remat and jax.default_backend() == "cpu"
+    return {"xla_disable_hlo_passes": "cse_barrier_expander"} if merges else None

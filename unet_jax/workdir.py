@@ -15,8 +15,9 @@ from unet_jax import config as configs
 from unet_jax.errors import UserError
 
 CHECKPOINTS, FIGURES, TENSORBOARD = "checkpoints", "figures", "tensorboard"
+EVALUATIONS = "evaluations"
 CONFIG, RUN, METRICS, RESULTS = "config.json", "run.json", "metrics.jsonl", "results.json"
-_OURS = (CHECKPOINTS, FIGURES, TENSORBOARD, CONFIG, RUN, METRICS, RESULTS)
+_OURS = (CHECKPOINTS, FIGURES, TENSORBOARD, EVALUATIONS, CONFIG, RUN, METRICS, RESULTS)
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
@@ -88,6 +89,7 @@ def write_run(
     overrides: dict[str, Any],
     devices: dict[str, Any],
     sharding: dict[str, str] | None = None,
+    size: dict[str, int] | None = None,
 ) -> None:
     """Writes run.json: what ran, on what.
 
@@ -96,6 +98,7 @@ def write_run(
         overrides: The config values given on the command line.
         devices: See `sharding.describe_devices`.
         sharding: See `sharding.describe_split`.
+        size: "parameters", and "flops_per_image" of a forward pass.
     """
     run = {
         "command": [sys.executable, *sys.argv],
@@ -105,6 +108,7 @@ def write_run(
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
         "devices": devices,
         "sharding": sharding or {},
+        **(size or {}),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
     }
     write(workdir / RUN, json.dumps(run, indent=2) + "\n")

@@ -59,9 +59,9 @@ def run(case: str) -> tuple[int, int]:
     import jax
 
     from unet_jax.data.pipeline import train_batches
+    from unet_jax.experiment import assemble
     from unet_jax.memory import compile_step, read_memory
     from unet_jax.sharding import put_batch, replicate
-    from unet_jax.train import assemble
 
     e = assemble(make_config(*case.split()))
     step = compile_step(e)

@@ -47,8 +47,8 @@ def cost_of_saving(config: ConfigDict, folder: Path) -> str:
 
     from unet_jax.checkpoint import Checkpoints
     from unet_jax.data.pipeline import train_batches
+    from unet_jax.experiment import assemble
     from unet_jax.sharding import put_batch, replicate
-    from unet_jax.train import assemble
 
     e = assemble(config)
     order = {"batch_size": e.plan.batch_size, "seed": 0, "start": 0, "stop": 1}

@@ -15,6 +15,11 @@ IGNORE = 255  # in a source's labels: pixels that count neither in the loss nor 
 class Source(Protocol):
     """Labelled pictures by index."""
 
+    @property
+    def ids(self) -> Sequence[str]:
+        """Returns one name per picture."""
+        ...
+
     def __len__(self) -> int:
         """Returns how many pictures there are."""
         ...
@@ -90,6 +95,11 @@ class PairSource:
         self._table = np.full(256, IGNORE, np.uint8)
         for value, class_id in label_map.items():
             self._table[value] = class_id
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """Returns one name per picture."""
+        return [self.pairs.ids[position] for position in self.indices]
 
     def __len__(self) -> int:
         return len(self.indices)

@@ -103,6 +103,11 @@ class Shapes:
         split_seed = seed * 1000 + sum(split.encode())
         self._draw = functools.cache(lambda index: draw(split_seed, index, size, shapes))
 
+    @property
+    def ids(self) -> list[str]:
+        """Returns one name per picture."""
+        return [f"{self._split}_{index:05d}" for index in range(self._count)]
+
     def __len__(self) -> int:
         return self._count
 

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -12,6 +13,7 @@ from unet_jax.config import choose
 from unet_jax.models.batch_norm import BatchNorm
 from unet_jax.models.convolution import convolve
 from unet_jax.models.ways_up import resize_bilinear
+from unet_jax.traced import is_on
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": nn.relu,
@@ -120,6 +122,29 @@ def conv_norm(
     return choose(NORMS, "config.model.norm", style.norm)(x, style)
 
 
+class Dropout(nn.Module):
+    """Dropout (Srivastava et al., 2014) at a rate that may be traced, as linen's may not.
+
+    Attributes:
+        rate: In [0, 1).
+        train: Whether to drop.
+        is_whole: Whether a picture's activations are dropped together.
+    """
+
+    rate: Any
+    train: bool
+    is_whole: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Drops from x [B, ...], and scales what stays by 1 / (1 - rate)."""
+        if not self.train or not is_on(self.rate):
+            return x
+        shape = (x.shape[0], *(1,) * (x.ndim - 1)) if self.is_whole else x.shape
+        stays = jax.random.bernoulli(self.make_rng("dropout"), 1.0 - self.rate, shape)
+        return jnp.where(stays, x / jnp.asarray(1.0 - self.rate, x.dtype), 0)
+
+
 class Block(nn.Module):
     """What one level of either path computes.
 
@@ -209,8 +234,7 @@ def _add(
         x = average_pool(x, strides)
     if x.shape[-1] != y.shape[-1]:
         x = conv_norm(x, y.shape[-1], dataclasses.replace(style, conv_bias=False), size=1)
-    if drop and style.train:  # whole units of a picture at a time (Huang et al., 2016)
-        y = nn.Dropout(drop, broadcast_dims=range(1, y.ndim), deterministic=False)(y)
+    y = Dropout(drop, style.train, is_whole=True)(y)  # of a picture (Huang et al., 2016)
     return style.activate(crop(x, y.shape[1:-1]) + y)
 
 

@@ -9,6 +9,7 @@ from unet_jax.models.decoders import DECODERS
 from unet_jax.models.resnet import ENCODERS
 from unet_jax.models.scales import SCALES
 from unet_jax.models.ways_up import INITIALS, UPS
+from unet_jax.traced import is_on, is_traced
 
 CHOICES: dict[str, Any] = {
     "input_scale": SCALES,
@@ -129,7 +130,7 @@ def _combinations(model: Any) -> dict[str, bool]:
         f"column: config.model.deep_supervision heads are at columns {first} to "
         f"{last}.": not model.prune or (is_nested and max(1, first) <= model.prune <= last),
         "config.model.stochastic_depth skips residual units: it needs config.model.block or "
-        "config.model.decoder_block='residual' or 'bottleneck'.": not model.stochastic_depth
+        "config.model.decoder_block='residual' or 'bottleneck'.": not is_on(model.stochastic_depth)
         or bool({model.block, model.decoder_block} & {"residual", "bottleneck"}),
         f"config.model.up_initial={model.up_initial!r} is where a transposed convolution starts: "
         "it needs config.model.up='transpose'.": model.up_initial == "random"
@@ -184,4 +185,4 @@ def _is_count(value: Any) -> bool:
 
 
 def _is_rate(value: Any) -> bool:
-    return isinstance(value, int | float) and 0 <= value < 1
+    return is_traced(value) or (isinstance(value, int | float) and 0 <= value < 1)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from unet_jax.errors import UserError
-from unet_jax.models.blocks import POOLS, PlainBlock, Style
+from unet_jax.models.blocks import POOLS, Dropout, PlainBlock, Style
 from unet_jax.models.decoders import DECODERS, Wiring
 from unet_jax.models.geometry import AxisPath, block_margins, check_valid_size, up_geometry
 from unet_jax.models.levels import Levels
@@ -172,8 +172,7 @@ class UNet(nn.Module):
             name = f"bottom_{level}" if level == self.bottom() else f"encoder_{level}"
             x = levels.run_block(x, level, name, self.block, self._dilations(level), strides)
             if self.dropout:
-                rate, still = self._per_level(self.dropout, level), not levels.style.train
-                x = nn.Dropout(rate, deterministic=still)(x)
+                x = Dropout(self._per_level(self.dropout, level), levels.style.train)(x)
             skips.append(x)
         return skips[:-1], x
 

@@ -1,0 +1,46 @@
+"""Trains several trials as one program; each leaves what it would leave alone.
+
+python -m experiments.packed --trial=DIR/A --trial=DIR/B
+
+Trials are the run directories of a sweep, with their config.json. They must differ in numbers
+alone: seeds, learning rates, weights, strengths; see experiments/packing.py.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from unet_jax import command_line
+from unet_jax.errors import UserError
+
+TRIALS = flags.DEFINE_multi_string("trial", [], "Run directory of a trial; repeated.")
+
+
+def run() -> None:
+    """Trains the trials that are not finished; see `pack.train_packed` for what it raises."""
+    from unet_jax import config as configs
+    from unet_jax import workdir as run_dir
+
+    folders = [Path(trial) for trial in TRIALS.value]
+    if not folders:
+        raise UserError("--trial is missing; give the run directories of the trials.")
+    open_folders = [folder for folder in folders if not run_dir.is_finished(folder)]
+    if not open_folders:
+        print("all of these trials are finished.")
+        return
+    from experiments.pack import train_packed
+
+    loaded = {folder: configs.load(folder / run_dir.CONFIG) for folder in open_folders}
+    train_packed(loaded, {folder: overrides_of(folder) for folder in open_folders})
+
+
+def overrides_of(folder: Path) -> dict[str, object]:
+    """Returns the overrides of a trial; {} where nothing says."""
+    file = folder / "trial.json"
+    return json.loads(file.read_text())["overrides"] if file.exists() else {}
+
+
+if __name__ == "__main__":
+    sys.exit(command_line.run(sys.argv, run, sys.modules[__name__]))

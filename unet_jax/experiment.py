@@ -1,0 +1,88 @@
+"""What a config describes, put together."""
+
+from typing import NamedTuple
+
+from ml_collections import ConfigDict
+
+from unet_jax.augment import make_augment
+from unet_jax.config import call, check_sections
+from unet_jax.data.base import Dataset
+from unet_jax.data.sources import Loading, open_data
+from unet_jax.evaluate import EvalSettings, EvalStep, make_eval_settings, make_eval_step
+from unet_jax.losses import make_loss
+from unet_jax.models.unet import UNet
+from unet_jax.optim import make_optimizer
+from unet_jax.sharding import Shardings, check_batch_size, check_height, make_shardings
+from unet_jax.step import (
+    Init,
+    State,
+    Step,
+    abstract_state,
+    make_init,
+    make_pretrained_init,
+    make_train_step,
+)
+from unet_jax.steps import Plan, make_plan
+from unet_jax.weights import make_pretrained
+
+
+class Experiment(NamedTuple):
+    """What a config describes, put together; nothing has run yet."""
+
+    dataset: Dataset
+    loading: Loading
+    plan: Plan
+    eval: EvalSettings
+    shardings: Shardings
+    model: UNet
+    init: Init
+    state_shapes: State
+    train_step: Step
+    eval_step: EvalStep
+
+
+def assemble(config: ConfigDict) -> Experiment:
+    """Puts together what a config describes.
+
+    Args:
+        config: The whole config.
+
+    Returns:
+        The parts.
+
+    Raises:
+        UserError: A value or the data do not fit.
+    """
+    check_sections(config)
+    dataset, loading = call(open_data, "config.data", config.data)
+    pictures, classes = len(dataset.splits["train"]), len(dataset.class_names)
+    plan = call(make_plan, "config.train", config.train, pictures=pictures)
+    settings = call(make_eval_settings, "config.eval", config.eval)
+    shardings = call(make_shardings, "config.mesh", config.mesh)
+    check_batch_size("config.train.batch_size", plan.batch_size, shardings)
+    check_batch_size("config.eval.batch_size", settings.batch_size, shardings)
+    model = call(UNet, "config.model", config.model, num_classes=classes)
+    check_height(loading.image_size[0], model.multiple(), model.padding, shardings)
+    load = call(make_pretrained, "config.pretrained", config.pretrained)
+    loss = call(make_loss, "config.loss", config.loss, num_classes=classes)
+    augment = call(make_augment, "config.augment", config.augment)
+    steps = {"total_steps": plan.total, "epoch_steps": plan.epoch_steps}
+    optimizer, schedule = call(make_optimizer, "config.optim", config.optim, **steps)
+    init = make_init(model, optimizer, loading.image_size, shardings)
+    state_shapes = abstract_state(init, shardings)  # also checks what only the model can check
+    if load:
+        init = make_pretrained_init(init, load, optimizer, shardings)
+    train_step = make_train_step(model, loss, optimizer, schedule, augment, shardings, state_shapes)
+    eval_step = make_eval_step(model, shardings)
+    return Experiment(
+        dataset,
+        loading,
+        plan,
+        settings,
+        shardings,
+        model,
+        init,
+        state_shapes,
+        train_step,
+        eval_step,
+    )
