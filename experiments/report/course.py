@@ -5,9 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments.report import plots, statistics
+from experiments.report import statistics
 from experiments.report.blocks import Block, Figure, Listing, Points, Section, Words
 from experiments.report.costs import differing_facts, mean_cost
+from experiments.report.fronts import Point, draw_front
+from experiments.report.lines import Curve, draw_curves
 from experiments.report.material import Material
 from experiments.report.scores import choose
 from experiments.report.tables import Table
@@ -36,13 +38,13 @@ def curves_section(material: Material) -> Section:
             caption += f" Means of {_BINS} stretches; of different losses not to be compared."
         if len(found) > 3:
             caption += f" Dotted in every panel: {found[0].label}."
-        blocks.append(Figure(key.replace("/", "_"), caption + left_out, plots.curves(found, name)))
+        blocks.append(Figure(key.replace("/", "_"), caption + left_out, draw_curves(found, name)))
     if not blocks:
         blocks = [Words("No finished run has lines in metrics.jsonl.")]
     return Section("Learning curves", tuple(blocks))
 
 
-def _curve(variant: Variant, index: int, key: str, is_noisy: bool) -> plots.Curve | None:
+def _curve(variant: Variant, index: int, key: str, is_noisy: bool) -> Curve | None:
     """Returns the curve of a variant over the steps that all its runs have."""
     series = []
     for run in variant.runs:
@@ -53,7 +55,7 @@ def _curve(variant: Variant, index: int, key: str, is_noisy: bool) -> plots.Curv
         return None
     values = np.array([[points[step] for step in steps] for points in series])
     low, high = values.min(axis=0), values.max(axis=0)
-    return plots.Curve(variant.label, index, np.array(steps), values.mean(axis=0), low, high)
+    return Curve(variant.label, index, np.array(steps), values.mean(axis=0), low, high)
 
 
 def _binned(points: dict[int, float]) -> dict[int, float]:
@@ -104,12 +106,12 @@ def _tradeoff(
     means = [float(np.mean(values)) for values in scores]
     front = statistics.pareto([value for _, value in found], means)
     points = [
-        plots.Point(v.key, value, mean, min(s), max(s), is_on_front)
+        Point(v.key, value, mean, min(s), max(s), is_on_front)
         for (v, value), mean, s, is_on_front in zip(found, means, scores, front, strict=True)
     ]
     members = ", ".join(point.key for point in points if point.is_on_front)
     caption = f"{material.split} mIoU against {name}. On the front: {members}."
-    return Figure(f"cost_{kind}", caption, plots.costs(points, name, f"{material.split} mIoU"))
+    return Figure(f"cost_{kind}", caption, draw_front(points, name, f"{material.split} mIoU"))
 
 
 def configs_section(material: Material) -> Section:

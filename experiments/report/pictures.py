@@ -9,11 +9,15 @@ from PIL import Image
 from experiments.report import resampling
 from experiments.report.blocks import Block, Section, Strip, Words
 from experiments.report.material import Material
-from experiments.report.read import Run, read_evaluation
+from experiments.report.read import Run
 from experiments.report.variants import Variant
+from unet_jax.config import call, choose
+from unet_jax.data.sources import Loading, open_data
 from unet_jax.errors import UserError
+from unet_jax.evaluate import evaluate, make_eval_step
 from unet_jax.figures.canvas import MUTED, Page
 from unet_jax.figures.colours import encode_drawing, overlay
+from unet_jax.trained import restore
 
 TILE, GAP = 150, 8
 MOST_VARIANTS = 6
@@ -48,6 +52,11 @@ class Part:
     def size(self, index: int) -> tuple[int, int]:
         """Returns (height, width) of a label."""
         return self._source.size(self._indices[index])
+
+    @property
+    def ids(self) -> list[str]:
+        """Returns the pictures' names."""
+        return [self._source.ids[index] for index in self._indices]
 
 
 def pictures_section(material: Material, count: int) -> Section:
@@ -106,8 +115,7 @@ def _shown(material: Material) -> list[Variant]:
 def _blocks(material: Material, chosen: list[int], several: bool) -> list[Block]:
     names = [material.pooled.ids[index] for index in chosen]
     shown = _shown(material)
-    run = shown[0].runs[0]
-    examples = _examples(run, material.split, names)
+    examples, _ = _open(shown[0].runs[0], material.split, names)
     guesses = [Guess(v.label, _predict(v.runs[0], material.split, names)) for v in shown]
     seeds = ", ".join(dict.fromkeys(v.runs[0].seed or "-" for v in shown))
     words = "Chosen by the spread over variants of the picture's own mIoU (mean over seeds)"
@@ -128,51 +136,33 @@ def _blocks(material: Material, chosen: list[int], several: bool) -> list[Block]
     return blocks
 
 
-def _places(run: Run, split: str, names: Sequence[str]) -> list[int]:
-    """Returns where the pictures are in the run's own source."""
-    found = read_evaluation(run, split)
-    if found is None:
-        raise UserError(f"{run.folder} has no counts by picture.")
-    return [found.ids.index(name) for name in names]
-
-
-def _open(run: Run, split: str) -> tuple[Any, Any]:
-    from unet_jax.config import call, choose
-    from unet_jax.data.sources import open_data
-
+def _open(run: Run, split: str, names: Sequence[str]) -> tuple[Part, Loading]:
+    """Opens the pictures of those names in the data of a run, and says how they are loaded."""
     if run.config is None:
         raise UserError(f"{run.folder} has no config.json.")
     dataset, loading = call(open_data, "config.data", run.config.data)
-    return choose(dataset.splits, "--split", split), loading
-
-
-def _examples(run: Run, split: str, names: Sequence[str]) -> list[dict[str, Any]]:
-    source, _ = _open(run, split)
-    examples = [source[index] for index in _places(run, split, names)]
-    for example, name in zip(examples, names, strict=True):
-        if example["id"] != name:
-            raise UserError(
-                f"the data of {run.folder} are not those it was evaluated on: {example['id']!r} "
-                f"is where {name!r} was."
-            )
-    return examples
+    source = choose(dataset.splits, "--split", split)
+    places = {name: index for index, name in enumerate(source.ids)}
+    absent = [name for name in names if name not in places]
+    if absent:
+        raise UserError(
+            f"the data of {run.folder.name} are not those it was evaluated on: they have no "
+            f"picture {absent[0]!r}."
+        )
+    return Part(source, [places[name] for name in names]), loading
 
 
 def _predict(run: Run, split: str, names: Sequence[str]) -> dict[int, np.ndarray]:
     """Restores a run's best checkpoint and evaluates it on some pictures."""
-    from unet_jax.evaluate import evaluate, make_eval_step
-    from unet_jax.trained import restore
-
-    assert run.config is not None
-    source, loading = _open(run, split)
-    part = Part(source, _places(run, split, names))
-    trained = restore(run.config, run.folder, "best", loading.image_size)
+    config: Any = run.config
+    part, loading = _open(run, split, names)
+    trained = restore(config, run.folder, "best", loading.image_size)
     return evaluate(
         make_eval_step(trained.model, trained.shardings),
         trained.variables,
         part,
         loading,
-        batch_size=run.config.eval.batch_size,
+        batch_size=config.eval.batch_size,
         shardings=trained.shardings,
         keep=range(len(part)),
     ).predictions

@@ -14,7 +14,7 @@ from unet_jax import workdir as run_dir
 from unet_jax.errors import UserError
 from unet_jax.logs import read_lines
 
-STUDY, TRIAL, LOG, EVALUATIONS = "study.json", "trial.json", "log.txt", "evaluations"
+STUDY, TRIAL, LOG = "study.json", "trial.json", "log.txt"
 _TAIL = 6  # lines of a failed trial's log
 _MOST = 4000  # characters of them
 
@@ -153,7 +153,7 @@ def read_evaluation(run: Run, split: str) -> Evaluated | None:
         The counts; None where the run has none, as runs of older versions.
     """
     step = run.results.get(split, {}).get("step")
-    file = run.folder / EVALUATIONS / f"{split}_{step or 0:08d}.npz"
+    file = run.folder / run_dir.EVALUATIONS / f"{split}_{step or 0:08d}.npz"
     if step is None or not file.exists():
         return None
     with np.load(file) as arrays:

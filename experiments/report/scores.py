@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.report import plots
 from experiments.report.blocks import Block, Figure, Points, Section, Words
 from experiments.report.effects import Effect, effect_table, effects, is_crossed
 from experiments.report.material import Material
 from experiments.report.resampling import RESAMPLES
+from experiments.report.rows import Interval, draw_classes, draw_intervals
 from experiments.report.tables import Table
 from experiments.report.variants import Variant, as_number
 
@@ -43,7 +43,7 @@ def variants_section(material: Material, table: Table) -> Section:
     for variant in shown:
         row = by_key[variant.key]
         rows.append(
-            plots.Interval(
+            Interval(
                 str(row["label"]),
                 row["mIoU mean"],
                 thin=_pair(row, "mIoU low", "mIoU high"),
@@ -60,7 +60,7 @@ def variants_section(material: Material, table: Table) -> Section:
             "(an arrowhead: it goes on); bar: 95% over pictures"
         )
         caption += "; dashed: baseline." if base else "."
-        drawing = plots.intervals(rows, f"{split} mIoU", reference)
+        drawing = draw_intervals(rows, f"{split} mIoU", reference)
         blocks.append(Figure("variants", caption + left_out, drawing))
     blocks += [Points(material.pooled.notes)] if material.pooled.notes else []
     return Section("Variants" if len(material.variants) > 1 else "Scores", tuple(blocks))
@@ -119,7 +119,7 @@ def comparisons_section(material: Material, table: Table) -> Section:
     blocks.append(table)
     keys = [variant.key for variant in choose(material)[0]]
     rows = [
-        plots.Interval(
+        Interval(
             str(row["label"]),
             row["difference"],
             thin=_pair(row, "seeds low", "seeds high"),
@@ -133,7 +133,7 @@ def comparisons_section(material: Material, table: Table) -> Section:
         "Difference of mIoU from the baseline (dashed: none). Bar: 95% interval over pictures; "
         "thin line: 95% over seeds (an arrowhead: it goes on)."
     )
-    drawing = plots.intervals(rows, "difference of mIoU from the baseline", 0.0)
+    drawing = draw_intervals(rows, "difference of mIoU from the baseline", 0.0)
     blocks.append(Figure("differences", caption, drawing))
     return Section(title, tuple(blocks))
 
@@ -177,10 +177,10 @@ def _effect_figure(found: Mapping[str, Sequence[Effect]]) -> Figure:
         for effect in several:
             mean = effect.mean
             thin = None if mean.low is None or mean.high is None else (mean.low, mean.high)
-            rows.append(plots.Interval(f"{name}: {effect.label}", mean.mean or 0.0, thin=thin))
+            rows.append(Interval(f"{name}: {effect.label}", mean.mean or 0.0, thin=thin))
     caption = "Marginal means of mIoU with their 95% intervals over seeds."
     name = "effects" if len(found) > 1 else f"effect_{next(iter(found))}"
-    return Figure(name, caption, plots.intervals(rows, "marginal mean of mIoU"))
+    return Figure(name, caption, draw_intervals(rows, "marginal mean of mIoU"))
 
 
 def classes_section(material: Material, table: Table) -> Section:
@@ -203,7 +203,7 @@ def _classes_figure(material: Material, table: Table, names: list[str]) -> Figur
     scores, base = {i: rows[v.key] for i, v in enumerate(shown)}, material.baseline
     if base is None or len(shown) < 2:
         notes = [""] * len(names)
-        drawing = plots.classes(names, scores, labels, notes, "IoU")
+        drawing = draw_classes(names, scores, labels, notes, "IoU")
         return Figure("classes", f"IoU by class, mean over seeds.{left_out}", drawing)
     zero = rows[base.key]
     notes = ["absent" if value is None else f"{base.key} {value:.4f}" for value in zero]
@@ -214,6 +214,6 @@ def _classes_figure(material: Material, table: Table, names: list[str]) -> Figur
         for index, values in scores.items()
     }
     axis = f"IoU minus that of {base.key}"
-    drawing = plots.classes(names, gains, labels, notes, axis)
+    drawing = draw_classes(names, gains, labels, notes, axis)
     caption = f"IoU by class minus the baseline's, which is at the right.{left_out}"
     return Figure("classes", caption, drawing)
