@@ -8,7 +8,9 @@ from experiments.report import statistics
 from experiments.report.material import Material
 from experiments.report.statistics import Summary
 from experiments.report.tables import Column, Table
-from experiments.report.variants import Variant
+from experiments.report.variants import Variant, as_number
+
+_FEW = 8
 
 
 class Effect(NamedTuple):
@@ -120,6 +122,12 @@ def effect_table(found: list[Effect]) -> Table:
         Column("pairs", ("pairs",), "{:d}"),
     )
     return Table(columns, rows, file="effects.csv")
+
+
+def is_range(material: Material, factor: str) -> bool:
+    """Tells whether a factor has so many numbers that it is a range and not a few labels."""
+    labels = labels_of(material, factor)
+    return len(labels) > _FEW and all(as_number(label) is not None for label in labels)
 
 
 def is_crossed(material: Material) -> bool:

@@ -29,13 +29,17 @@ class Point(NamedTuple):
     is_on_front: bool
 
 
-def draw_front(points: Sequence[Point], axis: str, score: str) -> str:
+_MOST_LETTERS = 16
+
+
+def draw_front(points: Sequence[Point], axis: str, score: str, *, has_steps: bool = True) -> str:
     """Draws scores against a cost, the Pareto front as steps and filled points.
 
     Args:
-        points: One per variant.
+        points: One per variant; of many only those on the front have a letter.
         axis: Name of the cost.
         score: Name of the score.
+        has_steps: Whether to draw the steps; without, filled points are merely marked.
 
     Returns:
         SVG.
@@ -45,9 +49,10 @@ def draw_front(points: Sequence[Point], axis: str, score: str) -> str:
     axes = make_axes(figure, height, (56, 30, WIDTH - 24, height - 52))
     values = np.array([p.cost for p in points])
     _scale(axes, values)
-    front = sorted((p for p in points if p.is_on_front), key=lambda p: p.cost)
-    steps, heights = np.array(_along(front, axes.get_xlim()[1])).T
-    axes.plot(steps, heights, color=INK, linewidth=1.1, linestyle="--")
+    front = sorted((p for p in points if p.is_on_front and has_steps), key=lambda p: p.cost)
+    if front:
+        steps, heights = np.array(_along(front, axes.get_xlim()[1])).T
+        axes.plot(steps, heights, color=INK, linewidth=1.1, linestyle="--")
     for p in points:
         axes.plot((p.cost, p.cost), (p.low, p.high), color=MUTED, linewidth=1.2)
         face = INK if p.is_on_front else "white"
@@ -96,10 +101,14 @@ def _place_letters(figure: Any, axes: Any, points: Sequence[Point], front: Seque
     figure.canvas.draw()
     middles = axes.transData.transform([(p.cost, p.score) for p in points])
     taken = [(x, y, 6.0) for x, y in middles]
-    taken += [(x, y, 2.0) for x, y in axes.transData.transform(_along(front, axes.get_xlim()[1]))]
+    if front:
+        path = axes.transData.transform(_along(front, axes.get_xlim()[1]))
+        taken += [(x, y, 2.0) for x, y in path]
     # First where no front, which goes right and comes from below, and no line of seeds passes.
     around = [(-12, 10), (12, -10), (12, 10), (-12, -10), (14, 0), (-14, 0), (0, 15), (0, -15)]
     for p, (x, y) in zip(points, middles, strict=True):
+        if len(points) > _MOST_LETTERS and not p.is_on_front:
+            continue
         wide = 5 * len(p.key)
 
         def crowding(shift: tuple[float, float], x: float = x, y: float = y) -> float:

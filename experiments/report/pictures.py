@@ -116,7 +116,7 @@ def _blocks(material: Material, chosen: list[int], several: bool) -> list[Block]
     names = [material.pooled.ids[index] for index in chosen]
     shown = _shown(material)
     examples, _ = _open(shown[0].runs[0], material.split, names)
-    guesses = [Guess(v.label, _predict(v.runs[0], material.split, names)) for v in shown]
+    guesses = [Guess(v.label, predict(v.runs[0], material.split, names)) for v in shown]
     seeds = ", ".join(dict.fromkeys(v.runs[0].seed or "-" for v in shown))
     words = "Chosen by the spread over variants of the picture's own mIoU (mean over seeds)"
     words = words if several else "Those with the lowest mIoU of their own"
@@ -152,7 +152,7 @@ def _open(run: Run, split: str, names: Sequence[str]) -> tuple[Part, Loading]:
     return Part(source, [places[name] for name in names]), loading
 
 
-def _predict(run: Run, split: str, names: Sequence[str]) -> dict[int, np.ndarray]:
+def predict(run: Run, split: str, names: Sequence[str]) -> dict[int, np.ndarray]:
     """Restores a run's best checkpoint and evaluates it on some pictures."""
     config: Any = run.config
     part, loading = _open(run, split, names)

@@ -59,6 +59,7 @@ class Sweep(NamedTuple):
 
     Attributes:
         folder: The directory.
+        is_study: Whether it is a sweep; else an ordinary run.
         page: Path of the study page; "" of an ordinary run.
         baseline: Label by factor; {} where none is named.
         factors: Labels by factor, in the study's order.
@@ -67,6 +68,7 @@ class Sweep(NamedTuple):
     """
 
     folder: Path
+    is_study: bool
     page: str
     baseline: dict[str, str]
     factors: dict[str, list[str]]
@@ -105,7 +107,7 @@ def read(folder: Path) -> Sweep:
                 f"{folder} holds neither {STUDY} nor {run_dir.CONFIG}; give the --workdir of a "
                 "sweep or of a run."
             )
-        return Sweep(folder, "", {}, {}, (read_run(folder),))
+        return Sweep(folder, False, "", {}, {}, (read_run(folder),))
     study = _read_json(file)
     if not study:
         raise UserError(f"{file} is no JSON object; start the sweep again, which writes it.")
@@ -113,6 +115,7 @@ def read(folder: Path) -> Sweep:
     names = study.get("trials", found)
     return Sweep(
         folder,
+        True,
         study.get("study", ""),
         study.get("baseline") or {},
         study.get("factors") or {},

@@ -96,7 +96,7 @@ def _limits(rows: Sequence[Interval], reference: float | None) -> tuple[float, f
         max(low - room, min([low, *thin])),
         min(high + room, max([high, *thin])),
     )
-    pad = 0.06 * (high - low)
+    pad = 0.06 * (high - low) or room
     return low - pad, high + pad
 
 

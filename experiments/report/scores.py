@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.report.blocks import Block, Figure, Points, Section, Words
-from experiments.report.effects import Effect, effect_table, effects, is_crossed
+from experiments.report.effects import Effect, effect_table, effects, is_crossed, is_range
+from experiments.report.fronts import Point, draw_front
 from experiments.report.material import Material
 from experiments.report.resampling import RESAMPLES
 from experiments.report.rows import Interval, draw_classes, draw_intervals
@@ -73,6 +74,8 @@ def _pair(row: Mapping[str, Any], low: str, high: str) -> tuple[float, float] | 
 def choose(material: Material, most: int = MOST_ROWS) -> tuple[list[Variant], str]:
     """Chooses the variants that a figure shows: the baseline and the best.
 
+    They stay in the study's order if there is a baseline, and are ranked if there is none.
+
     Args:
         material: The material.
         most: How many.
@@ -81,6 +84,8 @@ def choose(material: Material, most: int = MOST_ROWS) -> tuple[list[Variant], st
         The variants, in order, and a sentence about those left out.
     """
     scored = list(material.scored)
+    if material.baseline is None:
+        scored.sort(key=lambda v: -v.mean(material.split))
     if len(scored) <= most:
         return scored, ""
 
@@ -144,7 +149,12 @@ def effects_section(material: Material) -> tuple[Section, Table | None]:
     if len(material.varied) < 2 or not material.scored:
         only = "one factor, whose effects are" if material.varied else "no factor; the scores are"
         return Section(title, (Words(f"The study varies {only} the table above."),)), None
-    found = {name: effects(material, name) for name in material.varied}
+    ranges = [name for name in material.varied if is_range(material, name)]
+    found = {name: effects(material, name) for name in material.varied if name not in ranges}
+    figures = [_range_figure(material, name) for name in ranges]
+    if not found:
+        words = "Every factor is a range; the score of each variant by its value."
+        return Section(title, (Words(words), *figures)), None
     table = effect_table([effect for several in found.values() for effect in several])
     words = (
         "A marginal mean is the mean over all variants with a label, each counting the same; a "
@@ -162,16 +172,31 @@ def effects_section(material: Material) -> tuple[Section, Table | None]:
     blocks.append(table)
     count = sum(map(len, found.values()))
     groups = [found] if count <= MOST_ROWS else [{name: found[name]} for name in found]
-    blocks += [_effect_figure(several) for several in groups]
+    blocks += [*(_effect_figure(several) for several in groups), *figures]
     return Section(title, tuple(blocks)), table
+
+
+def _range_figure(material: Material, name: str) -> Figure:
+    """Draws the score of each variant by its value of a factor, the best one filled."""
+    best = max(material.scored, key=lambda v: v.mean(material.split))
+    points = []
+    for variant in material.scored:
+        value = as_number(variant.factors[name])
+        values = variant.values(material.split, "mIoU").values()
+        if value is not None:
+            ends = min(values), max(values)
+            mean = variant.mean(material.split)
+            points.append(Point(variant.key, value, mean, *ends, variant is best))
+    caption = f"{material.split} mIoU by {name}, a point per variant; filled: the best one."
+    score = f"{material.split} mIoU"
+    drawing = draw_front(points, name, score, has_steps=False)
+    return Figure(f"effect_{name}", caption, drawing)
 
 
 def _effect_figure(found: Mapping[str, Sequence[Effect]]) -> Figure:
     """Draws factors below each other, on one scale, so that the larger effect looks larger."""
     rows = []
     for name, several in found.items():
-        if len(several) > MOST_ROWS:  # a range that was searched
-            several = sorted(several, key=lambda e: -(e.mean.mean or 0))[:MOST_ROWS]
         if all(as_number(effect.label) is not None for effect in several):
             several = sorted(several, key=lambda effect: float(effect.label))
         for effect in several:
@@ -202,7 +227,7 @@ def _classes_figure(material: Material, table: Table, names: list[str]) -> Figur
     labels = {index: variant.label for index, variant in enumerate(shown)}
     scores, base = {i: rows[v.key] for i, v in enumerate(shown)}, material.baseline
     if base is None or len(shown) < 2:
-        notes = [""] * len(names)
+        notes = [f"{scores[0][k]:.4f}" if len(shown) == 1 else "" for k in range(len(names))]
         drawing = draw_classes(names, scores, labels, notes, "IoU")
         return Figure("classes", f"IoU by class, mean over seeds.{left_out}", drawing)
     zero = rows[base.key]

@@ -7,6 +7,8 @@ from typing import NamedTuple
 from experiments.report.read import Run, Sweep
 from unet_jax.errors import UserError
 
+_LONG = 8
+
 
 class Variant(NamedTuple):
     """Runs that differ in their seed alone.
@@ -66,7 +68,7 @@ def label_runs(sweeps: Sequence[Sweep]) -> list[Run]:
     for sweep in sweeps:
         for run in sweep.runs:
             factors = dict(run.factors)
-            if not set(factors) - {"seed"}:
+            if not sweep.is_study:
                 factors = {"run": firsts.setdefault(_without_seed(run), run.folder.name), **factors}
             labelled.append((sweep, run, factors))
     distinct = {tuple(sorted(factors.items())) for _, _, factors in labelled}
@@ -107,7 +109,10 @@ def name_of(factors: dict[str, str], varied: Sequence[str]) -> str:
 
     def said(factor: str) -> str:
         label = factors[factor]
-        is_bare = as_number(label) is not None or label in ("True", "False", "None", "-", "")
+        number = as_number(label)
+        if number is not None and len(label) > _LONG:  # drawn at random
+            label = f"{number:.3g}"
+        is_bare = number is not None or label in ("True", "False", "None", "-", "")
         return f"{factor} {label}" if is_bare else label
 
     return ", ".join(map(said, varied or [name for name in factors if name != "seed"]))
@@ -144,7 +149,7 @@ def choose_baseline(
         return None
     wanted = given or next((sweep.baseline for sweep in sweeps if sweep.baseline), {})
     if not wanted:
-        return None if any(sweep.page for sweep in sweeps) else _labels(varied, points[:1])
+        return None if any(sweep.is_study for sweep in sweeps) else _labels(varied, points[:1])
     asked = {name: str(label) for name, label in wanted.items() if name in varied}
     matches = [p for p in points if asked.items() <= dict(zip(varied, p, strict=True)).items()]
     unknown = given and set(given) - set(runs[0].factors)
