@@ -32,7 +32,7 @@ def test_without_correction_the_rate_would_be_higher(monkeypatch):
 
 
 def test_interval_over_pictures_holds_the_true_difference():
-    count, held, _ = calibration.run_intervals(200, 100, resamples=400, seed=0)
+    count, held = calibration.run_intervals(200, 30, resamples=400, seed=0)
     assert count == 200
     assert is_at_most(count - held, count, 0.06)
     assert held < count

@@ -33,21 +33,85 @@ def test_a_picture_without_a_counted_pixel_has_no_miou():
     assert np.isnan(resampling.by_picture(counts)).all()
 
 
-def test_resampling_is_drawing_pictures(confusion):
-    """Against a slow loop over pictures that are really drawn, a class may be absent then."""
-    runs = [resampling.count(pictures) for pictures in confusion[:, 0]]
-    drawn, _ = resampling.resample(runs, 200, seed=3)
-    weights = np.concatenate(list(resampling.weights(12, 200, seed=3)))
-    absent = 0
-    for column, weight in enumerate(weights.astype(int)):
-        pictures = np.repeat(np.arange(12), weight)
-        assert len(pictures) == 12
-        for row, matrices in enumerate(confusion[:, 0]):
-            total = sum(matrices[i] for i in pictures)
-            absent += total[2].sum() == 0
-            want = metrics.scores(total, NAMES)["mIoU"]
-            assert drawn[row, column] == pytest.approx(want, abs=1e-12)
-    assert absent > 20
+def miou(total):
+    """The mIoU of a matrix of floats, by its definition."""
+    iou = []
+    for k in range(len(total)):
+        if total[k].sum() > 0:
+            iou.append(total[k, k] / (total[k].sum() + total[:, k].sum() - total[k, k]))
+    return sum(iou) / len(iou)
+
+
+def slow_ratios(first, second, weights):
+    """Studentised differences of mIoU on pictures really drawn, slopes by finite differences."""
+
+    def difference(pictures, moved=None, by=0.0):
+        values = []
+        for matrices in (first, second):
+            total = sum(matrices[i].astype(float) for i in pictures)
+            if moved is not None:
+                total = total + by * matrices[moved]
+            values.append(miou(total))
+        return values[1] - values[0]
+
+    def error(pictures):
+        step = 1e-4
+        slopes = [
+            (difference(pictures, i, step) - difference(pictures, i, -step)) / (2 * step)
+            for i in pictures
+        ]
+        return sum(slope**2 for slope in slopes) ** 0.5
+
+    whole = range(len(first))
+    ratios = [
+        (difference(drawn) - difference(whole)) / error(drawn)
+        for drawn in (np.repeat(np.arange(len(w)), w.astype(int)).tolist() for w in weights)
+    ]
+    return difference(whole), error(whole), np.array(ratios)
+
+
+def test_interval_is_that_of_a_slow_loop_over_drawn_pictures(confusion):
+    """Class c, which one picture alone has, is absent from a third of the draws."""
+    first, second = confusion[:, 0]
+    weights = np.concatenate(list(resampling.weights(12, 60, seed=3)))
+    assert 10 < np.sum(weights[:, 0] == 0) < 40
+    whole, error, ratios = slow_ratios(first, second, weights)
+    low, high = np.quantile(ratios, [0.025, 0.975])
+    groups = [[resampling.count(first)], [resampling.count(second)]]
+    got = resampling.bootstrap(groups, 0, 60, seed=3)
+    np.testing.assert_allclose(
+        got.differences[1], (whole - high * error, whole - low * error), rtol=1e-5
+    )
+    assert got.differences[0] == (0.0, 0.0)
+
+
+def test_mean_over_seeds_and_parts_of_resamples(monkeypatch):
+    rng = np.random.default_rng(1)
+    drawn = draw_networks(rng, draw_pictures(rng, 30), (0.0, 0.4), 3, Spread())
+    groups = [[resampling.count(c) for c in row] for row in drawn]
+    once = resampling.bootstrap(groups, 0, 500)
+    again = resampling.bootstrap([[*row, *row] for row in groups], 0, 500)
+    np.testing.assert_allclose(again.means, once.means)
+    monkeypatch.setattr(resampling, "_CHUNK", 700)
+    np.testing.assert_allclose(resampling.bootstrap(groups, 0, 500).means, once.means)
+    one = resampling.bootstrap([row[:1] for row in groups], 0, 500)
+    assert abs(one.means[0][0] - once.means[0][0]) > 1e-4
+
+
+def test_interval_is_about_scipys_where_pictures_are_many():
+    rng = np.random.default_rng(1)
+    drawn = draw_networks(rng, draw_pictures(rng, 300), (0.0, 0.4), 1, Spread())
+    first, second = drawn[:, 0]
+
+    def difference(index):
+        a, b = (metrics.scores(c[index.astype(int)].sum(axis=0), NAMES) for c in (first, second))
+        return b["mIoU"] - a["mIoU"]
+
+    options = {"vectorized": False, "n_resamples": 1500, "method": "percentile", "rng": 0}
+    want = stats.bootstrap((np.arange(300),), difference, **options).confidence_interval
+    groups = [[resampling.count(first)], [resampling.count(second)]]
+    got = resampling.bootstrap(groups, 0, 5000).differences[1]
+    np.testing.assert_allclose(got, want, atol=0.1 * (want.high - want.low))
 
 
 def test_draws_are_uniform_and_do_not_depend_on_the_parts(monkeypatch):
@@ -59,32 +123,8 @@ def test_draws_are_uniform_and_do_not_depend_on_the_parts(monkeypatch):
     assert stats.chisquare(once.sum(axis=0)).pvalue > 0.01
 
 
-def test_interval_is_scipys_bca(confusion):
-    first, second = confusion[0, 0], confusion[1, 0]
-    rng = np.random.default_rng(1)
-    drawn = draw_networks(rng, draw_pictures(rng, 30), (0.0, 0.4), 1, Spread())
-    first, second = drawn[:, 0]
-
-    def difference(index):
-        a, b = (metrics.scores(c[index.astype(int)].sum(axis=0), NAMES) for c in (first, second))
-        return b["mIoU"] - a["mIoU"]
-
-    want = stats.bootstrap(
-        (np.arange(30),), difference, vectorized=False, n_resamples=3000, method="BCa", rng=0
-    ).confidence_interval
-    runs = [resampling.count(c) for c in (first, second)]
-    again, without = resampling.resample(runs, 20000)
-    estimate = resampling.whole(runs[1]) - resampling.whole(runs[0])
-    got = resampling.interval(estimate, again[1] - again[0], without[1] - without[0])
-    np.testing.assert_allclose(got, want, atol=0.06 * (want.high - want.low))
-
-
-def test_leaving_a_picture_out(confusion):
-    pictures = confusion[0, 0]
-    _, without = resampling.resample([resampling.count(pictures)], 1)
-    want = [metrics.scores(np.delete(pictures, i, 0).sum(axis=0), NAMES)["mIoU"] for i in range(12)]
-    np.testing.assert_allclose(without[0], want, atol=1e-12)
-
-
 def test_interval_of_what_does_not_vary_is_a_point():
-    assert resampling.interval(0.5, np.full(10, 0.5), np.full(4, 0.5)) == (0.5, 0.5)
+    same = resampling.count(np.array([[[6, 2], [1, 3]]] * 5))
+    got = resampling.bootstrap([[same]], None, 50)
+    assert got.means == [pytest.approx((resampling.whole(same),) * 2)]
+    assert got.differences == [None]

@@ -35,7 +35,7 @@ def variant_table(material: Material) -> Table:
     """Makes the table of scores by variant, as variants.csv."""
     rows = []
     for variant in material.variants:
-        low, high = material.pooled.interval(variant.key)
+        low, high = material.pooled.intervals.get(variant.key, (None, None))
         costs = mean_cost(variant)
         row = {**_name(variant), "seeds": len(variant.runs), "baseline": variant.is_baseline}
         for score in SCORES:
@@ -100,7 +100,7 @@ def comparison_table(material: Material) -> Table:
             continue
         values = [v.values(material.split, "mIoU") for v in (variant, base)]
         test = statistics.compare(*values)
-        low, high = material.pooled.difference(variant.key, base.key)
+        low, high = material.pooled.differences.get(variant.key, (None, None))
         row = {**_name(variant), "baseline": base.name, "seeds": len(variant.runs)}
         row |= {"baseline seeds": len(base.runs), "difference": test.difference}
         row |= {"pictures low": low, "pictures high": high, "test": test.name}

@@ -106,8 +106,8 @@ def _shown(material: Material) -> list[Variant]:
     known = [v for v in material.scored if v.key in material.pooled.by_picture]
     if len(known) <= MOST_VARIANTS:
         return known
-    values = material.pooled.estimate
-    middle = np.mean([values[v.key] for v in known])
+    values = {v.key: v.mean(material.split) for v in known}
+    middle = np.mean(list(values.values()))
     order = sorted(known, key=lambda v: (not v.is_baseline, -abs(values[v.key] - middle)))
     return [v for v in known if v in order[:MOST_VARIANTS]]
 

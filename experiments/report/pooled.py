@@ -11,39 +11,23 @@ from experiments.report.variants import Variant
 
 
 class Pooled(NamedTuple):
-    """What the bootstrap needs, by the variants' letters; means over seeds.
+    """What the same pictures tell of the variants, by the variants' letters; means over seeds.
 
     Attributes:
         ids: Of the N pictures.
-        estimate: The mIoU.
-        drawn: The mIoU on resampled pictures, [R].
-        without: The mIoU without each picture, [N].
+        intervals: Of the mIoU, over pictures.
+        differences: Of its difference from the baseline's, over pictures.
         by_picture: The mIoU of every picture alone, [N].
         notes: Which variants are left out, and why.
+        resamples: R.
     """
 
     ids: tuple[str, ...]
-    estimate: dict[str, float]
-    drawn: dict[str, np.ndarray]
-    without: dict[str, np.ndarray]
+    intervals: dict[str, tuple[float, float]]
+    differences: dict[str, tuple[float, float]]
     by_picture: dict[str, np.ndarray]
     notes: tuple[str, ...]
-
-    def interval(self, key: str) -> tuple[float | None, float | None]:
-        """Returns the interval over pictures of a variant's mIoU."""
-        if key not in self.estimate:
-            return None, None
-        return resampling.interval(self.estimate[key], self.drawn[key], self.without[key])
-
-    def difference(self, key: str, base: str) -> tuple[float | None, float | None]:
-        """Returns the interval over pictures of the difference of two variants' mIoU."""
-        if not {key, base} <= self.estimate.keys():
-            return None, None
-        return resampling.interval(
-            self.estimate[key] - self.estimate[base],
-            self.drawn[key] - self.drawn[base],
-            self.without[key] - self.without[base],
-        )
+    resamples: int
 
 
 def pool(variants: Sequence[Variant], split: str, resamples: int = resampling.RESAMPLES) -> Pooled:
@@ -69,23 +53,17 @@ def pool(variants: Sequence[Variant], split: str, resamples: int = resampling.RE
             continue
         ids, counts[variant.key] = found
     if not counts:
-        return Pooled((), {}, {}, {}, {}, tuple(notes))
-    keys = [key for key, runs in counts.items() for _ in runs]
-    drawn, without = resampling.resample([c for runs in counts.values() for c in runs], resamples)
-    rows = {key: [i for i, other in enumerate(keys) if other == key] for key in counts}
-    with np.errstate(invalid="ignore"):
-        by_picture = {
-            key: np.mean([resampling.by_picture(c) for c in runs], axis=0)
-            for key, runs in counts.items()
-        }
-    return Pooled(
-        ids,
-        {key: float(np.mean([resampling.whole(c) for c in runs])) for key, runs in counts.items()},
-        {key: drawn[index].mean(axis=0) for key, index in rows.items()},
-        {key: without[index].mean(axis=0) for key, index in rows.items()},
-        by_picture,
-        tuple(notes),
-    )
+        return Pooled((), {}, {}, {}, tuple(notes), resamples)
+    keys = list(counts)
+    base = next((keys.index(v.key) for v in variants if v.is_baseline and v.key in counts), None)
+    found = resampling.bootstrap(list(counts.values()), base, resamples)
+    differences = {k: ends for k, ends in zip(keys, found.differences, strict=True) if ends}
+    by_picture = {
+        key: np.mean([resampling.by_picture(c) for c in runs], axis=0)
+        for key, runs in counts.items()
+    }
+    intervals = dict(zip(keys, found.means, strict=True))
+    return Pooled(ids, intervals, differences, by_picture, tuple(notes), resamples)
 
 
 def _read(

@@ -4,12 +4,11 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from experiments.report.statistics import LEVEL
 
 RESAMPLES, SEED = 10_000, 0
-_CHUNK = 4_000_000  # weights at a time
+_CHUNK = 250_000  # weights at a time
 
 
 class Counts(NamedTuple):
@@ -24,6 +23,13 @@ class Counts(NamedTuple):
     hit: np.ndarray
     union: np.ndarray
     truth: np.ndarray
+
+
+class Intervals(NamedTuple):
+    """Lower and upper ends, by group; see `bootstrap`."""
+
+    means: list[tuple[float, float]]
+    differences: Sequence[tuple[float, float] | None]
 
 
 def count(confusion: np.ndarray) -> Counts:
@@ -70,47 +76,87 @@ def weights(pictures: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
         yield rng.multinomial(pictures, np.full(pictures, 1 / pictures), size).astype(np.float64)
 
 
-def resample(
-    runs: Sequence[Counts], resamples: int = RESAMPLES, seed: int = SEED
-) -> tuple[np.ndarray, np.ndarray]:
-    """Computes the mIoU of every run on the same resampled pictures, and without each picture.
+def bootstrap(
+    groups: Sequence[Sequence[Counts]],
+    base: int | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+) -> Intervals:
+    """Computes studentised intervals (bootstrap-t, Efron 1981) over pictures.
+
+    The same pictures are drawn for all groups. Each resampled value is divided by its own standard
+    error (from the derivative of the mIoU by the weight of each picture), which keeps the intervals
+    from being too short where there are few pictures.
 
     Args:
-        runs: Counts of each, of the same pictures in the same order.
+        groups: Counts of the runs of each variant, of the same pictures in the same order.
+        base: Index of the baseline; None for no differences.
         resamples: R.
         seed: Of the draws.
 
     Returns:
-        The mIoU on resampled pictures [runs, R], and with one picture left out [runs, N].
+        Intervals of the mean mIoU over the runs of each group, and of its difference from the
+        baseline's.
     """
-    pictures = len(runs[0].hit)
-    drawn = [
-        [mean_iou(*(weight @ part for part in run)) for run in runs]
-        for weight in weights(pictures, resamples, seed)
+    pictures = len(groups[0][0].hit)
+    value, slope = _linearise(groups, np.ones((1, pictures)))
+    wholes, errors = _contrast(value, slope, np.ones((1, pictures)), base)
+    ratios = []
+    for weight in weights(pictures, resamples, seed):
+        drawn, spread = _contrast(*_linearise(groups, weight), weight, base)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratios.append((drawn - wholes) / spread)
+    studentised = np.concatenate(ratios, axis=1)
+    found = [
+        _interval(estimate, error, row)
+        for estimate, error, row in zip(wholes[:, 0], errors[:, 0], studentised, strict=True)
     ]
-    without = [mean_iou(*(part.sum(axis=0) - part for part in run)) for run in runs]
-    return np.concatenate(drawn, axis=1), np.array(without)
+    count = len(groups)
+    return Intervals(found[:count], found[count:] if base is not None else [None] * count)
 
 
-def interval(estimate: float, drawn: np.ndarray, without: np.ndarray) -> tuple[float, float]:
-    """Computes the BCa interval (Efron, 1987), which corrects for bias and skewness.
-
-    Args:
-        estimate: On the pictures as they are.
-        drawn: On resampled pictures, [R].
-        without: With one picture left out, [N].
+def _linearise(
+    groups: Sequence[Sequence[Counts]], weight: np.ndarray
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Computes each group's mIoU on weighted pictures [R, N], and its slope by every picture.
 
     Returns:
-        Its lower and upper end; both the estimate where nothing varies.
+        The values [groups, R], and for each group N times the derivatives [N, R].
     """
-    drawn, without = drawn[np.isfinite(drawn)], without[np.isfinite(without)]
-    moved = without.mean() - without if len(without) else np.zeros(1)
-    spread = float(np.sum(moved**2))
-    if not len(drawn) or not spread:
-        return estimate, estimate
-    acceleration = float(np.sum(moved**3)) / (6 * spread**1.5)
-    below = np.mean(drawn < estimate) + np.mean(drawn == estimate) / 2
-    bias = stats.norm.ppf(np.clip(below, 1 / len(drawn), 1 - 1 / len(drawn)))
-    z = bias + stats.norm.ppf([(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    low, high = np.quantile(drawn, stats.norm.cdf(bias + z / (1 - acceleration * z)))
-    return float(low), float(high)
+    values, slopes = [], []
+    for runs in groups:
+        value, slope = np.zeros(len(weight)), np.zeros(weight.shape[::-1])
+        for run in runs:
+            hit, union, truth = (weight @ part for part in run)
+            present = truth > 0
+            classes = np.maximum(present.sum(axis=1), 1)
+            scale = np.where(present, 1 / np.where(present, union, 1), 0) / classes[:, None]
+            iou = np.where(present, hit / np.where(present, union, 1), 0)
+            value += iou.sum(axis=1) / classes / len(runs)
+            slope += (run.hit @ scale.T - run.union @ (iou * scale).T) * (
+                weight.shape[1] / len(runs)
+            )
+        values.append(value)
+        slopes.append(slope)
+    return np.array(values), slopes
+
+
+def _contrast(
+    value: np.ndarray, slope: Sequence[np.ndarray], weight: np.ndarray, base: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns values and standard errors [groups, R], then those of differences from the base."""
+    rows = list(slope)
+    if base is not None:
+        value = np.concatenate([value, value - value[base]])
+        rows += [row - slope[base] for row in slope]
+    squares = np.array([np.einsum("rn,nr->r", weight, row**2) for row in rows])
+    return value, np.sqrt(squares) / weight.shape[1]
+
+
+def _interval(estimate: float, error: float, studentised: np.ndarray) -> tuple[float, float]:
+    """Turns studentised values into an interval; both ends the estimate where nothing varies."""
+    known = studentised[np.isfinite(studentised)]
+    if not error or not len(known):
+        return float(estimate), float(estimate)
+    low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(estimate - high * error), float(estimate - low * error)

@@ -7,17 +7,16 @@ from experiments.report.blocks import Block, Figure, Points, Section, Words
 from experiments.report.effects import Effect, effect_table, effects, is_crossed, is_range
 from experiments.report.fronts import Point, draw_front
 from experiments.report.material import Material
-from experiments.report.resampling import RESAMPLES
 from experiments.report.rows import Interval, draw_classes, draw_intervals
 from experiments.report.tables import Table
 from experiments.report.variants import Variant, as_number
 
 MOST_ROWS = 24
 PICTURES_COVER = (
-    "The interval over pictures (bootstrap: pictures are drawn anew {n:,} times, the same ones for "
-    "both variants, and the mIoU is computed from the sums of their counts) says how the "
-    "difference of these very networks could change on other pictures of the same kind; it does "
-    "not cover training again."
+    "The interval over pictures (studentised bootstrap: pictures are drawn anew {n:,} times, the "
+    "same ones for both variants, and the mIoU is computed from the sums of their counts) says how "
+    "the difference of these very networks could change on other pictures of the same kind; it "
+    "does not cover training again."
 )
 SEEDS_COVER = (
     "The test and the interval over seeds (Student's t on the runs' scores, paired where both have "
@@ -88,7 +87,6 @@ def choose(material: Material, most: int = MOST_ROWS) -> tuple[list[Variant], st
         scored.sort(key=lambda v: -v.mean(material.split))
     if len(scored) <= most:
         return scored, ""
-
     best = sorted(scored, key=lambda v: (not v.is_baseline, -v.mean(material.split)))[:most]
     keys = [variant.key for variant in best]
     others = "the baseline and the best others" if material.baseline else "the best"
@@ -107,7 +105,11 @@ def comparisons_section(material: Material, table: Table) -> Section:
         )
         return Section(title, (Words(reason),))
     tested = sum(row["p"] is not None for row in table.rows)
-    blocks: list[Block] = [Words(PICTURES_COVER.format(n=RESAMPLES))]
+    blocks: list[Block] = []
+    if any(row["pictures low"] is not None for row in table.rows):
+        blocks.append(Words(PICTURES_COVER.format(n=material.pooled.resamples)))
+    else:
+        blocks.append(Words("No interval over pictures: there are no counts by picture."))
     if tested:
         blocks.append(Words(SEEDS_COVER.format(count=tested)))
     else:
@@ -227,7 +229,9 @@ def _classes_figure(material: Material, table: Table, names: list[str]) -> Figur
     labels = {index: variant.label for index, variant in enumerate(shown)}
     scores, base = {i: rows[v.key] for i, v in enumerate(shown)}, material.baseline
     if base is None or len(shown) < 2:
-        notes = [f"{scores[0][k]:.4f}" if len(shown) == 1 else "" for k in range(len(names))]
+        notes = [""] * len(names)
+        if len(shown) == 1:
+            notes = ["absent" if value is None else f"{value:.4f}" for value in scores[0]]
         drawing = draw_classes(names, scores, labels, notes, "IoU")
         return Figure("classes", f"IoU by class, mean over seeds.{left_out}", drawing)
     zero = rows[base.key]

@@ -49,8 +49,9 @@ class Table(NamedTuple):
 
     @property
     def shown(self) -> tuple[Column, ...]:
-        """Returns the columns that are shown."""
-        return tuple(column for column in self.columns if column.heading)
+        """Returns the columns that are shown: those with a heading and a value in some row."""
+        headed = [column for column in self.columns if column.heading]
+        return tuple(c for c in headed if any(c.cell(row) != ABSENT for row in self.rows))
 
     def cells(self) -> list[list[str]]:
         """Returns the text of all cells that are shown."""
