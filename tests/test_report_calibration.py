@@ -38,6 +38,12 @@ def test_interval_over_pictures_holds_the_true_difference():
     assert held < count
 
 
+def test_only_the_interval_over_both_is_right_where_variants_differ_by_picture():
+    seeds, _, both = calibration.run_errors(100, 5, spread=Spread(taste=0.5), resamples=200)
+    assert not is_at_most(seeds, 100, 0.05)
+    assert is_at_most(both, 100, 0.05)
+
+
 def test_planted_effects_are_in_the_counts():
     rng = np.random.default_rng(0)
     pictures = draw_pictures(rng, 500)

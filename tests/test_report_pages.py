@@ -126,11 +126,12 @@ SHOWN = {  # the headings of a table, and the columns of the CSV that its cells 
     "comparisons.csv": [
         ("variant", ["label"]),
         ("difference of mIoU", ["difference"]),
+        ("reading", ["verdict"]),
         ("95% over pictures", ["pictures low", "pictures high"]),
         ("95% over seeds", ["seeds low", "seeds high"]),
+        ("95% over both", ["both low", "both high"]),
         ("p", ["p"]),
         ("p, Holm", ["p Holm"]),
-        ("reading", ["verdict"]),
         ("test", ["test"]),
     ],
     "effects.csv": [

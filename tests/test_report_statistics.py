@@ -69,6 +69,14 @@ def test_there_is_no_test_without_spread(a, b, why):
     assert got.difference == pytest.approx(0.1)
 
 
+def test_interval_over_both_adds_variances():
+    """Of two normal errors whose variances are known it is the interval of their sum."""
+    first, second = stats.norm.interval(0.95, 1, 3), stats.norm.interval(0.95, 1, 4)
+    want = stats.norm.interval(0.95, 1, 5)
+    np.testing.assert_allclose(statistics.over_both(1, first, second), want)
+    np.testing.assert_allclose(statistics.over_both(1, (0, 4), (0, 5)), (1 - 2**0.5, 6))
+
+
 def closed_testing(p_values):
     """Holm by its definition: the largest Bonferroni value of all sets that hold a hypothesis."""
     n = len(p_values)

@@ -28,10 +28,10 @@ def look(index: int) -> dict[str, Any]:
     }
 
 
-def fit(text: str, size: float, room: float) -> str:
+def fit(text: str, size: float, room: float, weight: str = "normal") -> str:
     """Cuts text to `room` pixels, the last character an ellipsis."""
     text = plain(text)
-    while len(text) > 2 and text_width(text, size) > room:
+    while len(text) > 2 and text_width(text, size, weight) > room:
         text = text[:-2].rstrip() + "…"
     return text
 

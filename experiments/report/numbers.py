@@ -105,17 +105,22 @@ def comparison_table(material: Material) -> Table:
         row |= {"baseline seeds": len(base.runs), "difference": test.difference}
         row |= {"pictures low": low, "pictures high": high, "test": test.name}
         row |= {"seeds low": test.low, "seeds high": test.high, "t": test.t, "df": test.df}
+        row |= {"both low": None, "both high": None}
+        if low is not None and high is not None and test.low is not None and test.high is not None:
+            ends = statistics.over_both(test.difference, (low, high), (test.low, test.high))
+            row["both low"], row["both high"] = ends
         rows.append(row | {"p": test.p})
     for row, adjusted in zip(rows, statistics.holm([row["p"] for row in rows]), strict=True):
         row |= {"p Holm": adjusted, "verdict": _verdict(row, adjusted)}
     columns = [
         *_named(material),
         Column("difference of mIoU", ("difference",), "{:+.4f}"),
+        Column("reading", ("verdict",)),
         Column("95% over pictures", ("pictures low", "pictures high"), "{:+.4f} to {:+.4f}"),
         Column("95% over seeds", ("seeds low", "seeds high"), "{:+.4f} to {:+.4f}"),
+        Column("95% over both", ("both low", "both high"), "{:+.4f} to {:+.4f}"),
         Column("p", ("p",), "{:.2g}"),
         Column("p, Holm", ("p Holm",), "{:.2g}"),
-        Column("reading", ("verdict",)),
         Column("test", ("test",)),
         *(Column("", (key,)) for key in ("t", "df", "baseline", "seeds", "baseline seeds")),
     ]
@@ -123,14 +128,18 @@ def comparison_table(material: Material) -> Table:
 
 
 def _verdict(row: dict[str, Any], adjusted: float | None) -> str:
-    """Says in words what the interval over pictures and the test over seeds allow to say."""
+    """Says in words what the intervals and the test over seeds allow to say."""
     word = "better" if row["difference"] > 0 else "worse"
-    low, high = row["pictures low"], row["pictures high"]
-    pictures = low is not None and (low > 0 or high < 0)
-    seeds = adjusted is not None and adjusted < ALPHA
-    if seeds:
-        return word if pictures else f"{word}, but on these pictures only"
-    return f"{word}, but these networks only" if pictures else "no difference shown"
+
+    def excludes_zero(kind: str) -> bool:
+        low, high = row[f"{kind} low"], row[f"{kind} high"]
+        return low is not None and (low > 0 or high < 0)
+
+    if adjusted is not None and adjusted < ALPHA:
+        return word if excludes_zero("both") else f"{word}, but on these pictures only"
+    return (
+        f"{word}, but these networks only" if excludes_zero("pictures") else "no difference shown"
+    )
 
 
 def class_table(material: Material, most: int = 12) -> Table:

@@ -17,9 +17,11 @@ from unet_jax.errors import UserError
 from unet_jax.evaluate import evaluate, make_eval_step
 from unet_jax.figures.canvas import MUTED, Page
 from unet_jax.figures.colours import encode_drawing, overlay
+from unet_jax.figures.pages import add_legend, legend_entries
 from unet_jax.trained import restore
 
-TILE, GAP = 150, 8
+TILE, GAP, COLOURS = 140, 8, 96
+MIN_WIDTH = 360  # room for the legend
 MOST_VARIANTS = 6
 
 
@@ -206,7 +208,10 @@ def draw(
         tiles.append((heading, score, overlay(small, resized(guess))))
     page, step = Page(), TILE + GAP
     for column, (heading, note, tile) in enumerate(tiles):
-        page.text(column * step, 13, heading, 9, TILE, weight="bold")
-        page.text(column * step, 28, note, 9, color=MUTED)
-        page.tiles.append((column * step, 36, tile))
-    return encode_drawing(page.draw(len(tiles) * step - GAP, 36 + size[1]))
+        left = GAP + column * step
+        page.text(left, 18, heading, 9, TILE, weight="bold")
+        page.text(left, 33, note, 9, color=MUTED)
+        page.tiles.append((left, 40, tile))
+    width = max(MIN_WIDTH, len(tiles) * step + GAP)
+    legend = legend_entries([label], [guess for _, guess in guesses], class_names, errors=False)
+    return encode_drawing(page.draw(width, add_legend(page, legend, 48 + size[1], width)), COLOURS)

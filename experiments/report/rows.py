@@ -72,7 +72,7 @@ def draw_intervals(rows: Sequence[Interval], axis: str, reference: float | None 
         weight = "bold" if row.is_bold else "normal"
         # A white ground keeps the grid out of the letters.
         style = {"transform": across, "va": "center", "bbox": GROUND}
-        write(axes, 0, index + 0.28, fit(row.label, TEXT, room), weight=weight, **style)
+        write(axes, 0, index + 0.28, fit(row.label, TEXT, room, weight), weight=weight, **style)
         write(axes, 1, index + 0.28, value, weight="bold", ha="right", **style)
         if row.thick:
             axes.plot(row.thick, (y, y), color="#9fb4c7", linewidth=8, solid_capstyle="butt")

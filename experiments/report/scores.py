@@ -21,8 +21,13 @@ PICTURES_COVER = (
 SEEDS_COVER = (
     "The test and the interval over seeds (Student's t on the runs' scores, paired where both have "
     "the same seeds) say how the mean difference could change with other seeds on these very "
-    "pictures; they do not cover other pictures, and p is corrected by Holm's method for all "
-    "{count} comparisons."
+    "pictures; they do not cover other pictures. p is corrected by Holm's method for all "
+    "comparisons of this table."
+)
+BOTH_COVER = (
+    "The interval over both adds the half-widths of these two in quadrature: it is the one to read "
+    "for other seeds and other pictures together; it is not corrected for the number of "
+    "comparisons."
 )
 
 
@@ -111,7 +116,9 @@ def comparisons_section(material: Material, table: Table) -> Section:
     else:
         blocks.append(Words("No interval over pictures: there are no counts by picture."))
     if tested:
-        blocks.append(Words(SEEDS_COVER.format(count=tested)))
+        blocks.append(Words(SEEDS_COVER))
+        if any(row["both low"] is not None for row in table.rows):
+            blocks.append(Words(BOTH_COVER))
     else:
         blocks.append(
             Words("There is no test: one seed tells nothing of how much training again changes.")

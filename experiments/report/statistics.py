@@ -94,6 +94,18 @@ def compare(variant: Mapping[str, float], baseline: Mapping[str, float]) -> Test
     )
 
 
+def over_both(
+    estimate: float, first: tuple[float, float], second: tuple[float, float]
+) -> tuple[float, float]:
+    """Joins intervals for two independent sources of chance: their half-widths in quadrature.
+
+    This is the method of variance estimates recovery (Zou and Donner, 2008).
+    """
+    below = np.hypot(first[0] - estimate, second[0] - estimate)
+    above = np.hypot(first[1] - estimate, second[1] - estimate)
+    return float(estimate - below), float(estimate + above)
+
+
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Corrects for several tests (Holm, 1979): the chance of any false positive stays p.
 

@@ -44,8 +44,8 @@ def lead(material: Material, comparisons: Table) -> tuple[str, ...]:
         ]
         clear = ", ".join(shown) or "none"
         text.append(
-            f"Different from the baseline over seeds (p < {ALPHA:.2g} after Holm's correction) and "
-            f"over pictures: {clear}."
+            f"Different from the baseline over seeds (p < {ALPHA:.2g} after Holm's correction) "
+            f"and over both seeds and pictures: {clear}."
         )
     return tuple(text)
 
@@ -63,8 +63,8 @@ def limits_section(material: Material, comparisons: Table) -> Section:
     tested = sum(row["p"] is not None for row in comparisons.rows)
     if tested:
         points.append(
-            f"{tested} comparisons were tested; without any true difference at least one would be "
-            f"called significant in at most {ALPHA:.0%} of such studies."
+            f"Tests: {tested}. Without any true difference at least one of them would be called "
+            f"significant in at most {ALPHA:.0%} of such studies."
         )
     if comparisons.rows:
         points.append(
