@@ -133,9 +133,8 @@ def _linearise(
             scale = np.where(present, 1 / np.where(present, union, 1), 0) / classes[:, None]
             iou = np.where(present, hit / np.where(present, union, 1), 0)
             value += iou.sum(axis=1) / classes / len(runs)
-            slope += (run.hit @ scale.T - run.union @ (iou * scale).T) * (
-                weight.shape[1] / len(runs)
-            )
+            moved = run.hit @ scale.T - run.union @ (iou * scale).T
+            slope += moved * weight.shape[1] / len(runs)
         values.append(value)
         slopes.append(slope)
     return np.array(values), slopes
