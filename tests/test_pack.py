@@ -63,12 +63,13 @@ def write_trials(folder: Path, trials=TRIALS, base=BASE) -> list[Path]:
     return paths
 
 
-def packed(trials, devices=1, **kwargs):
+def packed(trials, *flags, devices=1):
     count = f"--xla_force_host_platform_device_count={devices}"
     env = os.environ | {"XLA_FLAGS": f"{count} --xla_backend_optimization_level=1"}
     line = [sys.executable, "-m", "experiments.packed", *(f"--trial={path}" for path in trials)]
+    line += flags
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(line, cwd=ROOT, env=env, **pipes, **kwargs)
+    return subprocess.Popen(line, cwd=ROOT, env=env, **pipes)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +96,7 @@ def assert_same(one: Path, other: Path) -> None:
 @pytest.mark.slow
 def test_each_trial_is_what_it_is_alone(together, tmp_path, command):
     trials, output = together
-    assert "6 as one program, 6 on each of 1 devices" in output
+    assert "6 through one program, in turn" in output
     for trial, alone in zip(trials, write_trials(tmp_path), strict=True):
         done = command(f"--workdir={alone}")
         assert done.returncode == 0, done.stderr
@@ -141,12 +142,12 @@ def test_killed_and_stopped_it_goes_on_bit_for_bit(together, tmp_path):
 
 
 @pytest.mark.slow
-def test_devices_share_the_trials(together, tmp_path):
+def test_side_by_side_on_two_devices(together, tmp_path):
     trials = write_trials(tmp_path)[:5]
-    process = packed(trials, devices=2)  # 3 and 2
+    process = packed(trials, "--way=side_by_side", devices=2)  # 3 and 2
     output, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
-    assert "5 as one program, 3 on each of 2 devices" in output
+    assert "5 through one program, 3 on each of 2 devices" in output
     for one, other in zip(together[0], trials, strict=False):
         for a, b in zip(metrics(one), metrics(other), strict=True):
             if "train/loss" in a:
