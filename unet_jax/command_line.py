@@ -111,6 +111,8 @@ def _is_disk_full(error: BaseException) -> bool:
 def parse(argv: list[str]) -> None:
     """Parses the flags; without --config, those of the run in --workdir or `DEFAULT_PAGE`.
 
+    A command that defines no flag --config has none of these.
+
     Args:
         argv: The command line.
 
@@ -118,7 +120,9 @@ def parse(argv: list[str]) -> None:
         UserError: A flag or config key is unknown, or a value does not fit it.
     """
     given = _first_look(argv)
-    if "config" not in given:
+    if "config" not in flags.FLAGS:
+        page = ""
+    elif "config" not in given:
         saved = Path(given.get("workdir") or "") / "config.json"
         is_new = given.get("mode", "train") in ("train", "plan") and not saved.exists()
         is_new |= "workdir" not in flags.FLAGS
@@ -126,7 +130,7 @@ def parse(argv: list[str]) -> None:
         argv = [argv[0], f"--config={page}", *argv[1:]]
     else:
         page = given["config"]
-    if not Path(page.partition(":")[0]).is_file():
+    if page and not Path(page.partition(":")[0]).is_file():
         raise UserError(f"--config={page} is no file; give a config page, such as {DEFAULT_PAGE}.")
     try:
         left = flags.FLAGS(argv)
