@@ -57,7 +57,7 @@ def print_plan(sweep: Sweep) -> None:
     configs = unfinished(sweep, trials)
     console.print(f"{sweep.page}: {len(trials)} trials of {sweep.study.page}", markup=False)
     if not configs:
-        outlook.print_trials(trials, sweep.folder, {})
+        outlook.print_trials(trials, sweep.folder, {}, {})
         return
     answer = ask(configs, sweep.slots[0], timed=True)
     assert answer.timing is not None  # asked for

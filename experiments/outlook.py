@@ -1,5 +1,6 @@
 """What a sweep is about to do: its trials, how long they will take, and in which jobs."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ def print_trials(
     trials: Sequence[Trial],
     folder: Path,
     facts: Mapping[str, Facts],
-    seconds: Mapping[str, float] | None = None,
+    seconds: Mapping[str, float],
 ) -> None:
     """Prints every trial with its overrides, its state and its time.
 
@@ -30,7 +31,7 @@ def print_trials(
         state = "finished"
         if trial.name in facts:
             state = _state(folder / trial.name, facts[trial.name])
-        if trial.name in (seconds or {}):
+        if trial.name in seconds:
             state += f", about {duration(seconds[trial.name])}"
         console.print(f"{trial.name}  {state}", markup=False)
         console.print(f"    {write_overrides(trial.overrides)}", markup=False)
@@ -59,8 +60,8 @@ def time_left(run: Path, facts: Facts, first: Facts, timing: Timing) -> float:
 
 
 def write_overrides(overrides: Mapping[str, Any]) -> str:
-    """Writes config values as the command line would take them."""
-    return " ".join(
+    """Writes config values as a shell takes them."""
+    return shlex.join(
         f"--config.{key}={value}".replace(", ", ",") for key, value in overrides.items()
     )
 

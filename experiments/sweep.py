@@ -79,10 +79,16 @@ def run() -> None:
     mode = "packed" if PACK.value else "single"
     try:
         # Elsewhere the engine knows the devices, and how many jobs there are at a time.
-        slots = make_slots(MAX_PARALLEL.value) if ENGINE.value == "local" else [{}]
-        sweep = Sweep(page, study, base, folder, mode, slots, ENGINE.value == "local")
+        is_local, count = ENGINE.value == "local", MAX_PARALLEL.value
+        slots = make_slots(count) if is_local else [{}] * (count or 1)
+        sweep = Sweep(page, study, base, folder, mode, slots, is_local)
         if DRY_RUN.value:
-            print_plan(sweep)
+            if SEARCH.value:
+                from experiments.search import print_search_plan
+
+                print_search_plan(sweep, SEARCH.value, TRIALS.value)
+            else:
+                print_plan(sweep)
             return
         with locked(folder):
             engine = ENGINES[ENGINE.value](folder / "engine", slots)
