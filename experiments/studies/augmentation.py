@@ -15,6 +15,7 @@ from experiments.study import Study, choices, grid, seeds
 
 
 def get_study() -> Study:
+    """Returns four augmentations with three seeds each."""
     none = {
         "augment.flip_lr": False,
         "augment.zoom": (1.0, 1.0),

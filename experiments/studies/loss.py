@@ -16,6 +16,7 @@ from experiments.study import Study, choices, grid, seeds
 
 
 def get_study() -> Study:
+    """Returns three losses with three seeds each."""
     options = {
         "cross-entropy": {"loss.name": "cross_entropy"},
         "+ 0.5 dice": {"loss.name": "cross_entropy+dice", "loss.dice_weight": 0.5},

@@ -16,6 +16,7 @@ from experiments.study import Study, grid, seeds, values
 
 
 def get_study() -> Study:
+    """Returns four normalisations with three seeds each."""
     return Study(
         page=PAGE,
         overrides=SMALL,

@@ -21,6 +21,7 @@ from experiments.study import Study, choices, grid, seeds
 
 
 def get_study() -> Study:
+    """Returns four depths with three seeds each."""
     features = {
         "2": (13, 25),
         "3": (9, 20, 40),

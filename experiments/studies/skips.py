@@ -15,6 +15,7 @@ from experiments.study import Study, choices, grid, seeds
 
 
 def get_study() -> Study:
+    """Returns five choices of skips with three seeds each."""
     off = {"none": (), "0": (0,), "1": (1,), "2": (2,), "all": (0, 1, 2)}
     options = {label: {"model.skips_off": levels} for label, levels in off.items()}
     return Study(

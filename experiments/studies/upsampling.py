@@ -16,6 +16,7 @@ from experiments.study import Study, choices, grid, seeds
 
 
 def get_study() -> Study:
+    """Returns seven ways up with three seeds each."""
     ways = {
         "transposed 2 0 2": {"model.up": "transpose", "model.up_filters": ((2, 0, 2),)},
         "transposed 3 1 2": {"model.up": "transpose", "model.up_filters": ((3, 1, 2),)},
