@@ -31,16 +31,10 @@ def load_study(file: Path) -> Study:
             f"--study={file} is no file; give a study page, such as "
             "experiments/studies/upsampling.py."
         )
-    spec = importlib.util.spec_from_file_location("study_page", file)
-    assert spec is not None  # of a file that ends in .py
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
-        study = module.get_study()
+        study = _load(file).get_study()
     except Exception as error:  # whatever a page does wrong is for its author to mend
-        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-        raise UserError(f"--study={file}: {kind}{error}") from error
+        raise UserError(f"--study={file}: {_describe(error)}") from error
     if not isinstance(study, Study):
         raise UserError(f"--study={file}: get_study() returned {study!r}; it must return a Study.")
     return study
@@ -59,7 +53,7 @@ def parse_overrides(page: str, given: Sequence[str]) -> dict[str, Any]:
     Raises:
         UserError: One is no KEY=VALUE, its key is unknown or its value does not fit.
     """
-    config = _config(page)
+    config = _read(page)
     for text in given:
         key, equals, _ = text.partition("=")
         if not equals:
@@ -67,10 +61,13 @@ def parse_overrides(page: str, given: Sequence[str]) -> dict[str, Any]:
         section, name = _find(config, page, key)
         if isinstance(section[name], ConfigDict):
             raise UserError(f"--set={text}: {_is_section(page, key, section[name])}")
+    argv, found = ["sweep", *(f"--config.{text}" for text in given)], flags.FlagValues()
+    config_flags.DEFINE_config_dict("config", config, flag_values=found, sys_argv=argv)
     try:
-        return config_flags.get_override_values(_parse(page, given)["config"])
+        found(argv)
     except (flags.Error, SyntaxError, TypeError, ValueError) as error:
         raise UserError(f"--set: {str(error).splitlines()[-1]}") from error
+    return config_flags.get_override_values(found["config"])
 
 
 def make_config(page: str, overrides: Mapping[str, Any]) -> ConfigDict:
@@ -86,7 +83,7 @@ def make_config(page: str, overrides: Mapping[str, Any]) -> ConfigDict:
     Raises:
         UserError: The page cannot be read, a key is unknown or a value is of another type.
     """
-    config = _config(page)
+    config = _read(page)
     for key, value in overrides.items():
         section, name = _find(config, page, key)
         old = section[name]
@@ -105,32 +102,34 @@ def make_config(page: str, overrides: Mapping[str, Any]) -> ConfigDict:
     return config
 
 
-def _config(page: str) -> ConfigDict:
-    config: Any = _parse(page, [])["config"].value
-    return config
-
-
-def _parse(page: str, given: Sequence[str]) -> flags.FlagValues:
-    """Parses a page with KEY=VALUE overrides, as flags of their own."""
-    file = Path(page.partition(":")[0])
-    if not (ROOT / file).is_file():
+def _read(page: str) -> ConfigDict:
+    """Returns the config of a page with its recipe."""
+    name, *recipe = page.split(":", 1)
+    file = ROOT / name
+    if not file.is_file():
         raise UserError(
             f"the study's page {page!r} is no file; give a config page, from {ROOT} or as an "
             "absolute path, such as configs/oxford_pets.py:cpu."
         )
-    argv = ["sweep", f"--config={ROOT / page}", *(f"--config.{text}" for text in given)]
-    found = flags.FlagValues()
-    config_flags.DEFINE_config_file(
-        "config", None, "", flag_values=found, lock_config=True, sys_argv=argv
-    )
     try:
-        found(argv)
-    except (flags.Error, AttributeError, KeyError) as error:
-        if given:
-            raise
-        # Where a page raised, the message is a traceback.
-        raise UserError(f"{page}: {str(error).strip().splitlines()[-1]}") from error
-    return found
+        return _load(file).get_config(*recipe)
+    except Exception as error:  # likewise
+        raise UserError(f"{page}: {_describe(error)}") from error
+
+
+def _load(file: Path) -> Any:
+    """Runs a page and returns its module; nothing remembers it."""
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec is not None  # of a file that ends in .py
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _describe(error: Exception) -> str:
+    kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+    return f"{kind}{' '.join(str(error).split())}"
 
 
 def _find(config: ConfigDict, page: str, key: str) -> tuple[ConfigDict, str]:

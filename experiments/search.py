@@ -62,7 +62,7 @@ def search(sweep: Sweep, engine: Engine, sampler: str, count: int) -> None:
                 engine.cancel()
                 raise StoppedError("", stop.signum)
             time.sleep(POLL)
-    failed = print_failures(found.jobs, found.status)
+    failed = print_failures(found.failed(), found.status)
     print_scores(found.trials(), sweep.folder)
     found.print_best()
     console.print(f"report: python -m experiments.report {sweep.folder}", markup=False)
@@ -111,7 +111,7 @@ class _Search:
         self._facts, self._count = facts, count
         self._open: dict[int, tuple[optuna.Trial, Trial]] = {}
         self._pruned: set[str] = set()
-        self.jobs: list[Job] = []
+        self._jobs: list[Job] = []
         self.status: Mapping[str, Status] = {}
         for frozen in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
             self._begin(optuna.trial.Trial(study, frozen._trial_id))
@@ -142,6 +142,14 @@ class _Search:
         trials = [self._trial(frozen.params) for frozen in self._study.get_trials(deepcopy=False)]
         return list({trial.name: trial for trial in trials}.values())
 
+    def failed(self) -> list[Job]:
+        """Returns the jobs begun here that failed, which the pruned ones did not."""
+        return [
+            job
+            for job in self._jobs
+            if self.status.get(job.name) == "failed" and job.name not in self._pruned
+        ]
+
     def print_best(self) -> None:
         """Prints the overrides of the best trial."""
         complete = (optuna.trial.TrialState.COMPLETE,)
@@ -170,7 +178,7 @@ class _Search:
         if configs:
             prepare(self._sweep.folder / trial.name, trial, configs[trial.name])
             job = single(trial, self._sweep.folder)
-            self.jobs.append(job)
+            self._jobs.append(job)
             self._engine.submit([job])
 
     def _has_ended(self, asked: optuna.Trial, trial: Trial) -> bool:

@@ -199,5 +199,5 @@ def test_each_job_sees_a_device_of_its_own(platform, count, at_once, env, wanted
 
 def test_devices_are_counted_by_a_process_that_ends(monkeypatch):
     monkeypatch.delenv("JAX_PLATFORMS")
-    monkeypatch.setenv("JAX_PLATFORMS", "cpu,")  # not the short cut
-    assert local.count_devices()[0] == "cpu"
+    platform, count = local.count_devices()
+    assert count == 8 if platform == "cpu" else count >= 1

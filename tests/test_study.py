@@ -121,7 +121,7 @@ def test_names_are_those_of_factors_and_a_hash_of_what_is_run():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == second
-    assert first.rpartition("_")[2] == "07d53e4d", "folders of earlier versions are found again"
+    assert first.rpartition("_")[2] == "f7c7c7b2", "folders of earlier versions are found again"
 
 
 def test_what_changes_no_result_is_not_in_the_hash():

@@ -18,7 +18,7 @@ from experiments.launcher import Sweep, run_design, unfinished
 from experiments.naming import make_trials
 from experiments.pages import load_study
 from experiments.probe import Facts
-from experiments.trials import read_study, read_trial
+from experiments.trials import last_line, read_study, read_trial
 from unet_jax.checkpoint import read_arrays
 from unet_jax.errors import UserError
 from unet_jax.workdir import is_finished
@@ -148,8 +148,12 @@ def test_a_new_value_runs_only_its_trials_and_a_failure_lets_the_rest_go_on(fini
 def test_a_stopped_sweep_saves_its_trials_and_says_how_to_go_on(tmp_path):
     page = write_page(tmp_path / "page.py", "seeds(3)", steps=2000, every=1000)
     folder = tmp_path / "study"
+
+    def logs():
+        return list(folder.glob("*/metrics.jsonl"))
+
     with start(page, folder, TWO) as process:
-        wait_for(process, lambda: len(list(folder.glob("*/checkpoints/3"))) == 2)
+        wait_for(process, lambda: [last_line(f.parent)["step"] > 5 for f in logs()] == [True] * 2)
         code, _, error = run(page, folder)
         assert code == 2
         assert error == (

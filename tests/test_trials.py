@@ -1,4 +1,5 @@
 import json
+import runpy
 import subprocess
 import sys
 import time
@@ -21,12 +22,12 @@ PAGE = "configs/oxford_pets.py:cpu"
 STUDY = Study(PAGE, grid(choices("size", {"s": {"model.features": (4, 8)}}), seeds(2)))
 
 
-def command_line_config(page, *given):
-    argv = ["x", f"--config={page}", *given]
-    found = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", None, "", flag_values=found, sys_argv=argv)
+def command_line_config(*given):
+    argv, found = ["x", *given], flags.FlagValues()
+    config = runpy.run_path(str(ROOT / "configs/oxford_pets.py"))["get_config"]("cpu")
+    config_flags.DEFINE_config_dict("config", config, flag_values=found, sys_argv=argv)
     found(argv)
-    return found["config"].value
+    return config
 
 
 def test_a_config_is_that_of_the_command_line():
@@ -38,7 +39,6 @@ def test_a_config_is_that_of_the_command_line():
         "model.up_filters": ((4, 1, 2),),
     }
     wanted = command_line_config(
-        PAGE,
         "--config.model.features=(4,8)",
         "--config.optim.learning_rate=1",
         "--config.augment.flip_lr=false",
