@@ -63,15 +63,17 @@ class Slurm:
         self._folder = (folder / "slurm").resolve()
         self._options, self._limit, self._every = shlex.split(options), max_parallel, every
         self._mine: dict[str, _Place] = {}
+        self._logs: dict[str, Path] = {}
         self._queue: dict[_Place, _Task] = {}
         self._asked = self._answered = float("-inf")
 
     def submit(self, jobs: Sequence[Job]) -> None:
         """Submits the jobs that are not in the queue; see `base.Engine`."""
         before = dict(self._remembered())
-        self._ask(now=True)
+        self._ask(every=0.0, patience=0.0)
         new = []
         for job in jobs:
+            self._logs[job.name] = job.log
             place = before.get(job.name)
             if place and self._status(place) in ("waiting", "running"):
                 self._mine[job.name] = place
@@ -83,29 +85,35 @@ class Slurm:
     def watch(self) -> Mapping[str, Status]:
         """Returns the status of every job submitted; see `base.Engine`."""
         self._ask()
-        return {name: self._status(place) for name, place in self._mine.items()}
+        found = {name: self._status(place) for name, place in self._mine.items()}
+        for name, status in found.items():
+            if status == "failed" and name in self._logs:
+                self._explain(self._mine[name], self._logs.pop(name))
+        return found
 
     def cancel(self, names: Sequence[str] | None = None) -> None:
         """Asks jobs to save and end, and waits for them; see `base.Engine`."""
         names = list(self._mine) if names is None else names
-        self._ask(now=True)
-        ids = self._ids(names)
-        if ids:
-            _call("scancel", "--quiet", "--state=PENDING", *ids)
-            _call("scancel", "--quiet", "--batch", "--signal=USR2", *ids)
         deadline = time.monotonic() + GRACE_S
+        self._ask(every=0.0)
         while ids := self._ids(names):
-            if time.monotonic() > deadline:
+            # Again every time: a task may have started or gone back into the queue in between.
+            _call("scancel", "--quiet", "--state=PENDING", *ids)
+            if time.monotonic() < deadline:
+                _call("scancel", "--quiet", "--batch", "--signal=USR2", *ids)
+            else:
                 _call("scancel", "--quiet", *ids)
-                deadline = float("inf")
-            time.sleep(min(1.0, self._every))
-            self._ask(now=True)
+            time.sleep(min(2.0, self._every))
+            self._ask(every=0.0)
 
     def _submit_array(self, jobs: Sequence[Job], number: int) -> None:
         array = f"{number:04}_{uuid.uuid4().hex[:8]}"
         folder = self._folder / array
         folder.mkdir(parents=True)
-        lines = [{"name": job.name, "command": job.command, "log": str(job.log)} for job in jobs]
+        lines = [
+            {"name": job.name, "command": job.command, "log": str(job.log.resolve())}
+            for job in jobs
+        ]
         workdir.write(folder / "jobs.json", json.dumps(lines, indent=1) + "\n")
         limit = f"%{self._limit}" if self._limit else ""
         task = [sys.executable, "-m", "experiments.engines.slurm_task", str(folder)]
@@ -125,7 +133,7 @@ class Slurm:
         if done.returncode:
             raise UserError(
                 f"sbatch refused {len(jobs)} jobs with the options {shlex.join(self._options)!r}: "
-                f"{_last_line(done)}"
+                f"{_message(done)}"
             )
         self._asked = float("-inf")
         self._mine |= {job.name: _Place(array, index) for index, job in enumerate(jobs)}
@@ -139,25 +147,29 @@ class Slurm:
             for index, job in enumerate(json.loads(file.read_text())):
                 yield job["name"], _Place(file.parent.name, index)
 
-    def _ask(self, *, now: bool = False) -> None:
+    def _ask(self, every: float | None = None, patience: float = PATIENCE_S) -> None:
         """Asks Slurm for the queue, if the last time is long enough ago.
+
+        Args:
+            every: Seconds between two questions; None for those of the engine.
+            patience: Seconds for which the last answer is good enough where there is no new one.
 
         Raises:
             UserError: There is no Slurm, or it has not answered for long.
         """
-        started = time.monotonic()
-        if not now and started < self._asked + self._every:
+        now = time.monotonic()
+        if now < self._asked + (self._every if every is None else every):
             return
-        self._asked = started
+        self._asked = now
         done = _call("squeue", "--me", "--noheader", "--array", "--states=all", "--format=%i %T %j")
         if done.returncode:
-            if started < self._answered + PATIENCE_S:
+            if now < self._answered + patience:
                 return
             raise UserError(
-                f"squeue does not answer: {_last_line(done)}. Jobs in the queue go on; start the "
+                f"squeue does not answer: {_message(done)}. Jobs in the queue go on; start the "
                 "same sweep again when Slurm is back."
             )
-        self._answered = started
+        self._answered = now
         self._queue = dict(_read_queue(done.stdout))
 
     def _status(self, place: _Place) -> Status:
@@ -168,9 +180,19 @@ class Slurm:
         if state in _RUNNING:
             return "running"
         result = self._folder / place.array / f"{place.index}.exit"
-        # Where the disk is shared, the file can be seen later than the state.
+        # The file can be seen later than the state where the disk is a network's.
         code = result.read_text().strip() if result.exists() else None
         return "done" if code == "0" or (code is None and state == "COMPLETED") else "failed"
+
+    def _explain(self, place: _Place, log: Path) -> None:
+        """Notes in a job's log how it ended, if its command has not lived to leave an exit code."""
+        folder = self._folder / place.array
+        if (folder / f"{place.index}.exit").exists():
+            return
+        state = self._queue[place].state if place in self._queue else "no longer in the queue"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a") as file:
+            file.write(f"Slurm: {state}; see {folder / f'{place.index}.out'}\n")
 
     def _ids(self, names: Sequence[str]) -> list[str]:
         """Returns Slurm's ids of the jobs that have not ended."""
@@ -200,6 +222,6 @@ def _call(program: str, *args: str) -> subprocess.CompletedProcess[str]:
         ) from None
 
 
-def _last_line(done: subprocess.CompletedProcess[str]) -> str:
-    lines = (done.stderr + done.stdout).strip().splitlines()
-    return lines[-1] if lines else f"exit code {done.returncode}"
+def _message(done: subprocess.CompletedProcess[str]) -> str:
+    lines = [line.partition("error: ")[2] or line for line in done.stderr.splitlines()]
+    return " ".join(line for line in lines if line.strip()) or f"exit code {done.returncode}"

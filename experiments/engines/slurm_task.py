@@ -38,8 +38,8 @@ def run(folder: Path, index: int) -> int:
 
     def stop(signum: int, frame: FrameType | None) -> None:
         if not asked:
-            asked.add(signum)
             process.terminate()
+        asked.add(signum)
 
     process = child.start(job["command"], Path(job["log"]))
     for signum in (signal.SIGUSR1, signal.SIGUSR2):
