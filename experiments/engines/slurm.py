@@ -224,4 +224,4 @@ def _call(program: str, *args: str) -> subprocess.CompletedProcess[str]:
 
 def _message(done: subprocess.CompletedProcess[str]) -> str:
     lines = [line.partition("error: ")[2] or line for line in done.stderr.splitlines()]
-    return " ".join(line for line in lines if line.strip()) or f"exit code {done.returncode}"
+    return "; ".join(line for line in lines if line.strip()) or f"exit code {done.returncode}"
