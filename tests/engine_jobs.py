@@ -12,12 +12,12 @@ from experiments.engines.base import Engine, Job
 from unet_jax.checkpoint import read_arrays
 from unet_jax.workdir import is_finished
 
-STEPS, EVERY = 600, 10
+STEPS, EVERY = 80, 10
 FLAGS = [
     "--config=configs/tiny.py",
     f"--config.train.duration={STEPS}",
     f"--config.train.checkpoint_every={EVERY}",
-    "--config.train.eval_every=300",
+    f"--config.train.eval_every={STEPS // 2}",
 ]
 # As the command of conftest.py trains.
 _XLA = "--xla_force_host_platform_device_count=1 --xla_backend_optimization_level=1"
@@ -55,6 +55,12 @@ def wait_until(is_so: Callable[[], bool], limit: float = 60.0) -> None:
         time.sleep(0.1)
 
 
+def last_saved(workdir: Path) -> int:
+    """Returns the step of a run's latest checkpoint; 0 for none."""
+    folders = (workdir / "checkpoints").glob("*")
+    return max((int(f.name) for f in folders if f.name.isdecimal()), default=0)
+
+
 def continue_after_a_loss(
     engine: Engine, jobs: Sequence[Job], kill: Callable[[], int], limit: float = 120.0
 ) -> Job:
@@ -69,8 +75,7 @@ def continue_after_a_loss(
     Returns:
         The job that was lost.
     """
-    saved = [job.trials[0] / "checkpoints" / str(2 * EVERY) for job in jobs]
-    wait_until(lambda: all(folder.is_dir() for folder in saved))
+    wait_until(lambda: all(last_saved(job.trials[0]) for job in jobs))
     lost = jobs[kill()]
     assert not is_finished(lost.trials[0]), "it ended before its worker was killed"
     wait_until(lambda: set(engine.watch().values()) == {"done"}, limit)
@@ -89,7 +94,7 @@ def check_trained(command, folder: Path, jobs: Sequence[Job], lost: Job) -> None
     resumed = {job.name: re.findall(r"resumes at +step (\d+)", job.log.read_text()) for job in jobs}
     assert [name for name, steps in resumed.items() if steps] == [lost.name]
     [step] = resumed[lost.name]
-    assert 2 * EVERY <= int(step) < STEPS
+    assert EVERY <= int(step) < STEPS
     alone = folder / "alone"
     seed = f"--config.train.seed={lost.name}"
     done = command(*FLAGS, seed, f"--workdir={alone}")

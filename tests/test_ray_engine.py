@@ -247,6 +247,7 @@ def test_real_ray_statuses_and_cancelling(real, tmp_path):
         assert log.read_text().startswith("started\nsaved\n")
 
 
+@pytest.mark.slow
 def test_real_ray_continues_on_another_node(real, tmp_path, command):
     engine = Ray(tmp_path / "study" / "engine", address=real.address)
     jobs = [training(tmp_path, seed) for seed in (0, 1)]

@@ -382,6 +382,7 @@ def test_real_slurm_statuses_and_cancelling(real, tmp_path):
         Slurm(tmp_path / "other" / "engine", "--partition=nope").submit(jobs)
 
 
+@pytest.mark.slow
 def test_real_slurm_continues_on_another_node(real, tmp_path, command):
     jobs = [training(tmp_path, seed) for seed in (0, 1)]
     engine = Slurm(tmp_path / "study" / "engine", every=0.2)
