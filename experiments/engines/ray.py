@@ -105,10 +105,11 @@ class Ray:
         try:
             return "failed" if self._ray.get(task) else "done"
         except self._ray.exceptions.RayError as error:
+            cause = getattr(error, "cause", None) or error  # of what the task itself raised
             log = self._logs[name]
             log.parent.mkdir(parents=True, exist_ok=True)
             with log.open("a") as file:
-                file.write(f"Ray: {type(error).__name__}: {' '.join(str(error).split())[:500]}\n")
+                file.write(f"Ray: {type(cause).__name__}: {' '.join(str(cause).split())[:500]}\n")
             return "failed"
 
     def _check_room(self) -> None:
@@ -160,6 +161,8 @@ def _connect(address: str) -> Any:
     if ray.is_initialized():
         return ray
     loopback = {"_node_ip_address": "127.0.0.1", "dashboard_host": "127.0.0.1"}
+    if address != "local":  # times that it asks for the cluster, of 45 s each; it would take 20
+        os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")
     with _same_signals():
         try:
             ray.init(
