@@ -10,7 +10,7 @@ from rich.table import Table
 from experiments import outlook
 from experiments.engines.base import Engine
 from experiments.engines.local import Slots
-from experiments.jobs import plan_jobs
+from experiments.jobs import plan_jobs, write_packs
 from experiments.naming import factors_of, make_trials
 from experiments.pages import make_config
 from experiments.probe import ask
@@ -67,7 +67,7 @@ def print_plan(sweep: Sweep) -> None:
         for name in configs
     }
     outlook.print_trials(trials, sweep.folder, facts, seconds)
-    jobs = plan_jobs([t for t in trials if t.name in configs], sweep.folder, sweep.mode)
+    jobs = plan_jobs(configs, sweep.folder, sweep.mode)
     outlook.print_jobs(jobs, seconds, len(sweep.slots) if sweep.is_local else None)
     outlook.print_method(next(iter(configs)), answer.timing)
 
@@ -96,7 +96,8 @@ def run_design(sweep: Sweep, engine: Engine) -> None:
         console.print(
             f"{len(trials)} trials, {len(trials) - len(todo)} finished before", markup=False
         )
-        jobs = plan_jobs(todo, sweep.folder, sweep.mode)
+        jobs = plan_jobs(configs, sweep.folder, sweep.mode)
+        write_packs(jobs)
         facts = dict(zip(configs, answer.facts, strict=True))
         board = Board(sweep.folder, facts, len(todo))
         failed = len(print_failures(jobs, run_jobs(engine, jobs, board)))

@@ -177,7 +177,7 @@ class _Search:
         write_study(self._sweep.folder, self._sweep.page, {}, self.trials())
         if configs:
             prepare(self._sweep.folder / trial.name, trial, configs[trial.name])
-            job = single(trial, self._sweep.folder)
+            job = single(trial.name, self._sweep.folder)
             self._jobs.append(job)
             self._engine.submit([job])
 
