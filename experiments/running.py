@@ -92,29 +92,37 @@ class Board:
             status: Of every trial that a job was made for, by name.
         """
         steps = {name: self._steps(name, state) for name, state in status.items()}
-        works = [self.facts[name].work() for name in status]
-        total = sum(works) * self._expected / max(1, len(works))
         done = sum(self.facts[name].work(taken) for name, taken in steps.items())
+        # What failed is not waited for; what will be asked for yet is like what was.
+        under_way = [name for name, state in status.items() if state in ("waiting", "running")]
+        left = sum(self.facts[x].work() - self.facts[x].work(steps[x]) for x in under_way)
+        mean = sum(self.facts[name].work() for name in status) / max(1, len(status))
+        left += mean * max(0, self._expected - len(status))
         if self._at_start is None:
             self._at_start = done
         gone, moved = time.monotonic() - self._begin, done - self._at_start
-        left = duration(gone / moved * max(0.0, total - done)) if moved > 0 else "-:--"
-        counts = {state: list(status.values()).count(state) for state in ("done", "failed")}
-        running = [name for name, state in status.items() if state == "running"]
-        failed = f", {counts['failed']} failed" if counts["failed"] else ""
-        now = f"{len(running)} running{failed}"
+        time_left = duration(gone / moved * left) if moved > 0 else "-:--"
+        finished = list(status.values()).count("done")
+        now, share = self._describe(status, steps), done / max(done + left, 1e-9)
         if console.is_terminal:
-            if running:
-                now += f": {running[0][:40]} {steps[running[0]]}/{self.facts[running[0]].steps}"
-            fields = {"finished": counts["done"], "now": now, "left": left}
-            self._bar.update(self._task, completed=done / max(total, 1e-9), **fields)
+            fields = {"finished": finished, "now": now, "left": time_left}
+            self._bar.update(self._task, completed=share, **fields)
         elif time.monotonic() - self._last >= PLAIN_SECONDS:
             self._last = time.monotonic()
             console.print(
-                f"{counts['done']}/{self._expected} trials finished, {now}; "
-                f"{done / max(total, 1e-9):.0%} of the work, {left} left",
+                f"{finished}/{self._expected} trials finished, {now}; {share:.0%} of the work, "
+                f"{time_left} left",
                 markup=False,
             )
+
+    def _describe(self, status: Mapping[str, Status], steps: Mapping[str, int]) -> str:
+        running = [name for name, state in status.items() if state == "running"]
+        failed = list(status.values()).count("failed")
+        text = f"{len(running)} running" + (f", {failed} failed" if failed else "")
+        if console.is_terminal and running:
+            first = running[0]
+            text += f": {first[:40]} {steps[first]}/{self.facts[first].steps}"
+        return text
 
     def _steps(self, name: str, state: Status) -> int:
         total = self.facts[name].steps

@@ -21,8 +21,10 @@ from experiments.engines.local import Local, Slots, make_slots
 from unet_jax import command_line
 from unet_jax.errors import StoppedError
 
-STUDY = flags.DEFINE_string("study", None, "Study page.", required=True)
-WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the study.", required=True)
+STUDY = flags.DEFINE_string("study", None, "Study page.")
+flags.register_validator("study", bool, "Give the study page: --study=FILE.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the study.")
+flags.register_validator("workdir", bool, "Give the directory of the study: --workdir=DIRECTORY.")
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print what would be done, and write nothing.")
 SET = flags.DEFINE_multi_string(
     "set", [], "KEY=VALUE for every trial, such as data.source=folder; may be repeated."
@@ -44,13 +46,13 @@ def _local(folder: Path, slots: Slots) -> Engine:
 def _slurm(folder: Path, slots: Slots) -> Engine:
     from experiments.engines.slurm import Slurm
 
-    return Slurm(folder, max_parallel=MAX_PARALLEL.value or 0)
+    return Slurm(folder, ENGINE_OPTIONS.value, max_parallel=MAX_PARALLEL.value or 0)
 
 
 def _ray(folder: Path, slots: Slots) -> Engine:
     from experiments.engines.ray import Ray
 
-    return Ray(folder)
+    return Ray(folder, options=ENGINE_OPTIONS.value)
 
 
 ENGINES: dict[str, Callable[[Path, Slots], Engine]] = {
@@ -59,6 +61,9 @@ ENGINES: dict[str, Callable[[Path, Slots], Engine]] = {
     "ray": _ray,
 }
 ENGINE = flags.DEFINE_enum("engine", "local", list(ENGINES), "What runs the trials.")
+ENGINE_OPTIONS = flags.DEFINE_string(
+    "engine_options", "", "slurm: options of sbatch, --gres=gpu:1; ray: of a task, num_gpus=1."
+)
 
 
 def run() -> None:
@@ -73,7 +78,7 @@ def run() -> None:
     from experiments.pages import load_study, parse_overrides
     from experiments.trials import locked
 
-    page, folder = Path(STUDY.value), Path(WORKDIR.value)
+    page, folder = Path(STUDY.value or ""), Path(WORKDIR.value or "")
     study = load_study(page)
     base = parse_overrides(study.page, SET.value)
     mode = "packed" if PACK.value else "single"

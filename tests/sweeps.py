@@ -38,7 +38,7 @@ def write_page(
     baseline: str = "{}",
     search: str = "{}",
     steps: int = STEPS,
-    every: int = 6,
+    every: int = STEPS,
 ) -> Path:
     """Writes a study page of configs/tiny.py and returns its file."""
     text = PAGE.format(design=design, baseline=baseline, search=search, steps=steps, every=every)

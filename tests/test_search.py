@@ -2,14 +2,13 @@
 
 import json
 import math
-import re
 
 import pytest
-from sweeps import run, start, wait_for, write_page
+from sweeps import files, run, start, wait_for, write_page
 
 from experiments.launcher import Sweep
 from experiments.pages import load_study
-from experiments.probe import Answer, Facts
+from experiments.probe import Answer, Facts, Timing
 from experiments.trials import locked, read_study, read_trial
 from unet_jax.errors import StoppedError, UserError
 from unet_jax.workdir import is_finished, write_results
@@ -216,19 +215,32 @@ def test_what_does_not_fit(tmp_path):
     assert len(engine.submitted) == 2
 
 
+def test_the_plan_of_a_search_writes_nothing(tmp_path, monkeypatch, capsys):
+    facts, timing = Facts(STEPS, 8, 1.0, 0), Timing(start=4.0, step=1.0, count=3, device="abacus")
+    monkeypatch.setattr(search, "ask", lambda *_, timed=False: Answer([facts], timing))
+    sweep, engine = make_sweep(tmp_path), Pretend()
+    search.print_search_plan(sweep, "tpe", 3)
+    assert not sweep.folder.exists()
+    out = capsys.readouterr().out
+    assert "optim.learning_rate  log_uniform (0.0001, 0.1)" in out
+    assert "3 trials, 0 ended, 0 begun" in out
+    assert "about 0:30 one by one, 0:10 each" in out
+    assert "abacus" in out
+    engine.stop_after = STEPS + 2
+    with pytest.raises(StoppedError):
+        do(sweep, engine, 3)
+    before = files(sweep.folder)
+    search.print_search_plan(sweep, "tpe", 3)
+    assert files(sweep.folder) == before
+    out = capsys.readouterr().out
+    assert "3 trials, 1 ended, 1 begun" in out
+    assert "about 0:20 one by one" in out
+
+
 def test_a_real_search_killed_and_continued(tmp_path):
-    page = write_page(
-        tmp_path / "page.py",
-        search="{'optim.learning_rate': log_uniform(1e-3, 1e-2), 'train.seed': integers(0, 9)}",
-        every=3,
-    )
-    folder = tmp_path / "study"
+    ranges = "{'optim.learning_rate': log_uniform(1e-3, 1e-2), 'train.seed': integers(0, 9)}"
+    page, folder = write_page(tmp_path / "page.py", search=ranges), tmp_path / "study"
     flags = ("--search=random", "--trials=2", "--max_parallel=2")
-    code, out, error = run(page, folder, *flags, "--dry_run")
-    assert code == 0, error
-    assert not folder.exists()
-    assert "optim.learning_rate  log_uniform (0.001, 0.01)" in out
-    assert "2 trials, 0 ended, 0 begun" in out
     with start(page, folder, *flags) as process:
         wait_for(process, lambda: len(list(folder.glob("*/metrics.jsonl"))) == 2)
         process.kill()
@@ -239,6 +251,7 @@ def test_a_real_search_killed_and_continued(tmp_path):
     assert code == 0, error
     assert read_study(folder).trials == begun
     scores = [json.loads((folder / n / "results.json").read_text())["val"]["mIoU"] for n in begun]
-    assert f"best: val mIoU {max(scores):.4f} with --config.train.duration='12 steps'" in re.sub(
-        r"'--config.train.duration=12 steps'", "--config.train.duration='12 steps'", out
-    )
+    best = begun[scores.index(max(scores))]
+    rate = read_trial(folder / best).overrides["optim.learning_rate"]
+    shown = out.partition(f"best: val mIoU {max(scores):.4f} with ")[2]
+    assert f"--config.optim.learning_rate={rate}" in shown
