@@ -10,7 +10,7 @@ PAGE = "configs/oxford_pets.py:cpu"
 SMALL: dict[str, Any] = {
     "data.image_size": (64, 64),
     "model.features": (8, 16, 32, 64),
-    "train.duration": "4 epochs",
-    "train.eval_every": "25%",
-    "train.checkpoint_every": "25%",
+    "train.duration": "3 epochs",
+    "train.eval_every": "50%",
+    "train.checkpoint_every": "50%",
 }
