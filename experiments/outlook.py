@@ -19,7 +19,7 @@ def print_trials(
     facts: Mapping[str, Facts],
     seconds: Mapping[str, float],
 ) -> None:
-    """Prints every trial with its overrides, its state and its time.
+    """Prints every trial with its overrides, its state and its time; what all have in common once.
 
     Args:
         trials: The trials.
@@ -27,6 +27,10 @@ def print_trials(
         facts: Of those that are not finished, by name.
         seconds: Likewise, how long they will take.
     """
+    first = trials[0].overrides
+    common = {k: v for k, v in first.items() if all(t.overrides.get(k) == v for t in trials)}
+    if common:
+        console.print(f"all: {write_overrides(common)}", markup=False)
     for trial in trials:
         state = "finished"
         if trial.name in facts:
@@ -34,7 +38,8 @@ def print_trials(
         if trial.name in seconds:
             state += f", about {duration(seconds[trial.name])}"
         console.print(f"{trial.name}  {state}", markup=False)
-        console.print(f"    {write_overrides(trial.overrides)}", markup=False)
+        own = {key: value for key, value in trial.overrides.items() if key not in common}
+        console.print(f"    {write_overrides(own)}", markup=False)
 
 
 def time_left(run: Path, facts: Facts, first: Facts, timing: Timing) -> float:

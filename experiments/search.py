@@ -175,7 +175,7 @@ class _Search:
         self._open[asked.number] = asked, trial
         configs = unfinished(self._sweep, [trial])
         write_study(self._sweep.folder, self._sweep.page, {}, self.trials())
-        if configs:
+        if configs and trial.name not in self._pruned:
             prepare(self._sweep.folder / trial.name, trial, configs[trial.name])
             job = single(trial.name, self._sweep.folder)
             self._jobs.append(job)
@@ -194,7 +194,7 @@ class _Search:
         elif is_new and asked.should_prune():
             self._pruned.add(trial.name)
             self._engine.cancel([trial.name])
-            self._study.tell(asked, state=optuna.trial.TrialState.PRUNED)
+            return False  # it may have been at its end
         else:
             return False
         return True

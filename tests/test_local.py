@@ -79,15 +79,23 @@ def test_a_failed_job_says_how_in_its_log_and_the_rest_goes_on(tmp_path):
 
 
 def test_what_is_under_way_is_not_started_twice(tmp_path):
-    engine = Local([{}])
-    one = job(tmp_path, "one", POLITE + "print('ready', flush=True); time.sleep(60)")
+    engine, go = Local([{}, {}]), tmp_path / "go"
+    waits = f"import os, time; print('ready', flush=True)\nwhile not os.path.exists({str(go)!r}): "
+    one = job(tmp_path, "one", waits + "time.sleep(0.01)")
     engine.submit([one, one])
-    engine.submit([one])
     wait_for_text(one.log, "ready")
-    engine.cancel()
-    assert engine.watch() == {"one": "failed"}
-    assert one.log.read_text().count("ready") == 1
-    assert "ended with exit code 143" in one.log.read_text()
+    engine.submit([one])
+    go.touch()
+    wait(engine, "one")
+    assert one.log.read_text() == "ready\n"
+    # Nor one that waits.
+    engine = Local([{}])
+    first = job(tmp_path, "first", "import time; time.sleep(0.2)")
+    second = job(tmp_path, "second", "print('ran')")
+    engine.submit([first, second])
+    engine.submit([second])
+    wait(engine, "first", "second")
+    assert second.log.read_text() == "ran\n"
 
 
 def test_cancel_of_one_lets_the_others_go_on(tmp_path):
