@@ -115,10 +115,10 @@ def test_share_of_wrong_pixels_leaves_out_ignored_ones(truth, guess, words):
 def test_legend_names_classes_ignored_pixels_and_errors():
     label = np.array([[0, 3]], np.uint8)
     names = [str(i) for i in range(30)]
-    few = pages._legend([label], [label], names[:4], errors=True)
+    few = pages.legend_entries([label], [label], names[:4], errors=True)
     assert [name for name, _ in few] == ["0", "1", "2", "3", "wrong"]
     label[0, 0] = 255
-    many = pages._legend([label], [label + np.uint8(2)], names, errors=False)
+    many = pages.legend_entries([label], [label + np.uint8(2)], names, errors=False)
     assert [name for name, _ in many] == ["1", "3", "5", "ignored"]
     assert (many[1][1] == figures.palette(4)[3]).all()
 

@@ -1,6 +1,7 @@
 """Text and pictures on a page; with the other files here the only home of matplotlib."""
 
 import dataclasses
+import io
 import math
 import os
 from typing import Any
@@ -27,6 +28,19 @@ def render(figure: Any) -> np.ndarray:
     """Renders a figure to u8[H,W,3]."""
     figure.canvas.draw()
     return np.array(figure.canvas.buffer_rgba())[..., :3]
+
+
+def to_svg(figure: Any) -> str:
+    """Writes a figure as SVG, text as outlines; the same figure gives the same text.
+
+    It sets rcParams meanwhile, so it is not for threads beside others that draw.
+    """
+    from matplotlib import rc_context
+
+    buffer = io.StringIO()
+    with rc_context({"svg.hashsalt": "unet_jax", "svg.fonttype": "path"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return buffer.getvalue()
 
 
 def plain(text: str, limit: int = 0) -> str:
@@ -74,6 +88,10 @@ class Page:
 
     def save(self, path: str | os.PathLike[str], width: int, height: int) -> None:
         """Draws the texts, copies the tiles over them, and writes a PNG of that size."""
+        save_png(path, self.draw(width, height))
+
+    def draw(self, width: int, height: int) -> np.ndarray:
+        """Draws the texts and copies the tiles over them: u8[height,width,3]."""
         figure = new_figure(width, height)
         for x, y, text, style in self.texts:
             # Names are not formulas: "$" must not start one.
@@ -81,4 +99,4 @@ class Page:
         pixels = render(figure)
         for x, y, tile in self.tiles:
             pixels[y : y + tile.shape[0], x : x + tile.shape[1]] = tile
-        save_png(path, pixels)
+        return pixels

@@ -244,6 +244,14 @@ def save_drawing(path: str | os.PathLike[str], picture: np.ndarray) -> None:
     _write_image(path, image, optimize=True)
 
 
+def encode_drawing(picture: np.ndarray, colours: int = 128) -> bytes:
+    """Encodes a picture u8[H,W,3] as PNG of at most `colours` colours (256 or fewer)."""
+    buffer = io.BytesIO()
+    image = Image.fromarray(picture).quantize(colours, dither=Image.Dither.NONE)
+    image.save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
+
+
 def save_indexed_png(path: str | os.PathLike[str], label: np.ndarray, num_classes: int) -> None:
     """Writes class ids as an indexed PNG, which viewers show in the class colours.
 

@@ -48,7 +48,7 @@ def _share_wrong(label: np.ndarray, prediction: np.ndarray) -> str:
     return "<0.1% wrong" if 0 < wrong < 0.001 else f"{wrong:.1%} wrong"
 
 
-def _legend(
+def legend_entries(
     labels: Sequence[np.ndarray],
     predictions: Sequence[np.ndarray],
     class_names: Sequence[str],
@@ -72,7 +72,7 @@ def _legend(
     return swatches
 
 
-def _add_legend(page: Page, legend: list[tuple[str, np.ndarray]], y: int, width: int) -> int:
+def add_legend(page: Page, legend: list[tuple[str, np.ndarray]], y: int, width: int) -> int:
     """Adds the legend in as many lines as it needs; returns the y below it."""
     x = float(_MARGIN)
     for name, swatch in legend:
@@ -101,7 +101,7 @@ def _save_pages(
     width = lefts[-1] + widths[-1] + _MARGIN
     page = Page()
     page.text(_MARGIN, _MARGIN + 14, title, 13, width - 2 * _MARGIN, weight="bold")
-    y = _add_legend(page, legend, _MARGIN + 30, width)
+    y = add_legend(page, legend, _MARGIN + 30, width)
     for left, heading in zip(lefts, headings, strict=True):
         page.text(left, y + 13, heading, 10.5, weight="bold", color=MUTED)
     y += _LINE
@@ -166,7 +166,7 @@ def prediction_grid(
             error_map(small, truth, guess),
         ]
         rows.append((name, note, tiles, ["", "", "", _share_wrong(label, prediction)]))
-    legend = _legend(labels, predictions, class_names, errors=True)
+    legend = legend_entries(labels, predictions, class_names, errors=True)
     _save_pages(path, title, ["input", "truth", "prediction", "errors"], rows, legend)
 
 
@@ -206,6 +206,8 @@ def prediction_history(
         small = _shown(image)
         tiles = [small, *(overlay(small, _shown(classes)) for classes in (label, *guesses))]
         rows.append((name, "", tiles, ["", "", *(_share_wrong(label, g) for g in guesses)]))
-    legend = _legend(labels, [g for maps in recorded for g in maps], class_names, errors=False)
+    legend = legend_entries(
+        labels, [g for maps in recorded for g in maps], class_names, errors=False
+    )
     headings = ["input", "truth", *(f"step {step:,}" for step in steps)]
     _save_pages(path, title, headings, rows, legend)

@@ -1,0 +1,239 @@
+"""Checks the report's statistics on synthetic studies in which the truth is known.
+
+python -m experiments.report.calibration
+
+Every study has a baseline, variants that are truly equal to it, and one that is truly better.
+Pictures differ in difficulty and classes; a seed moves all variants alike and each on its own, and
+every network errs in its own way on every picture. Counted are how often the test over seeds, with
+Holm's correction, calls an equal variant different, how often any of them, how often it finds the
+better one, and how often the interval over pictures holds the true difference of the same networks
+over all pictures there are. A variant may also be equal over all pictures, and yet better on some
+and worse on others: then the test over seeds finds that of the pictures at hand, and only the
+interval over both is right. A share is given with its own 95% interval (Wilson).
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from absl import app, flags
+from scipy import stats
+
+from experiments.report import resampling, statistics
+from experiments.report.resampling import Counts
+from experiments.report.synthetic import Pictures, Spread, draw_networks, draw_pictures
+
+STUDIES = flags.DEFINE_integer("studies", 2000, "Synthetic studies of each kind.", 10)
+SEEDS = flags.DEFINE_list("seeds", ["2", "3", "5", "10"], "Seeds per variant.")
+PICTURES = flags.DEFINE_list("pictures", ["20", "50", "200"], "Pictures of the interval's check.")
+EQUAL = flags.DEFINE_integer("equal", 3, "Variants that are truly equal to the baseline.", 1)
+EFFECT = flags.DEFINE_float("effect", 0.15, "Log-odds that the better variant gains.")
+
+POPULATION = 4000  # pictures there are, of which a study has some
+DRAWS = 20  # of pictures per population
+NO_TASTE, SOME_TASTE = Spread(), Spread(taste=0.1)
+
+
+class Found(NamedTuple):
+    """How often, of `studies`, the test said something.
+
+    Attributes:
+        studies: How many.
+        one: That the first equal variant differs.
+        any: That any equal variant differs.
+        better: That the better one is better.
+        gain: Its mean difference of mIoU.
+        sd: Standard deviation of the baseline's mIoU over seeds, the mean.
+    """
+
+    studies: int
+    one: int
+    any: int
+    better: int
+    gain: float
+    sd: float
+
+
+def scores(
+    rng: np.random.Generator,
+    pictures: Pictures,
+    effects: tuple[float, ...],
+    seeds: int,
+    spread: Spread,
+) -> np.ndarray:
+    """Draws networks and returns their mIoU, [variants, S]."""
+    confusion = draw_networks(rng, pictures, effects, seeds, spread).sum(axis=2)
+    return np.array(
+        [[resampling.whole(resampling.count(c[None])) for c in row] for row in confusion]
+    )
+
+
+def run_tests(
+    studies: int,
+    seeds: int,
+    *,
+    equal: int = 3,
+    effect: float = 0.15,
+    pictures: int = 100,
+    spread: Spread = NO_TASTE,
+    paired: bool = True,
+    seed: int = 0,
+) -> Found:
+    """Tests synthetic studies as the report does.
+
+    Args:
+        studies: How many.
+        seeds: S of each variant.
+        equal: Variants that are truly equal to the baseline.
+        effect: Log-odds that one more variant gains.
+        pictures: N, drawn anew for every study.
+        spread: What varies.
+        paired: Whether variants have the same seeds.
+        seed: Of all draws.
+
+    Returns:
+        What was found.
+    """
+    rng = np.random.default_rng(seed)
+    effects = (0.0,) * (1 + equal) + (effect,)
+    one = several = better = 0
+    gains, spreads = [], []
+    for _ in range(studies):
+        values = scores(rng, draw_pictures(rng, pictures), effects, seeds, spread)
+        names = [
+            [str(s) for s in range(seeds)],
+            [str(s + seeds * (not paired)) for s in range(seeds)],
+        ]
+        base = _by_seed(names[0], values[0])
+        tests = [statistics.compare(_by_seed(names[1], row), base) for row in values[1:]]
+        adjusted = statistics.holm([test.p for test in tests])
+        called = [p is not None and p < 1 - statistics.LEVEL for p in adjusted]
+        one, several = one + called[0], several + any(called[:-1])
+        better += called[-1] and tests[-1].difference > 0
+        gains.append(tests[-1].difference)
+        spreads.append(float(np.std(values[0], ddof=1)))
+    return Found(studies, one, several, better, float(np.mean(gains)), float(np.mean(spreads)))
+
+
+def _by_seed(names: list[str], values: np.ndarray) -> Mapping[str, float]:
+    return dict(zip(names, values.tolist(), strict=True))
+
+
+def run_intervals(
+    studies: int,
+    pictures: int,
+    *,
+    seeds: int = 3,
+    effect: float = 0.1,
+    spread: Spread = SOME_TASTE,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> tuple[int, int]:
+    """Checks the interval over pictures: a population of pictures, fixed networks, many samples.
+
+    Args:
+        studies: How many samples of pictures, about.
+        pictures: N of each.
+        seeds: Networks per variant.
+        effect: Log-odds that one variant gains.
+        spread: What varies.
+        resamples: R of the bootstrap.
+        seed: Of all draws.
+
+    Returns:
+        Samples, and how many intervals held the true difference.
+    """
+    rng = np.random.default_rng(seed)
+    held = count = 0
+    for _ in range(-(-studies // DRAWS)):
+        everything = draw_pictures(rng, POPULATION)
+        confusion = draw_networks(rng, everything, (0.0, effect), seeds, spread)
+        groups = [[resampling.count(c) for c in row] for row in confusion]
+        means = [np.mean([resampling.whole(run) for run in runs]) for runs in groups]
+        for _ in range(DRAWS):
+            drawn = rng.integers(0, POPULATION, pictures)
+            part = [[Counts(*(array[drawn] for array in run)) for run in runs] for runs in groups]
+            found = resampling.bootstrap(part, 0, resamples, int(rng.integers(2**31)))
+            low, high = found.differences[1] or (0.0, 0.0)
+            held += low <= means[1] - means[0] <= high
+            count += 1
+    return count, int(held)
+
+
+def run_errors(
+    studies: int,
+    seeds: int,
+    *,
+    spread: Spread,
+    pictures: int = 100,
+    resamples: int = 300,
+    seed: int = 0,
+) -> tuple[int, int, int]:
+    """Counts how often a variant that is equal over all seeds and pictures seems different.
+
+    Args:
+        studies: How many.
+        seeds: S.
+        spread: What varies.
+        pictures: N.
+        resamples: R of the bootstrap.
+        seed: Of all draws.
+
+    Returns:
+        How often the interval over seeds, that over pictures, and that over both leave out zero.
+    """
+    rng = np.random.default_rng(seed)
+    out = np.zeros(3, int)
+    for _ in range(studies):
+        drawn = draw_networks(rng, draw_pictures(rng, pictures), (0.0, 0.0), seeds, spread)
+        groups = [[resampling.count(c) for c in row] for row in drawn]
+        found = resampling.bootstrap(groups, 0, resamples, int(rng.integers(2**31)))
+        scores = [np.array([resampling.whole(run) for run in runs]) for runs in groups]
+        names = [str(s) for s in range(seeds)]
+        test = statistics.compare(*(_by_seed(names, row) for row in reversed(scores)))
+        if test.low is None or test.high is None or found.differences[1] is None:
+            continue
+        ends = [(test.low, test.high), found.differences[1]]
+        ends.append(statistics.over_both(test.difference, *ends))
+        out += [low > 0 or high < 0 for low, high in ends]
+    return int(out[0]), int(out[1]), int(out[2])
+
+
+def share(found: int, of: int) -> str:
+    """Writes a share with its interval."""
+    interval = stats.binomtest(found, of).proportion_ci(statistics.LEVEL, method="wilson")
+    return f"{found / of:.1%} ({interval.low:.1%} to {interval.high:.1%})"
+
+
+def main(argv: list[str]) -> None:
+    """Prints the tables as Markdown."""
+    del argv
+    settings: dict[str, Any] = {"equal": EQUAL.value, "effect": EFFECT.value}
+    headings = ("seeds", "test", "an equal variant called different", "any of the equal ones",
+                "the better one found", "its gain of mIoU", "sd over seeds")  # fmt: skip
+    print(f"{STUDIES.value} studies each: a baseline, {EQUAL.value} equal variants, 1 better\n")
+    print(f"| {' | '.join(headings)} |\n{'|---' * len(headings)}|")
+    kinds: dict[str, dict[str, Any]] = {"paired t, Holm": {}, "Welch t, Holm": {"paired": False}}
+    for seeds in map(int, SEEDS.value):
+        for name, changed in kinds.items():
+            found = run_tests(STUDIES.value, seeds, **settings, **changed)
+            shares = [share(n, found.studies) for n in (found.one, found.any, found.better)]
+            cells = [str(seeds), name, *shares, f"{found.gain:.4f}", f"{found.sd:.4f}"]
+            print(f"| {' | '.join(cells)} |", flush=True)
+    part = max(10, STUDIES.value // 4)
+    print(f"\n{part} studies each: one equal variant, whose difference an interval does not hold\n")
+    print("| seeds | pictures it is better on | seeds | pictures | both |\n|---|---|---|---|---|")
+    for taste in (0.0, 0.3):
+        for seeds in map(int, SEEDS.value):
+            errors = run_errors(part, seeds, spread=Spread(taste=taste))
+            cells = [str(seeds), "yes" if taste else "no", *(share(n, part) for n in errors)]
+            print(f"| {' | '.join(cells)} |", flush=True)
+    print("\nThe 95% interval over pictures holds the true difference of the same networks\n")
+    print("| pictures | studies | held |\n|---|---|---|")
+    for pictures in map(int, PICTURES.value):
+        count, held = run_intervals(STUDIES.value, pictures)
+        print(f"| {pictures} | {count} | {share(held, count)} |", flush=True)
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,77 @@
+"""Tables: the one source of the numbers in CSV, Markdown and HTML."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+ABSENT = "-"  # shown where there is no value
+
+
+class Column(NamedTuple):
+    """A column as it is shown, made of one value of a row or of several.
+
+    Attributes:
+        heading: Above it; "" leaves the column out of what is shown, but not of the CSV.
+        keys: Of the values.
+        form: How they are shown, such as "{:.4f} to {:.4f}".
+    """
+
+    heading: str
+    keys: tuple[str, ...]
+    form: str = "{}"
+
+    def cell(self, row: Mapping[str, Any]) -> str:
+        """Returns the text of a cell."""
+        values = [row.get(key) for key in self.keys]
+        return ABSENT if any(value is None for value in values) else self.form.format(*values)
+
+    @property
+    def is_number(self) -> bool:
+        """Returns whether its cells are set flush right."""
+        return self.form != "{}"
+
+
+class Table(NamedTuple):
+    """Rows of values at full precision, and how they are shown.
+
+    Attributes:
+        columns: In order.
+        rows: Value by key; None or missing is shown as "-" and empty in CSV.
+        marked: Indices of rows that stand out.
+        file: Name of its CSV; "" for none.
+    """
+
+    columns: tuple[Column, ...]
+    rows: Sequence[Mapping[str, Any]]
+    marked: frozenset[int] = frozenset()
+    file: str = ""
+
+    @property
+    def shown(self) -> tuple[Column, ...]:
+        """Returns the columns that are shown: those with a heading and a value in some row."""
+        headed = [column for column in self.columns if column.heading]
+        return tuple(c for c in headed if any(c.cell(row) != ABSENT for row in self.rows))
+
+    def cells(self) -> list[list[str]]:
+        """Returns the text of all cells that are shown."""
+        return [[column.cell(row) for column in self.shown] for row in self.rows]
+
+    def to_csv(self) -> str:
+        """Writes all values, numbers with the digits that give them back exactly."""
+        keys = list(dict.fromkeys(key for column in self.columns for key in column.keys))
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(keys)
+        for row in self.rows:
+            writer.writerow(["" if row.get(key) is None else row[key] for key in keys])
+        return text.getvalue()
+
+    def to_markdown(self) -> str:
+        """Writes the shown cells; rows that stand out begin in bold."""
+        lines = [[column.heading for column in self.shown]]
+        lines.append(["---:" if column.is_number else "---" for column in self.shown])
+        for index, cells in enumerate(self.cells()):
+            plain = [cell.replace("|", "\\|").replace("\n", " ") for cell in cells]
+            lines.append([f"**{plain[0]}**", *plain[1:]] if index in self.marked else plain)
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines)

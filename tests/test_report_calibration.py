@@ -1,0 +1,57 @@
+"""The report's test and interval on synthetic studies whose truth is known."""
+
+import numpy as np
+from scipy import stats
+
+from experiments.report import calibration
+from experiments.report.synthetic import Spread, draw_networks, draw_pictures
+
+
+def is_at_most(found, of, rate):
+    """Whether so many of so many are no sign of a higher rate."""
+    return stats.binomtest(found, of, rate, alternative="greater").pvalue > 0.01
+
+
+def test_equal_variants_are_called_different_at_most_at_the_stated_rate():
+    found = calibration.run_tests(400, 3, pictures=30, seed=1)
+    assert is_at_most(found.one, found.studies, 0.05)
+    assert is_at_most(found.any, found.studies, 0.05)
+
+
+def test_a_better_variant_is_found():
+    found = calibration.run_tests(100, 5, effect=0.4, pictures=30, seed=2)
+    assert found.gain > 0.04
+    assert found.better > 90
+
+
+def test_without_correction_the_rate_would_be_higher(monkeypatch):
+    """The check above can fail: five equal variants, each tested as if it were the only one."""
+    monkeypatch.setattr(calibration.statistics, "holm", lambda p: p)
+    found = calibration.run_tests(400, 3, equal=5, pictures=30, seed=1)
+    assert not is_at_most(found.any, found.studies, 0.05)
+
+
+def test_interval_over_pictures_holds_the_true_difference():
+    count, held = calibration.run_intervals(200, 30, resamples=400, seed=0)
+    assert count == 200
+    assert is_at_most(count - held, count, 0.06)
+    assert held < count
+
+
+def test_only_the_interval_over_both_is_right_where_variants_differ_by_picture():
+    seeds, _, both = calibration.run_errors(100, 5, spread=Spread(taste=0.5), resamples=200)
+    assert not is_at_most(seeds, 100, 0.05)
+    assert is_at_most(both, 100, 0.05)
+
+
+def test_planted_effects_are_in_the_counts():
+    rng = np.random.default_rng(0)
+    pictures = draw_pictures(rng, 500)
+    drawn = draw_networks(rng, pictures, (0.0, 0.0, 0.5), 2, Spread())
+    assert drawn.shape == (3, 2, 500, 3, 3)
+    np.testing.assert_array_equal(
+        drawn.sum(axis=-1), np.broadcast_to(pictures.pixels, (3, 2, 500, 3))
+    )
+    right = np.einsum("vsnkk->v", drawn) / drawn.sum(axis=(1, 2, 3, 4))
+    assert right[2] - right[0] > 0.03
+    assert abs(right[1] - right[0]) < 0.015
