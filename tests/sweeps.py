@@ -47,8 +47,9 @@ def write_page(
 
 
 def start(page: Path, folder: Path, *flags: str) -> subprocess.Popen[str]:
-    """Starts `python -m experiments.sweep`."""
+    """Starts `python -m experiments.sweep`, which packs no trials unless a flag says so."""
     line = [sys.executable, "-m", "experiments.sweep", f"--study={page}", f"--workdir={folder}"]
+    line.append("--nopack")
     xla = "--xla_force_host_platform_device_count=1 --xla_backend_optimization_level=1"
     env = os.environ | {"XLA_FLAGS": xla}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
