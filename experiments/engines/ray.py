@@ -151,7 +151,14 @@ def parse_options(text: str) -> dict[str, Any]:
 
 
 def _connect(address: str) -> Any:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when it is imported
+    # Ray reads these when it is imported.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if address == "local":
+        # Its way to listen on 127.0.0.1 alone, on Linux too: it takes that address as an argument
+        # for the machine's own and listens on all.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    else:  # times that it asks for the cluster, of 45 s each; it would take 20
+        os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")
     try:
         import ray
     except ImportError:
@@ -160,21 +167,16 @@ def _connect(address: str) -> Any:
         ) from None
     if ray.is_initialized():
         return ray
-    loopback = {"_node_ip_address": "127.0.0.1", "dashboard_host": "127.0.0.1"}
-    if address != "local":  # times that it asks for the cluster, of 45 s each; it would take 20
-        os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")
     with _same_signals():
         try:
-            ray.init(
-                address,
-                log_to_driver=False,
-                logging_level="warning",
-                **(loopback if address == "local" else {}),
-            )
-        except (ConnectionError, RuntimeError, ValueError) as error:
+            ray.init(address, log_to_driver=False, logging_level="warning")
+        except Exception as error:  # Ray raises many kinds, and Exception itself
+            reason = " ".join(str(error).split())[:200]
+            if address == "local":
+                raise UserError(f"Ray does not start on this machine: {reason}") from None
             raise UserError(
-                f"no Ray cluster answers at {address!r} ({' '.join(str(error).split())[:200]}); "
-                "start one with `ray start --head`, or give no address for one of this machine."
+                f"no Ray cluster answers at {address!r} ({reason}); start one with "
+                "`ray start --head`, or give no address for one of this machine."
             ) from None
     return ray
 
