@@ -18,7 +18,7 @@ from unet_jax.config import differences
 from unet_jax.logs import duration
 
 _BINS = 40
-_MOST_CURVES = 13
+_MOST_CURVES = 9
 
 
 def curves_section(material: Material) -> Section:

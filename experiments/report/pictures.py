@@ -20,7 +20,7 @@ from unet_jax.figures.colours import encode_drawing, overlay
 from unet_jax.figures.pages import add_legend, legend_entries
 from unet_jax.trained import restore
 
-TILE, GAP, COLOURS = 140, 8, 96
+TILE, GAP, COLOURS = 140, 8, 160
 MIN_WIDTH = 360  # room for the legend
 MOST_VARIANTS = 6
 

@@ -40,7 +40,7 @@ def to_svg(figure: Any) -> str:
     buffer = io.StringIO()
     with rc_context({"svg.hashsalt": "unet_jax", "svg.fonttype": "path"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return buffer.getvalue()
+    return "\n".join(line.strip() for line in buffer.getvalue().splitlines())
 
 
 def plain(text: str, limit: int = 0) -> str:
