@@ -79,6 +79,21 @@ def write_packs(jobs: Sequence[Job]) -> None:
             run_dir.write(members, json.dumps(names, indent=1) + "\n")
 
 
+def find_log(run: Path) -> Path:
+    """Finds the log of a trial, which that of its pack is where it has none of its own.
+
+    Args:
+        run: The trial's folder.
+
+    Returns:
+        The file, which may not exist.
+    """
+    own = run / LOG
+    packs = [] if own.exists() else run.parent.glob(f"{PACKS}/*/{MEMBERS}")
+    logs = (file.with_name(LOG) for file in packs if run.name in json.loads(file.read_text()))
+    return next(logs, own)
+
+
 def _packed(names: Sequence[str], members: Sequence[str], folder: Path) -> Job:
     """Makes the job of a pack, of which some members may be finished."""
     name = f"{PACKS}/{hashlib.sha256(json.dumps(list(names)).encode()).hexdigest()[:8]}"

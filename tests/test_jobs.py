@@ -5,7 +5,7 @@ import runpy
 
 from conftest import ROOT
 
-from experiments.jobs import plan_jobs, write_packs
+from experiments.jobs import find_log, plan_jobs, write_packs
 
 
 def configs_of(count, **features):
@@ -54,6 +54,11 @@ def test_a_pack_goes_on_as_it_began(tmp_path):
     write_packs(jobs)
     saved = json.loads((begun[0].log.parent / "pack.json").read_text())
     assert saved == ["a0", "a1", "a2"], "it keeps its members"
+    assert find_log(tmp_path / "a1") == begun[0].log
+    assert find_log(tmp_path / "a3") == tmp_path / "a3" / "log.txt"
+    (tmp_path / "a1").mkdir()
+    (tmp_path / "a1" / "log.txt").touch()
+    assert find_log(tmp_path / "a1") == tmp_path / "a1" / "log.txt"
 
 
 def test_a_trial_that_began_alone_goes_on_alone(tmp_path):
