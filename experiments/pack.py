@@ -1,20 +1,17 @@
-"""Several trials as one program: their states side by side, split over the devices by trial."""
+"""Several trials as one: each leaves in its directory what it would leave alone."""
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import jax
-import numpy as np
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
+from experiments.pack_step import InTurn, Member, SideBySide, Way, distinct
 from experiments.packing import program_of, varying
 from unet_jax import workdir as run_dir
-from unet_jax.augment import make_augment
-from unet_jax.capacity import device_memory, write_bytes
 from unet_jax.data.base import Source
 from unet_jax.data.doctor import check
 from unet_jax.data.images import resize_image, resize_label
@@ -23,45 +20,25 @@ from unet_jax.data.sources import Loading
 from unet_jax.errors import NonFiniteLossError, UserError
 from unet_jax.experiment import Experiment, assemble
 from unet_jax.logs import console, print_header
-from unet_jax.losses import make_loss
-from unet_jax.models.unet import UNet
-from unet_jax.optim import make_optimizer
 from unet_jax.run import Run
 from unet_jax.sharding import replicate
-from unet_jax.step import State, compiler_options, make_pure_step
 from unet_jax.train import loop, write_run
 
-MEMORY_SHARE = 0.9  # of a device's memory that a program may plan to use
+WAYS: dict[str, Callable[[Sequence[Member]], Way]] = {
+    "in_turn": InTurn,
+    "side_by_side": SideBySide,
+}
 
 
-class Member(NamedTuple):
-    """A trial of a pack."""
-
-    folder: Path
-    config: ConfigDict
-    experiment: Experiment
-
-
-class Inputs(NamedTuple):
-    """What differs between the trials of a pack, [T, ...] each, on the devices.
-
-    Attributes:
-        keys: Of the steps.
-        order: Whose batch each trial takes: trials of one seed share theirs.
-        numbers: By section and key; see `packing.NUMBERS`.
-    """
-
-    keys: jax.Array
-    order: jax.Array
-    numbers: dict[str, dict[str, Any]]
-
-
-def train_packed(configs: Mapping[Path, ConfigDict], overrides: Mapping[Path, Any]) -> None:
-    """Trains trials as one program, or as several, one after the other, where memory is short.
+def train_packed(
+    configs: Mapping[Path, ConfigDict], overrides: Mapping[Path, Any], way: str | None = None
+) -> None:
+    """Trains trials through one program, all at once or as many as fit into memory.
 
     Args:
         configs: The trials' configs by run directory; they must be alike but for numbers.
         overrides: What their configs change of the study's page, for the record.
+        way: A key of `WAYS`; None for the one that suits the devices.
 
     Raises:
         UserError: Configs, data or directories do not fit; nothing was trained.
@@ -75,7 +52,23 @@ def train_packed(configs: Mapping[Path, ConfigDict], overrides: Mapping[Path, An
                 f"{first.name} and {folder.name} differ in more than numbers, so they cannot be "
                 "one program; see experiments/packing.py, and train each by itself."
             )
-    members = [Member(folder, config, assemble(config)) for folder, config in configs.items()]
+    members = _share([Member(path, config, assemble(config)) for path, config in configs.items()])
+    for member in members:
+        run_dir.check(member.folder, member.config, overwrite=False)
+        run_dir.begin(member.folder, member.config, overwrite=False)
+        write_run(member.experiment, member.folder, overrides[member.folder])
+    make_way = WAYS[way or ("in_turn" if jax.default_backend() == "cpu" else "side_by_side")]
+    size, failures = make_way(members).most(), []
+    if size < len(members):
+        console.print(f"{size} of {len(members)} trials train at once; no more fit into memory.")
+    for begin in range(0, len(members), size):
+        failures += _train(members[begin : begin + size], make_way)
+    if failures:
+        raise NonFiniteLossError(f"{len(failures)} of {len(members)} trials: {failures[0]}")
+
+
+def _share(members: Sequence[Member]) -> list[Member]:
+    """Gives trials one copy of the pictures and one compiled evaluation."""
     shared = members[0].experiment
     for split in ("train", "val"):
         check(shared.dataset.splits[split], split)
@@ -83,171 +76,25 @@ def train_packed(configs: Mapping[Path, ConfigDict], overrides: Mapping[Path, An
         "train": Remembered(shared.dataset.splits["train"], shared.loading),
         "val": Remembered(shared.dataset.splits["val"]),
     }
-    # One compiled evaluation and one copy of the pictures for all.
     same = {
         "dataset": shared.dataset._replace(splits=sources),
         "init": shared.init,
         "eval_step": shared.eval_step,
     }
-    members = [member._replace(experiment=member.experiment._replace(**same)) for member in members]
-    for member in members:
-        run_dir.check(member.folder, member.config, overwrite=False)
-        run_dir.begin(member.folder, member.config, overwrite=False)
-        write_run(member.experiment, member.folder, overrides[member.folder])
-    size, failures = fitting(members), []
-    for begin in range(0, len(members), size):
-        failures += _train(members[begin : begin + size])
-    if failures:
-        raise NonFiniteLossError(f"{len(failures)} of {len(members)} trials: {failures[0]}")
+    return [member._replace(experiment=member.experiment._replace(**same)) for member in members]
 
 
-def fitting(members: Sequence[Member]) -> int:
-    """Compiles the step of all trials, and tells how many fit into the devices' memory.
-
-    Args:
-        members: The trials.
-
-    Returns:
-        Trials that can train at once, 1 or more.
-    """
-    step = PackedStep(members)
-    found = step.compile(members).memory_analysis()
-    if found is None:
-        return len(members)
-    limit = MEMORY_SHARE * device_memory()
-    arguments, temporary = found.argument_size_in_bytes, found.temp_size_in_bytes
-    each = (arguments + (temporary if step.is_vectorised else 0)) / step.per_device
-    fixed = 0 if step.is_vectorised else temporary
-    most = max(1, int((limit - fixed) // each)) * step.devices
-    if most < len(members):
-        text = f"{write_bytes(int(each))} a trial, {write_bytes(int(limit))} a device"
-        console.print(f"{most} of {len(members)} trials train at once: {text}.")
-    return most
-
-
-class PackedStep:
-    """The train step of several trials, over as many devices as divide them evenly."""
-
-    def __init__(self, members: Sequence[Member]) -> None:
-        """Plans the step; nothing is compiled."""
-        count = len(members)
-        self.per_device = -(-count // jax.device_count())
-        self.devices = -(-count // self.per_device)
-        self.rows = self.per_device * self.devices  # the last trial again in what is left over
-        mesh = jax.make_mesh(
-            (self.devices,),
-            ("trial",),
-            axis_types=(AxisType.Auto,),
-            devices=jax.devices()[: self.devices],
-        )
-        by_trial, whole = PartitionSpec("trial"), PartitionSpec()
-        self.by_trial, self.whole = NamedSharding(mesh, by_trial), NamedSharding(mesh, whole)
-        # Matrix units take trials side by side. CPUs have no fast form of convolutions whose
-        # filters differ by trial, and one trial after the other keeps its activations in the cache.
-        self.is_vectorised = jax.default_backend() != "cpu"
-        self.numbers = varying([member.config for member in members])
-        one = functools.partial(_step_of_one, members[0])
-
-        def step(states: State, batches: Any, inputs: Inputs) -> Any:
-            def each(own: tuple[State, Inputs]) -> Any:
-                state, (key, order, numbers) = own
-                batch = jax.tree.map(lambda x: x[order], batches)
-                return one(numbers, state, batch, key)
-
-            rows = (states, inputs)
-            return jax.vmap(each)(rows) if self.is_vectorised else jax.lax.map(each, rows)
-
-        sharded = jax.shard_map(
-            step,
-            mesh=mesh,
-            in_specs=(by_trial, whole, by_trial),
-            out_specs=by_trial,
-            check_vma=False,
-        )
-        options = compiler_options(members[0].experiment.model)
-        self._step = jax.jit(sharded, donate_argnums=0, compiler_options=options)
-
-    def __call__(self, states: State, batches: Any, inputs: Any) -> Any:
-        """Takes a step of every trial; see `step.make_pure_step`."""
-        return self._step(states, batches, inputs)
-
-    def stack(self, trees: Sequence[Any]) -> Any:
-        """Puts the trials' trees side by side on the devices."""
-        rows = [*trees, *[trees[-1]] * (self.rows - len(trees))]
-        stacked = jax.tree.map(lambda *x: np.stack(x), *jax.device_get(rows))
-        return jax.device_put(stacked, self.by_trial)
-
-    def inputs(self, members: Sequence[Member]) -> Inputs:
-        """Returns what differs between the trials."""
-        seeds = [member.experiment.plan.seed for member in members]
-        order = [distinct(seeds).index(seed) for seed in seeds]
-        step_keys = [jax.random.key_data(jax.random.split(jax.random.key(s))[1]) for s in seeds]
-        numbers = [
-            jax.tree.map(
-                np.float32,
-                {s: {k: v[row] for k, v in keys.items()} for s, keys in self.numbers.items()},
-            )
-            for row in range(len(members))
-        ]
-        keys, order, numbers = self.stack(
-            list(zip(step_keys, np.array(order, np.int32), numbers, strict=True))
-        )
-        return Inputs(jax.random.wrap_key_data(keys), order, numbers)
-
-    def compile(self, members: Sequence[Member]) -> Any:
-        """Compiles the step without states or pictures; returns the `jax.stages.Compiled`."""
-        e = members[0].experiment
-        states = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct((self.rows, *x.shape), x.dtype, sharding=self.by_trial),
-            e.state_shapes,
-        )
-        seeds = distinct([member.experiment.plan.seed for member in members])
-        shape = (len(seeds), e.plan.batch_size, *e.loading.image_size)
-        shapes = {"image": (*shape, 3), "label": shape, "weight": shape}
-        batch = {
-            key: jax.ShapeDtypeStruct(shape, np.uint8, sharding=self.whole)
-            for key, shape in shapes.items()
-        }
-        return self._step.lower(states, batch, self.inputs(members)).compile()
-
-
-def _step_of_one(
-    member: Member, numbers: dict[str, dict[str, Any]], state: State, batch: Any, key: jax.Array
-) -> tuple[State, dict[str, jax.Array]]:
-    """Takes one trial's step; its config is the member's but for some numbers, which are traced."""
-    e = member.experiment
-    sections = {
-        name: {**member.config[name].to_dict(), **numbers.get(name, {})}
-        for name in ("model", "loss", "augment", "optim")
-    }
-    classes = {"num_classes": len(e.dataset.class_names)}
-    steps = {"total_steps": e.plan.total, "epoch_steps": e.plan.epoch_steps}
-    optimizer, schedule = make_optimizer(**sections["optim"], **steps)
-    step = make_pure_step(
-        UNet(**sections["model"], **classes),
-        make_loss(**sections["loss"], **classes),
-        optimizer,
-        schedule,
-        make_augment(**sections["augment"]),
-    )
-    return step(state, batch, key)
-
-
-def _train(members: Sequence[Member]) -> list[str]:
+def _train(members: Sequence[Member], make_way: Callable[[Sequence[Member]], Way]) -> list[str]:
     """Trains trials at once; returns what failed."""
     runs = [Run(member.experiment, member.folder) for member in members]
-    plan = members[0].experiment.plan
+    plan, way = members[0].experiment.plan, make_way(members)
     start = common_start([set(run.checkpoints.all_steps()) for run in runs])
-    step = PackedStep(members)
-    seeds = [member.experiment.plan.seed for member in members]
-    init_keys = [jax.random.split(jax.random.key(seed))[0] for seed in seeds]
-    states = step.stack(
-        [run.begin_state(start, key) for run, key in zip(runs, init_keys, strict=True)]
-    )
-    _print_header(members, step, start)
-    batches = _batches(members[0].experiment, distinct(seeds), start, step.whole)
-    with Pack(runs, start) as pack:
-        loop(pack, plan, start, states, step, batches, step.inputs(members))
+    keys = [jax.random.split(jax.random.key(member.seed))[0] for member in members]
+    states = way.put([run.begin_state(start, key) for run, key in zip(runs, keys, strict=True)])
+    _print_header(members, way, start)
+    batches = _batches(members, way, start)
+    with Pack(runs, way, start) as pack:
+        loop(pack, plan, start, states, way, batches, way.inputs())
         results = pack.results()
     for run, result in results.items():
         run_dir.write_results(run.workdir, **result)
@@ -259,21 +106,14 @@ def common_start(steps: Sequence[set[int]]) -> int:
     return max(set.intersection(*steps), default=0)
 
 
-def distinct(seeds: Sequence[int]) -> list[int]:
-    """Returns the different seeds, in the order they come."""
-    return list(dict.fromkeys(seeds))
-
-
-def _batches(
-    e: Experiment, seeds: Sequence[int], start: int, where: NamedSharding
-) -> Iterator[dict[str, jax.Array]]:
-    """Yields the batches [S, B, ...] of S seeds, on the devices."""
+def _batches(members: Sequence[Member], way: Way, start: int) -> Iterator[Any]:
+    """Yields the batches of the different seeds, on the devices."""
+    e: Experiment = members[0].experiment
     order = {"batch_size": e.plan.batch_size, "start": start, "stop": e.plan.total}
-    source, loading = e.dataset.splits["train"], e.loading
-    streams = [train_batches(source, loading, **order, seed=seed) for seed in seeds]
+    source, seeds = e.dataset.splits["train"], distinct([member.seed for member in members])
+    streams = [train_batches(source, e.loading, **order, seed=seed) for seed in seeds]
     for together in zip(*streams, strict=True):
-        stacked = {key: np.stack([batch[key] for batch in together]) for key in together[0]}
-        yield jax.device_put(stacked, where)
+        yield way.put_batches(together)
 
 
 class Remembered:
@@ -328,10 +168,10 @@ class Pack:
         failures: What happened, by run directory.
     """
 
-    def __init__(self, runs: Sequence[Run], start: int) -> None:
-        """Takes the runs, and the steps they have taken."""
-        self._runs, self._start = list(runs), start
-        self._pending: tuple[int, dict[str, jax.Array], float] | None = None
+    def __init__(self, runs: Sequence[Run], way: Way, start: int) -> None:
+        """Takes the runs, how they take their steps, and how many they have taken."""
+        self._runs, self._way, self._start = list(runs), way, start
+        self._pending: tuple[int, Any, float] | None = None
         self.failures: dict[Path, str] = {}
 
     def __enter__(self) -> Self:
@@ -346,8 +186,8 @@ class Pack:
         """Closes them."""
         self._stack.__exit__(*error)
 
-    def record(self, step: int, scalars: dict[str, Any], waited: float) -> None:
-        """Takes the scalars [T] of a step just dispatched, and hands on those of the one before."""
+    def record(self, step: int, scalars: Any, waited: float) -> None:
+        """Takes the scalars of a step just dispatched, and hands on those of the one before."""
         self._deliver()
         self._pending = step, scalars, waited
 
@@ -356,18 +196,16 @@ class Pack:
             return
         step, on_devices, waited = self._pending
         self._pending = None
-        scalars = jax.device_get(on_devices)
-        self._for_each(
-            lambda row, run: run.record(step, {k: x[row] for k, x in scalars.items()}, waited)
-        )
+        scalars = self._way.fetch_scalars(on_devices)
+        self._for_each(lambda row, run: run.record(step, scalars[row], waited))
 
-    def keep(self, step: int, state: State, *, evaluates: bool) -> None:
+    def keep(self, step: int, state: Any, *, evaluates: bool) -> None:
         """Evaluates every trial where it is due, and starts to save it."""
         self._deliver()
-        host = jax.device_get(state)
+        states = list(self._way.fetch(state))
 
         def keep(row: int, run: Run) -> None:
-            own = replicate(jax.tree.map(lambda x: x[row], host), run.experiment.shardings)
+            own = replicate(states[row], run.experiment.shardings)
             run.keep(step, own, evaluates=evaluates)
 
         self._for_each(keep)
@@ -401,14 +239,15 @@ class Pack:
             raise NonFiniteLossError(next(iter(self.failures.values())))
 
 
-def _print_header(members: Sequence[Member], step: PackedStep, start: int) -> None:
+def _print_header(members: Sequence[Member], way: Way, start: int) -> None:
     plan = members[0].experiment.plan
-    differ = [f"{s}.{key}" for s, keys in step.numbers.items() for key in keys]
-    seeds = distinct([member.experiment.plan.seed for member in members])
+    numbers = varying([member.config for member in members])
+    differ = [f"{section}.{key}" for section, keys in numbers.items() for key in keys]
+    if len(distinct([member.seed for member in members])) > 1:
+        differ.append("train.seed")
     facts = {
-        "trials": f"{len(members)} as one program, {step.per_device} on each of {step.devices} "
-        "devices",
-        "differ in": ", ".join([*differ, *(["train.seed"] if len(seeds) > 1 else [])]) or "nothing",
+        "trials": f"{len(members)} through {way.describe()}",
+        "differ in": ", ".join(differ) or "nothing",
         "steps": f"{plan.total} of {plan.batch_size} images each",
     }
     if start:

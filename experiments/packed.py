@@ -16,6 +16,9 @@ from unet_jax import command_line
 from unet_jax.errors import UserError
 
 TRIALS = flags.DEFINE_multi_string("trial", [], "Run directory of a trial; repeated.")
+WAY = flags.DEFINE_enum(
+    "way", None, ["in_turn", "side_by_side"], "Default: in turn on CPU, else side by side."
+)
 
 
 def run() -> None:
@@ -33,7 +36,7 @@ def run() -> None:
     from experiments.pack import train_packed
 
     loaded = {folder: configs.load(folder / run_dir.CONFIG) for folder in open_folders}
-    train_packed(loaded, {folder: overrides_of(folder) for folder in open_folders})
+    train_packed(loaded, {folder: overrides_of(folder) for folder in open_folders}, WAY.value)
 
 
 def overrides_of(folder: Path) -> dict[str, object]:

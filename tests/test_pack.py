@@ -39,11 +39,21 @@ BASE = {
 }
 TRIALS = [
     {},
-    {"train.seed": 1, "model.dropout": (0.2, 0.1), "model.stochastic_depth": 0.5},
-    {"loss.dice_weight": 0.5, "loss.class_weights": (1.0, 2.0, 1.0, 1.0, 0.5, 1.0)},
-    {"train.seed": 1, "optim.learning_rate": 1e-3, "optim.weight_decay": 0.1},
-    {"augment.zoom": (1.0, 1.5), "augment.brightness": 0.3, "loss.label_smoothing": 0.2},
-    {"optim.clip_norm": 0.1, "optim.momentum": 0.5, "optim.ema_decay": 0.5},
+    {
+        "train.seed": 1,
+        "model.dropout": (0.2, 0.1),
+        "model.stochastic_depth": 0.5,
+        "loss.dice_weight": 0.5,
+        "loss.class_weights": (1.0, 2.0, 1.0, 1.0, 0.5, 1.0),
+    },
+    {
+        "augment.zoom": (1.0, 1.5),
+        "augment.brightness": 0.3,
+        "loss.label_smoothing": 0.2,
+        "optim.learning_rate": 1e-3,
+        "optim.weight_decay": 0.1,
+    },
+    {"train.seed": 1, "optim.clip_norm": 0.1, "optim.momentum": 0.5, "optim.ema_decay": 0.5},
 ]
 
 
@@ -63,12 +73,13 @@ def write_trials(folder: Path, trials=TRIALS, base=BASE) -> list[Path]:
     return paths
 
 
-def packed(trials, devices=1, **kwargs):
+def packed(trials, *flags, devices=1):
     count = f"--xla_force_host_platform_device_count={devices}"
     env = os.environ | {"XLA_FLAGS": f"{count} --xla_backend_optimization_level=1"}
     line = [sys.executable, "-m", "experiments.packed", *(f"--trial={path}" for path in trials)]
+    line += flags
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(line, cwd=ROOT, env=env, **pipes, **kwargs)
+    return subprocess.Popen(line, cwd=ROOT, env=env, **pipes)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +106,7 @@ def assert_same(one: Path, other: Path) -> None:
 @pytest.mark.slow
 def test_each_trial_is_what_it_is_alone(together, tmp_path, command):
     trials, output = together
-    assert "6 as one program, 6 on each of 1 devices" in output
+    assert "4 through one program, in turn" in output
     for trial, alone in zip(trials, write_trials(tmp_path), strict=True):
         done = command(f"--workdir={alone}")
         assert done.returncode == 0, done.stderr
@@ -123,11 +134,11 @@ def test_the_trials_differ(together):
 def test_killed_and_stopped_it_goes_on_bit_for_bit(together, tmp_path):
     trials = write_trials(tmp_path)
     process = packed(trials)
-    wait_for(process, lambda: (trials[3] / "checkpoints" / "4").exists())
+    wait_for(process, lambda: (trials[2] / "checkpoints" / "4").exists())
     process.kill()
     process.communicate()
     process = packed(trials)
-    wait_for(process, lambda: (trials[5] / "checkpoints" / "6").exists())
+    wait_for(process, lambda: (trials[3] / "checkpoints" / "6").exists())
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=300)
     if process.returncode != 0:  # it may have been at its end
@@ -141,12 +152,12 @@ def test_killed_and_stopped_it_goes_on_bit_for_bit(together, tmp_path):
 
 
 @pytest.mark.slow
-def test_devices_share_the_trials(together, tmp_path):
-    trials = write_trials(tmp_path)[:5]
-    process = packed(trials, devices=2)  # 3 and 2
+def test_side_by_side_on_two_devices(together, tmp_path):
+    trials = write_trials(tmp_path)[:3]
+    process = packed(trials, "--way=side_by_side", devices=2)  # 2 and 1
     output, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
-    assert "5 as one program, 3 on each of 2 devices" in output
+    assert "3 through one program, 2 on each of 2 devices" in output
     for one, other in zip(together[0], trials, strict=False):
         for a, b in zip(metrics(one), metrics(other), strict=True):
             if "train/loss" in a:
@@ -167,7 +178,7 @@ def test_a_trial_that_diverges_leaves_the_others_alone(tmp_path):
     process = packed(trials)  # the first is finished, the second fails again
     _, errors = process.communicate(timeout=600)
     assert process.returncode == 3
-    assert "1 of 1 trials" in errors
+    assert "trial_1: the loss is nan" in errors
 
 
 def test_other_programs_are_refused(tmp_path):

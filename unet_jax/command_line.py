@@ -111,6 +111,8 @@ def _is_disk_full(error: BaseException) -> bool:
 def parse(argv: list[str]) -> None:
     """Parses the flags; without --config, those of the run in --workdir or `DEFAULT_PAGE`.
 
+    A command that defines no flag --config has none of these.
+
     Args:
         argv: The command line.
 

@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
+from experiments.jobs import find_log
+from experiments.trials import STUDY, TRIAL
 from unet_jax import config as configs
 from unet_jax import workdir as run_dir
 from unet_jax.errors import UserError
 from unet_jax.logs import read_lines
 
-STUDY, TRIAL, LOG = "study.json", "trial.json", "log.txt"
 _TAIL = 6  # lines of a failed trial's log
 _MOST = 4000  # characters of them
 
@@ -29,7 +30,7 @@ class Run(NamedTuple):
         facts: run.json; {} where there is none.
         results: results.json; {} where there is none.
         lines: Those of metrics.jsonl.
-        log: The last lines of log.txt.
+        log: The last lines of its log, or of its pack's.
     """
 
     folder: Path
@@ -132,7 +133,7 @@ def read_run(folder: Path) -> Run:
     factors = {name: str(label) for name, label in trial.get("factors", {}).items()}
     if not trial and config is not None:
         factors = {"seed": str(config.train.seed)}
-    log = folder / LOG
+    log = find_log(folder)
     text = log.read_text(errors="replace").rstrip() if log.exists() else ""
     return Run(
         folder,

@@ -1,0 +1,229 @@
+"""Checks the configs of trials and measures a train step, in a process of its own.
+
+The sweep itself then never holds a device that its trials need.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from experiments.engines.local import tied
+from unet_jax import config as configs
+from unet_jax.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+SECONDS = 3.0  # of timed steps, at most
+STEPS = 10  # likewise
+# What decides the shapes; configs that agree in them are the same to the model.
+_SHAPES = ("data", "model", "pretrained", "mesh")
+
+
+class Facts(NamedTuple):
+    """What the config of a trial comes to.
+
+    Attributes:
+        steps: Of the whole run.
+        batch_size: Pictures in a step.
+        flops: Of a forward pass, for one picture.
+        evaluated: Validation pictures, over all evaluations.
+    """
+
+    steps: int
+    batch_size: int
+    flops: float
+    evaluated: int
+
+    def work(self, steps: int | None = None) -> float:
+        """Returns an amount that time grows with: FLOPs forward and backward.
+
+        Args:
+            steps: Steps taken of the run; None for all.
+        """
+        share = 1.0 if steps is None else steps / self.steps
+        # A step is a forward pass and a backward pass of twice its size; evaluation is forward.
+        return self.flops * share * (self.steps * self.batch_size + self.evaluated / 3)
+
+
+class Timing(NamedTuple):
+    """What the first config took.
+
+    Attributes:
+        start: Seconds from the start of a process to the end of its first step.
+        step: Seconds of a step, the median.
+        count: Steps that were timed.
+        device: On which.
+    """
+
+    start: float
+    step: float
+    count: int
+    device: str
+
+
+class Answer(NamedTuple):
+    """What `ask` found.
+
+    Attributes:
+        facts: Of each config.
+        timing: Of the first one; None where it was not asked for.
+    """
+
+    facts: list[Facts]
+    timing: Timing | None
+
+
+def ask(
+    configs_by_name: Mapping[str, ConfigDict], env: Mapping[str, str], *, timed: bool = False
+) -> Answer:
+    """Checks configs as training would, and counts what they take.
+
+    Args:
+        configs_by_name: The configs by their trials' names.
+        env: Environment variables of the process that does it, beside those of this one.
+        timed: Whether to time a few steps of the first one.
+
+    Returns:
+        What was found, in the order of the configs.
+
+    Raises:
+        UserError: A config does not fit; the message begins with its trial's name.
+    """
+    names = list(configs_by_name)
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder) / f"{index}.json" for index in range(len(names))]
+        for file, config in zip(files, configs_by_name.values(), strict=True):
+            file.write_text(configs.to_json(config))
+        reply = Path(folder) / "reply.json"
+        line = [sys.executable, "-m", "experiments.probe", str(reply), str(int(timed)), *files]
+        code = subprocess.run(tied(map(str, line)), cwd=ROOT, env=os.environ | env).returncode
+        if code or not reply.exists():
+            raise RuntimeError(f"checking the trials' configs ended with exit code {code}")
+        found = json.loads(reply.read_text())
+    if "error" in found:
+        raise UserError(f"{names[found['index']]}: {found['error']}")
+    timing = Timing(*found["timing"]) if found["timing"] else None
+    return Answer([Facts(*facts) for facts in found["facts"]], timing)
+
+
+def answer(files: Sequence[Path], *, timed: bool, began: float) -> dict[str, Any]:
+    """Answers `ask`, in the process of its own.
+
+    Args:
+        files: The configs.
+        timed: Whether to time steps of the first one.
+        began: When the process began, of `time.time`.
+
+    Returns:
+        Entries "facts" and "timing", or "error" and the "index" of the config that raised it.
+    """
+    known: dict[str, Any] = {}
+    facts, timing = [], None
+    for index, file in enumerate(files):
+        config = configs.load(file)
+        try:
+            facts.append(_check(config, known))
+        except UserError as error:
+            return {"error": str(error), "index": index}
+        if index == 0 and timed:
+            timing = _time(known[_shapes(config)][0], began)
+    return {"facts": facts, "timing": timing}
+
+
+def _shapes(config: ConfigDict) -> str:
+    return json.dumps([config[name].to_dict() for name in _SHAPES], sort_keys=True)
+
+
+def _check(config: ConfigDict, known: dict[str, Any]) -> Facts:
+    """Checks a config; of one whose shapes are known, only what is left.
+
+    Args:
+        config: The whole config.
+        known: Experiments and their FLOPs, by `_shapes`; a new one is added.
+
+    Returns:
+        Its facts.
+    """
+    from unet_jax.anatomy import forward_flops
+    from unet_jax.train import assemble
+
+    configs.check_sections(config)
+    key = _shapes(config)
+    if key not in known:
+        e = assemble(config)
+        variables = e.state_shapes.eval_variables()
+        known[key] = e, forward_flops(e.model, variables, (1, *e.loading.image_size, 3))
+        plan = e.plan
+    else:
+        plan = _check_numbers(config, known[key][0])
+    e, flops = known[key]
+    evaluations = -(-plan.total // plan.eval_every)
+    evaluated = evaluations * len(e.dataset.splits["val"])
+    return Facts(plan.total, plan.batch_size, flops, evaluated)
+
+
+def _check_numbers(config: ConfigDict, e: Any) -> Any:
+    """Does what `train.assemble` does but for the data and the model; returns the plan."""
+    from unet_jax.augment import make_augment
+    from unet_jax.config import call
+    from unet_jax.evaluate import make_eval_settings
+    from unet_jax.losses import make_loss
+    from unet_jax.optim import make_optimizer
+    from unet_jax.sharding import check_batch_size
+    from unet_jax.steps import make_plan
+
+    pictures, classes = len(e.dataset.splits["train"]), len(e.dataset.class_names)
+    plan = call(make_plan, "config.train", config.train, pictures=pictures)
+    settings = call(make_eval_settings, "config.eval", config.eval)
+    check_batch_size("config.train.batch_size", plan.batch_size, e.shardings)
+    check_batch_size("config.eval.batch_size", settings.batch_size, e.shardings)
+    call(make_loss, "config.loss", config.loss, num_classes=classes)
+    call(make_augment, "config.augment", config.augment)
+    steps = {"total_steps": plan.total, "epoch_steps": plan.epoch_steps}
+    call(make_optimizer, "config.optim", config.optim, **steps)
+    return plan
+
+
+def _time(e: Any, began: float) -> Timing:
+    """Times steps on one batch that stays on the device."""
+    import jax
+
+    from unet_jax.data.pipeline import train_batches
+    from unet_jax.sharding import describe_devices, put_batch, replicate
+
+    order = {"batch_size": e.plan.batch_size, "seed": 0, "start": 0, "stop": 1}
+    batch = next(train_batches(e.dataset.splits["train"], e.loading, **order))
+    batch, key = put_batch(batch, e.shardings), replicate(jax.random.key(0), e.shardings)
+    state, scalars = e.train_step(e.init(jax.random.key(0)), batch, key)
+    jax.block_until_ready(scalars)
+    start, seconds = time.time() - began, []
+    while len(seconds) < STEPS and sum(seconds) < SECONDS:
+        step_began = time.perf_counter()
+        state, scalars = e.train_step(state, batch, key)
+        jax.block_until_ready(scalars)
+        seconds.append(time.perf_counter() - step_began)
+    devices = describe_devices()
+    device = f"{devices['count']} x {devices['kind']} ({devices['platform']})"
+    return Timing(start, statistics.median(seconds), len(seconds), device)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Writes the reply to the first file; then come 0 or 1 for `timed`, and the configs."""
+    began = time.time()
+    from unet_jax import runtime
+
+    runtime.prepare()
+    reply = answer([Path(name) for name in argv[3:]], timed=argv[2] == "1", began=began)
+    Path(argv[1]).write_text(json.dumps(reply))
+
+
+if __name__ == "__main__":
+    main(sys.argv)

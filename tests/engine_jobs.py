@@ -1,0 +1,105 @@
+"""Jobs for engines, and a check that one that lost its worker ends as if it had not."""
+
+import re
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from experiments.engines.base import Engine, Job
+from unet_jax.checkpoint import read_arrays
+from unet_jax.workdir import is_finished
+
+STEPS, EVERY = 80, 10
+FLAGS = [
+    "--config=configs/tiny.py",
+    f"--config.train.duration={STEPS}",
+    f"--config.train.checkpoint_every={EVERY}",
+    f"--config.train.eval_every={STEPS // 2}",
+]
+# As the command of conftest.py trains.
+_XLA = "--xla_force_host_platform_device_count=1 --xla_backend_optimization_level=1"
+ONE_DEVICE = {"XLA_FLAGS": _XLA}
+_STOPPABLE = """
+import signal, sys, time
+def stop(*_):
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # as in unet_jax.signals
+    time.sleep({saving})
+    print("saved", flush=True)
+    sys.exit({code})
+signal.signal(signal.SIGTERM, stop)
+print("started", flush=True)
+time.sleep(600)
+"""
+
+
+def stoppable(saving: float, code: int = 143) -> tuple[str, ...]:
+    """Returns a command that takes some seconds to save when it is told to stop."""
+    return (sys.executable, "-c", _STOPPABLE.format(saving=saving, code=code))
+
+
+def training(folder: Path, seed: int) -> Job:
+    """Returns a job that really trains, in FOLDER/study/SEED."""
+    workdir = folder / "study" / str(seed)
+    line = [sys.executable, "-m", "unet_jax.main", *FLAGS, f"--config.train.seed={seed}"]
+    return Job(str(seed), (*line, f"--workdir={workdir}"), workdir / "job.log", (workdir,))
+
+
+def wait_until(is_so: Callable[[], bool], limit: float = 60.0) -> None:
+    """Waits until something is so; an error after some seconds."""
+    deadline = time.monotonic() + limit
+    while not is_so():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.1)
+
+
+def last_saved(workdir: Path) -> int:
+    """Returns the step of a run's latest checkpoint; 0 for none."""
+    folders = (workdir / "checkpoints").glob("*")
+    return max((int(f.name) for f in folders if f.name.isdecimal()), default=0)
+
+
+def continue_after_a_loss(
+    engine: Engine, jobs: Sequence[Job], kill: Callable[[], int], limit: float = 120.0
+) -> Job:
+    """Waits for every job's first checkpoints, kills a worker, and waits until all are done.
+
+    Args:
+        engine: Runs the jobs.
+        jobs: Of `training`.
+        kill: Kills a worker and returns the index of its job.
+        limit: Seconds until all must be done.
+
+    Returns:
+        The job that was lost.
+    """
+    wait_until(lambda: all(last_saved(job.trials[0]) for job in jobs))
+    lost = jobs[kill()]
+    assert not is_finished(lost.trials[0]), "it ended before its worker was killed"
+    wait_until(lambda: set(engine.watch().values()) == {"done"}, limit)
+    return lost
+
+
+def check_trained(command, folder: Path, jobs: Sequence[Job], lost: Job) -> None:
+    """Checks that the lost job went on from a checkpoint and ended as an undisturbed run does.
+
+    Args:
+        command: The fixture.
+        folder: For the undisturbed run.
+        jobs: All of them.
+        lost: The one whose worker was killed.
+    """
+    resumed = {job.name: re.findall(r"resumes at +step (\d+)", job.log.read_text()) for job in jobs}
+    assert [name for name, steps in resumed.items() if steps] == [lost.name]
+    [step] = resumed[lost.name]
+    assert EVERY <= int(step) < STEPS
+    alone = folder / "alone"
+    seed = f"--config.train.seed={lost.name}"
+    done = command(*FLAGS, seed, f"--workdir={alone}")
+    assert done.returncode == 0, done.stderr
+    a, b = (read_arrays(run / "checkpoints" / str(STEPS)) for run in (alone, lost.trials[0]))
+    assert a.keys() == b.keys()
+    for path, array in a.items():
+        assert np.ravel(array).tobytes() == np.ravel(b[path]).tobytes(), path
