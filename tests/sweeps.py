@@ -59,13 +59,13 @@ def start(page: Path, folder: Path, *flags: str) -> subprocess.Popen[str]:
 def run(page: Path, folder: Path, *flags: str) -> tuple[int, str, str]:
     """Runs it to its end; returns exit code, stdout and stderr."""
     with start(page, folder, *flags) as process:
-        texts = process.communicate(timeout=300)
+        texts = process.communicate(timeout=900)
     return process.returncode, *texts
 
 
 def wait_for(process: subprocess.Popen[str], is_there: Callable[[], bool]) -> None:
     """Waits until something is so, which it must be before the process ends."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline and process.poll() is None:
         if is_there():
             return
