@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from PIL import Image
+from sweeps import write_page
 
 README = (ROOT / "README.md").read_text()
 COMMANDS = [
@@ -64,6 +65,15 @@ def run(line: list[str], cwd: Path) -> None:
     assert done.returncode == 0, f"{shlex.join(line)}\n{done.stdout}\n{done.stderr}"
 
 
+def shorten(argument: str, folder: Path) -> str:
+    """Puts a small study in the place of the one that is named, and runs below a folder."""
+    flag, equals, value = argument.rpartition("=")
+    if flag == "--study":
+        assert (ROOT / value).is_file()
+        return f"--study={write_page(folder / 'study.py', steps=2, every=2)}"
+    return f"{flag}{equals}{folder / value}" if value.startswith("runs/") else argument
+
+
 def test_the_commands_are_found():
     assert len(COMMANDS) >= 7
     assert {"make train", "make test", "make bench"} <= set(COMMANDS)
@@ -77,8 +87,9 @@ def test_python_commands_run_one_after_the_other(tmp_path):
         program, *arguments = shlex.split(command)
         if program != "python":
             continue
-        if arguments[1] in STUDIES:  # of the repository, not of the package
-            run([sys.executable, *arguments[:2], *STUDIES[arguments[1]]], ROOT)
+        if arguments[1].startswith("experiments."):  # of the repository, not of the package
+            short = STUDIES.get(arguments[1], [shorten(a, tmp_path) for a in arguments[2:]])
+            run([sys.executable, *arguments[:2], *short], ROOT)
             continue
         if any(a.startswith("--config=") for a in arguments):
             arguments += SMALL
