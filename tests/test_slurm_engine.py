@@ -13,6 +13,7 @@ from clusters import NOTE, calls, stand_ins
 from conftest import ROOT
 from engine_jobs import (
     ONE_DEVICE,
+    SAVED,
     check_trained,
     continue_after_a_loss,
     stoppable,
@@ -291,7 +292,7 @@ def test_a_task_runs_its_job(cluster):
     code = "import os; print(os.getcwd(), flush=True); os.system('echo error >&2'); exit(3)"
     task, log, result = start_task(cluster, sys.executable, "-c", code)
     assert task.wait(60) == 3
-    assert log.read_text() == f"{ROOT}\nerror\n"
+    assert log.read_text() == f"{ROOT}\nerror\nended with exit code 3\n"
     assert result.read_text() == "3\n"
     assert calls(cluster) == []
 
@@ -318,7 +319,7 @@ def test_a_task_that_is_told_to_stop_saves(cluster, signals, env, requeues, resu
             task.send_signal(signal.Signals[f"SIG{name}"])
         time.sleep(0.2)
     assert task.wait(60) == 143
-    assert log.read_text() == "started\nsaved\n"
+    assert log.read_text() == SAVED
     assert calls(cluster) == [["scontrol", "requeue", "23"]] * requeues
     assert (file.read_text() if file.exists() else None) == result
 
@@ -376,7 +377,7 @@ def test_real_slurm_statuses_and_cancelling(real, tmp_path):
     assert len(list((tmp_path / "engine" / "slurm").iterdir())) == 2, "nothing was submitted twice"
     again.cancel()
     assert again.watch() == dict.fromkeys("abc", "failed")
-    assert [log.read_text() for log in logs] == ["started\nsaved\n"] * 2
+    assert [log.read_text() for log in logs] == [SAVED] * 2
     assert not jobs[2].log.exists() or jobs[2].log.read_text().startswith("Slurm: CANCELLED")
     with pytest.raises(UserError, match="invalid partition specified: nope"):
         Slurm(tmp_path / "other" / "engine", "--partition=nope").submit(jobs)
