@@ -123,6 +123,7 @@ def test_statuses(stand_in, tmp_path):
     assert engine.watch() == engine.watch() == expected
     assert jobs[2].log.read_text() == "Ray: RuntimeError: the worker died\n"
     assert not jobs[1].log.exists()
+    stand_in.here[0]["Alive"] = True
     engine.submit(jobs[:3])
     assert len(stand_in.started) == 7, "what has ended is started when it is handed over again"
     assert engine.watch() == dict.fromkeys("abcd", "waiting"), "the old mark does not count"

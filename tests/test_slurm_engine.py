@@ -288,12 +288,19 @@ def start_task(cluster, *command, **env):
     return task, log, array / "1.exit"
 
 
-def test_a_task_runs_its_job(cluster):
-    code = "import os; print(os.getcwd(), flush=True); os.system('echo error >&2'); exit(3)"
-    task, log, result = start_task(cluster, sys.executable, "-c", code)
-    assert task.wait(60) == 3
-    assert log.read_text() == f"{ROOT}\nerror\nended with exit code 3\n"
-    assert result.read_text() == "3\n"
+@pytest.mark.parametrize(
+    ("end", "code", "how"),
+    [
+        ("exit 0", 0, ""),
+        ("exit 3", 3, "ended with exit code 3\n"),
+        ("kill -KILL $$", 137, "ended with SIGKILL\n"),
+    ],
+)
+def test_a_task_runs_its_job(cluster, end, code, how):
+    task, log, result = start_task(cluster, "bash", "-c", f"pwd; echo error >&2; {end}")
+    assert task.wait(60) == code
+    assert log.read_text() == f"{ROOT}\nerror\n{how}"
+    assert result.read_text() == f"{code}\n"
     assert calls(cluster) == []
 
 

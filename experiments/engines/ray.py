@@ -1,5 +1,6 @@
 """Runs jobs as tasks of a Ray cluster."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -169,7 +170,7 @@ def _connect(address: str) -> Any:
         return ray
     with _same_signals():
         try:
-            ray.init(address, log_to_driver=False, logging_level="warning")
+            ray.init(address, log_to_driver=False, logging_level=logging.WARNING)
         except Exception as error:  # Ray raises many kinds, and Exception itself
             reason = " ".join(str(error).split())[:200]
             if address == "local":
