@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from experiments.engines.base import Engine, Job
-from unet_jax.checkpoint import read_arrays
 from unet_jax.workdir import is_finished
 
 STEPS, EVERY = 80, 10
@@ -22,6 +21,7 @@ FLAGS = [
 # As the command of conftest.py trains.
 _XLA = "--xla_force_host_platform_device_count=1 --xla_backend_optimization_level=1"
 ONE_DEVICE = {"XLA_FLAGS": _XLA}
+SAVED = "started\nsaved\nended with exit code 143\n"  # what it then leaves in its log
 _STOPPABLE = """
 import signal, sys, time
 def stop(*_):
@@ -91,6 +91,8 @@ def check_trained(command, folder: Path, jobs: Sequence[Job], lost: Job) -> None
         jobs: All of them.
         lost: The one whose worker was killed.
     """
+    from unet_jax.checkpoint import read_arrays  # takes seconds
+
     resumed = {job.name: re.findall(r"resumes at +step (\d+)", job.log.read_text()) for job in jobs}
     assert [name for name, steps in resumed.items() if steps] == [lost.name]
     [step] = resumed[lost.name]

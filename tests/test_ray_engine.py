@@ -14,6 +14,7 @@ import pytest
 from conftest import ROOT
 from engine_jobs import (
     ONE_DEVICE,
+    SAVED,
     check_trained,
     continue_after_a_loss,
     stoppable,
@@ -122,6 +123,7 @@ def test_statuses(stand_in, tmp_path):
     assert engine.watch() == engine.watch() == expected
     assert jobs[2].log.read_text() == "Ray: RuntimeError: the worker died\n"
     assert not jobs[1].log.exists()
+    stand_in.here[0]["Alive"] = True
     engine.submit(jobs[:3])
     assert len(stand_in.started) == 7, "what has ended is started when it is handed over again"
     assert engine.watch() == dict.fromkeys("abcd", "waiting"), "the old mark does not count"
@@ -201,7 +203,7 @@ def test_the_task_notes_its_node_and_runs_the_command(stand_in, tmp_path):
     command = (sys.executable, "-c", code)
     assert engines._run(command, log, mark, {"XLA_A": "1"}) == 3
     assert mark.read_text() == "n7"
-    assert log.read_text() == f"{ROOT} 1\n"
+    assert log.read_text() == f"{ROOT} 1\nended with exit code 3\n"
 
 
 def test_an_interrupt_lets_the_command_save(tmp_path):
@@ -209,8 +211,8 @@ def test_an_interrupt_lets_the_command_save(tmp_path):
     process = child.start(stoppable(saving=0.5), log)
     wait_until(lambda: log.exists() and "started" in log.read_text())
     threading.Timer(0.5, _thread.interrupt_main).start()
-    assert wait_or_stop(process) == 143
-    assert log.read_text() == "started\nsaved\n"
+    assert wait_or_stop(process, log) == 143
+    assert log.read_text() == SAVED
 
 
 # A real Ray
@@ -272,7 +274,7 @@ def test_real_ray_statuses_and_cancelling(real, tmp_path):
     engine.cancel()
     assert {name: engine.watch()[name] for name in "abc"} == dict.fromkeys("abc", "failed")
     for log in logs:
-        assert log.read_text().startswith("started\nsaved\n")
+        assert log.read_text().startswith(SAVED)
 
 
 @pytest.mark.slow

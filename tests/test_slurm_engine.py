@@ -13,6 +13,7 @@ from clusters import NOTE, calls, stand_ins
 from conftest import ROOT
 from engine_jobs import (
     ONE_DEVICE,
+    SAVED,
     check_trained,
     continue_after_a_loss,
     stoppable,
@@ -287,12 +288,19 @@ def start_task(cluster, *command, **env):
     return task, log, array / "1.exit"
 
 
-def test_a_task_runs_its_job(cluster):
-    code = "import os; print(os.getcwd(), flush=True); os.system('echo error >&2'); exit(3)"
-    task, log, result = start_task(cluster, sys.executable, "-c", code)
-    assert task.wait(60) == 3
-    assert log.read_text() == f"{ROOT}\nerror\n"
-    assert result.read_text() == "3\n"
+@pytest.mark.parametrize(
+    ("end", "code", "how"),
+    [
+        ("exit 0", 0, ""),
+        ("exit 3", 3, "ended with exit code 3\n"),
+        ("kill -KILL $$", 137, "ended with SIGKILL\n"),
+    ],
+)
+def test_a_task_runs_its_job(cluster, end, code, how):
+    task, log, result = start_task(cluster, "bash", "-c", f"pwd; echo error >&2; {end}")
+    assert task.wait(60) == code
+    assert log.read_text() == f"{ROOT}\nerror\n{how}"
+    assert result.read_text() == f"{code}\n"
     assert calls(cluster) == []
 
 
@@ -318,7 +326,7 @@ def test_a_task_that_is_told_to_stop_saves(cluster, signals, env, requeues, resu
             task.send_signal(signal.Signals[f"SIG{name}"])
         time.sleep(0.2)
     assert task.wait(60) == 143
-    assert log.read_text() == "started\nsaved\n"
+    assert log.read_text() == SAVED
     assert calls(cluster) == [["scontrol", "requeue", "23"]] * requeues
     assert (file.read_text() if file.exists() else None) == result
 
@@ -376,7 +384,7 @@ def test_real_slurm_statuses_and_cancelling(real, tmp_path):
     assert len(list((tmp_path / "engine" / "slurm").iterdir())) == 2, "nothing was submitted twice"
     again.cancel()
     assert again.watch() == dict.fromkeys("abc", "failed")
-    assert [log.read_text() for log in logs] == ["started\nsaved\n"] * 2
+    assert [log.read_text() for log in logs] == [SAVED] * 2
     assert not jobs[2].log.exists() or jobs[2].log.read_text().startswith("Slurm: CANCELLED")
     with pytest.raises(UserError, match="invalid partition specified: nope"):
         Slurm(tmp_path / "other" / "engine", "--partition=nope").submit(jobs)

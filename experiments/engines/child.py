@@ -45,7 +45,19 @@ def start(
         )
 
 
-def exit_code(process: subprocess.Popen[bytes]) -> int:
-    """Waits for a process and returns its exit code as a shell would: 128 + signal if killed."""
+def finish(process: subprocess.Popen[bytes], log: Path) -> int:
+    """Waits for a process, and notes in its log how it ended if that was not well.
+
+    Args:
+        process: Of `start`.
+        log: The same file.
+
+    Returns:
+        Its exit code as a shell tells it: 128 + signal if a signal killed it.
+    """
     code = process.wait()
+    if code:
+        with log.open("a") as file:
+            how = f"exit code {code}" if code > 0 else signal.Signals(-code).name
+            file.write(f"ended with {how}\n")
     return code if code >= 0 else 128 - code

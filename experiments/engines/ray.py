@@ -1,5 +1,6 @@
 """Runs jobs as tasks of a Ray cluster."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -169,7 +170,7 @@ def _connect(address: str) -> Any:
         return ray
     with _same_signals():
         try:
-            ray.init(address, log_to_driver=False, logging_level="warning")
+            ray.init(address, log_to_driver=False, logging_level=logging.WARNING)
         except Exception as error:  # Ray raises many kinds, and Exception itself
             reason = " ".join(str(error).split())[:200]
             if address == "local":
@@ -207,14 +208,15 @@ def _run(command: Sequence[str], log: Path, mark: Path, env: Mapping[str, str]) 
 
     mark.write_text(ray.get_runtime_context().get_node_id())
     process = child.start(command, log, os.environ | env)
-    return wait_or_stop(process)
+    return wait_or_stop(process, log)
 
 
-def wait_or_stop(process: subprocess.Popen[bytes]) -> int:
+def wait_or_stop(process: subprocess.Popen[bytes], log: Path) -> int:
     """Waits for a process; KeyboardInterrupt, with which Ray cancels, becomes SIGTERM.
 
     Args:
-        process: The process.
+        process: Of `child.start`.
+        log: Its log.
 
     Returns:
         Its exit code.
@@ -224,4 +226,4 @@ def wait_or_stop(process: subprocess.Popen[bytes]) -> int:
             time.sleep(0.1)  # Ray's interrupt does not end a system call
     except KeyboardInterrupt:
         process.terminate()
-    return child.exit_code(process)
+    return child.finish(process, log)

@@ -41,12 +41,13 @@ def run(folder: Path, index: int) -> int:
             process.terminate()
         asked.add(signum)
 
-    process = child.start(job["command"], Path(job["log"]))
+    log = Path(job["log"])
+    process = child.start(job["command"], log)
     for signum in (signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(signum, stop)
     # Slurm sends this one to the command as well, and a second one would not let it save.
     signal.signal(signal.SIGTERM, lambda *_: None)
-    code = child.exit_code(process)
+    code = child.finish(process, log)
     if not (asked == {signal.SIGUSR1} and code == _SAVED and _requeue()):
         part = result.with_suffix(".part")
         part.write_text(f"{code}\n")
