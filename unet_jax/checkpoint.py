@@ -39,8 +39,7 @@ class Checkpoints:
                 what runs left that died while saving is deleted.
         """
         self._directory, self._saving = directory.absolute(), 0
-        # What Orbax logs with a traceback, it raises as well.
-        logging.getLogger("absl").addFilter(_without_traceback)
+        logging.getLogger("absl").addFilter(_is_news)
         # A plain best_fn would delete the newest step when it is not among the best.
         keep = checkpoint_managers.AnyPreservationPolicy(
             [
@@ -224,8 +223,12 @@ def _agree(value: bool) -> bool:
     return bool(multihost_utils.broadcast_one_to_all(np.asarray(value)))
 
 
-def _without_traceback(record: logging.LogRecord) -> bool:
-    return not record.exc_info
+def _is_news(record: logging.LogRecord) -> bool:
+    """Tells whether a line that Orbax logs says what nobody else does.
+
+    What it logs with a traceback, it raises as well; and a save waits for the one before by design.
+    """
+    return not record.exc_info and "Waiting for previous save" not in record.getMessage()
 
 
 def _score(metrics: dict[str, float]) -> float:

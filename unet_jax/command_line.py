@@ -121,7 +121,7 @@ def parse(argv: list[str]) -> None:
     """
     given = _first_look(argv)
     if "config" not in flags.FLAGS:
-        page = ""
+        page = None
     elif "config" not in given:
         saved = Path(given.get("workdir") or "") / "config.json"
         is_new = given.get("mode", "train") in ("train", "plan") and not saved.exists()
@@ -130,12 +130,14 @@ def parse(argv: list[str]) -> None:
         argv = [argv[0], f"--config={page}", *argv[1:]]
     else:
         page = given["config"]
-    if page and not Path(page.partition(":")[0]).is_file():
+    if page is not None and not Path(page.partition(":")[0]).is_file():
         raise UserError(f"--config={page} is no file; give a config page, such as {DEFAULT_PAGE}.")
     try:
         left = flags.FLAGS(argv)
     except (AttributeError, KeyError) as error:
-        raise UserError(_unknown_key(argv, page) or f"--config={page}: {error}") from error
+        raise UserError(
+            (page and _unknown_key(argv, page)) or f"--config={page}: {error}"
+        ) from error
     except (flags.Error, SyntaxError, TypeError, ValueError, OSError) as error:
         # Where a page raised, the message is a traceback.
         raise UserError(f"{str(error).strip().splitlines()[-1]} (see --help)") from error
