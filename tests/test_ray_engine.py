@@ -28,6 +28,9 @@ from experiments.engines.base import Job
 from experiments.engines.ray import Ray, parse_options, wait_or_stop
 from unet_jax.errors import UserError
 
+# jax, which other tests have started in this process, warns of every fork; engines have no jax.
+pytestmark = pytest.mark.filterwarnings(r"ignore:os\.fork\(\) was called")
+
 
 class StandIn(ModuleType):
     """Notes what is asked of it; a task ends when the test puts its result into `results`."""

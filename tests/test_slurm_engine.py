@@ -26,6 +26,9 @@ from experiments.engines.base import Job
 from experiments.engines.slurm import Slurm
 from unet_jax.errors import UserError
 
+# jax, which other tests have started in this process, warns of every fork; engines have no jax.
+pytestmark = pytest.mark.filterwarnings(r"ignore:os\.fork\(\) was called")
+
 # They keep the queue in a file, in the form that squeue is asked for.
 SBATCH = f"""set -- sbatch "$@"
 {NOTE}

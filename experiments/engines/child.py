@@ -1,11 +1,15 @@
 """A job's command as a process that does not outlive the one that started it."""
 
+import ctypes
 import signal
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
-from experiments.engines.local import ROOT, tied
+ROOT = Path(__file__).parents[2]
+_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 
 
 def start(
@@ -24,15 +28,20 @@ def start(
     Returns:
         The process.
     """
+    prepare = None
+    if sys.platform == "linux":
+        # Loaded here, since little is safe between fork and exec.
+        prepare = partial(ctypes.CDLL(None).prctl, _DIE_WITH_PARENT, signal.SIGKILL)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as file:
         return subprocess.Popen(
-            tied(command),
+            command,
             cwd=ROOT,
             env=env,
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
+            preexec_fn=prepare,
         )
 
 
