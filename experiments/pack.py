@@ -31,14 +31,14 @@ WAYS: dict[str, Callable[[Sequence[Member]], Way]] = {
 
 
 def train_packed(
-    configs: Mapping[Path, ConfigDict], overrides: Mapping[Path, Any], way: str | None = None
+    configs: Mapping[Path, ConfigDict], overrides: Mapping[Path, Any], kind: str | None = None
 ) -> None:
     """Trains trials through one program, all at once or as many as fit into memory.
 
     Args:
         configs: The trials' configs by run directory; they must be alike but for numbers.
         overrides: What their configs change of the study's page, for the record.
-        way: A key of `WAYS`; None for the one that suits the devices.
+        kind: A key of `WAYS`; None for the one that suits the devices.
 
     Raises:
         UserError: Configs, data or directories do not fit; nothing was trained.
@@ -57,12 +57,14 @@ def train_packed(
         run_dir.check(member.folder, member.config, overwrite=False)
         run_dir.begin(member.folder, member.config, overwrite=False)
         write_run(member.experiment, member.folder, overrides[member.folder])
-    make_way = WAYS[way or ("in_turn" if jax.default_backend() == "cpu" else "side_by_side")]
-    size, failures = make_way(members).most(), []
+    make_way = WAYS[kind or ("in_turn" if jax.default_backend() == "cpu" else "side_by_side")]
+    way = make_way(members)
+    size, failures = min(way.most(), len(members)), []
     if size < len(members):
         console.print(f"{size} of {len(members)} trials train at once; no more fit into memory.")
     for begin in range(0, len(members), size):
-        failures += _train(members[begin : begin + size], make_way)
+        some = members[begin : begin + size]
+        failures += _train(some, way if len(some) == len(members) else make_way(some))
     if failures:
         raise NonFiniteLossError(f"{len(failures)} of {len(members)} trials: {failures[0]}")
 
@@ -84,10 +86,10 @@ def _share(members: Sequence[Member]) -> list[Member]:
     return [member._replace(experiment=member.experiment._replace(**same)) for member in members]
 
 
-def _train(members: Sequence[Member], make_way: Callable[[Sequence[Member]], Way]) -> list[str]:
+def _train(members: Sequence[Member], way: Way) -> list[str]:
     """Trains trials at once; returns what failed."""
     runs = [Run(member.experiment, member.folder) for member in members]
-    plan, way = members[0].experiment.plan, make_way(members)
+    plan = members[0].experiment.plan
     start = common_start([set(run.checkpoints.all_steps()) for run in runs])
     keys = [jax.random.split(jax.random.key(member.seed))[0] for member in members]
     states = way.put([run.begin_state(start, key) for run, key in zip(runs, keys, strict=True)])

@@ -105,7 +105,9 @@ class InTurn:
         """Plans the step; nothing is compiled."""
         self._members, self._device = members, jax.devices()[0]
         options = compiler_options(members[0].experiment.model)
-        self._step = jax.jit(_make_step(members[0]), donate_argnums=0, compiler_options=options)
+        self._step: Any = jax.jit(
+            _make_step(members[0]), donate_argnums=0, compiler_options=options
+        )
 
     def __call__(self, states: Any, batches: Any, inputs: Any) -> tuple[Any, Any]:
         """Takes a step of every trial; see `Way`."""
@@ -146,7 +148,8 @@ class InTurn:
         e = self._members[0].experiment
         key, _, numbers = _inputs(self._members)[0]
         lowered = self._step.lower(_plain(e.state_shapes), _batch_shapes(e), key, numbers)
-        found = lowered.compile().memory_analysis()
+        self._step = lowered.compile()
+        found = self._step.memory_analysis()
         if found is None:
             return len(self._members)
         left = MEMORY_SHARE * device_memory() - found.temp_size_in_bytes
@@ -191,7 +194,7 @@ class SideBySide:
             check_vma=False,
         )
         options = compiler_options(members[0].experiment.model)
-        self._step = jax.jit(sharded, donate_argnums=0, compiler_options=options)
+        self._step: Any = jax.jit(sharded, donate_argnums=0, compiler_options=options)
 
     def __call__(self, states: Any, batches: Any, inputs: Any) -> tuple[Any, Any]:
         """Takes a step of every trial; see `Way`."""
@@ -234,8 +237,8 @@ class SideBySide:
         seeds = len(distinct([member.seed for member in self._members]))
         states = jax.tree.map(lambda x: shape(x, rows, self._by_trial), e.state_shapes)
         batches = jax.tree.map(lambda x: shape(x, seeds, self._whole), _batch_shapes(e))
-        lowered = self._step.lower(states, batches, self.inputs())
-        found = lowered.compile().memory_analysis()
+        self._step = self._step.lower(states, batches, self.inputs()).compile()
+        found = self._step.memory_analysis()
         if found is None:
             return len(self._members)
         each = (found.argument_size_in_bytes + found.temp_size_in_bytes) / self._per_device

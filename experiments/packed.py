@@ -6,7 +6,6 @@ Trials are the run directories of a sweep, with their config.json. They must dif
 alone: seeds, learning rates, weights, strengths; see experiments/packing.py.
 """
 
-import json
 import sys
 from pathlib import Path
 
@@ -34,15 +33,12 @@ def run() -> None:
         print("all of these trials are finished.")
         return
     from experiments.pack import train_packed
+    from experiments.trials import read_trial
 
     loaded = {folder: configs.load(folder / run_dir.CONFIG) for folder in open_folders}
-    train_packed(loaded, {folder: overrides_of(folder) for folder in open_folders}, WAY.value)
-
-
-def overrides_of(folder: Path) -> dict[str, object]:
-    """Returns the overrides of a trial; {} where nothing says."""
-    file = folder / "trial.json"
-    return json.loads(file.read_text())["overrides"] if file.exists() else {}
+    trials = {folder: read_trial(folder) for folder in open_folders}
+    overrides = {folder: trial.overrides if trial else {} for folder, trial in trials.items()}
+    train_packed(loaded, overrides, WAY.value)
 
 
 if __name__ == "__main__":

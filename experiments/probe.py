@@ -16,11 +16,10 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from experiments.engines.local import tied
+from experiments.engines.child import ROOT, tied
 from unet_jax import config as configs
 from unet_jax.errors import UserError
 
-ROOT = Path(__file__).parents[1]
 SECONDS = 3.0  # of timed steps, at most
 STEPS = 10  # likewise
 # What decides the shapes; configs that agree in them are the same to the model.
@@ -153,7 +152,7 @@ def _check(config: ConfigDict, known: dict[str, Any]) -> Facts:
         Its facts.
     """
     from unet_jax.anatomy import forward_flops
-    from unet_jax.train import assemble
+    from unet_jax.experiment import assemble
 
     configs.check_sections(config)
     key = _shapes(config)

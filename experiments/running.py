@@ -1,11 +1,8 @@
 """Running the jobs of a sweep: progress over all trials, stopping, and what failed."""
 
-import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
@@ -15,6 +12,7 @@ from experiments.trials import last_line
 from unet_jax import workdir as run_dir
 from unet_jax.errors import StoppedError
 from unet_jax.logs import PLAIN_SECONDS, console, duration
+from unet_jax.signals import stop_requests
 
 POLL = 0.3  # seconds between looks at the jobs
 _TAIL_LINES = 6
@@ -24,36 +22,6 @@ class FailedTrialsError(Exception):
     """Trials of a sweep failed; the command exits with code 1."""
 
     exit_code = 1
-
-
-class StopRequest:
-    """Remembers the signal that asked to stop."""
-
-    signum = 0
-
-
-@contextmanager
-def stop_requests() -> Iterator[StopRequest]:
-    """Catches SIGTERM and SIGINT for a while; a second one acts as if nobody caught it.
-
-    Unlike `unet_jax.signals`, this needs no device.
-
-    Yields:
-        The request.
-    """
-    request, before = StopRequest(), {}
-
-    def remember(signum: int, frame: FrameType | None) -> None:
-        request.signum = signum
-        signal.signal(signum, before[signum])
-
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        before[signum] = signal.signal(signum, remember)
-    try:
-        yield request
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
 
 
 class Board:

@@ -16,12 +16,13 @@ from experiments.naming import HARMLESS, make_trial
 from experiments.outlook import print_method, time_left, write_overrides
 from experiments.probe import Facts, ask
 from experiments.ranges import Range
-from experiments.running import POLL, Board, FailedTrialsError, print_failures, stop_requests
+from experiments.running import POLL, Board, FailedTrialsError, print_failures
 from experiments.study import Point, Trial, point_of
 from experiments.trials import prepare, write_study
 from unet_jax import workdir as run_dir
 from unet_jax.errors import StoppedError, UserError
 from unet_jax.logs import console, duration, read_lines
+from unet_jax.signals import stop_requests
 
 try:
     import optuna

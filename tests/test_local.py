@@ -78,6 +78,41 @@ def test_a_failed_job_says_how_in_its_log_and_the_rest_goes_on(tmp_path):
     assert (tmp_path / "bad" / "log.txt").read_text().endswith("3\nagain\n")
 
 
+def test_a_program_that_is_not_there_is_one_line(tmp_path):
+    engine = Local([{}])
+    engine.submit([Job("a", ("/no/such/program", "b"), tmp_path / "log.txt", (tmp_path,))])
+    wait(engine, "a")
+    assert (tmp_path / "log.txt").read_text() == (
+        "/no/such/program: No such file or directory\nended with exit code 127\n"
+    )
+
+
+def test_a_pack_has_all_devices_and_others_wait_for_it(tmp_path):
+    code = "import os, time; print(os.environ.get('SLOT'), time.time()); time.sleep(0.3)"
+    names = ["before", "pack", "after", "last"]
+    jobs = [job(tmp_path, name, f"{code}; print(time.time())") for name in names]
+    jobs[1] = jobs[1]._replace(trials=(tmp_path / "t0", tmp_path / "t1"))
+    engine = Local([{"SLOT": "a"}, {"SLOT": "b"}])
+    engine.submit(jobs)
+    wait(engine, *names)
+    told = {name: (tmp_path / name / "log.txt").read_text().split() for name in names}
+    assert [told[name][0] for name in names] == ["a", "None", "a", "b"]
+    assert float(told["before"][2]) < float(told["pack"][1])
+    assert float(told["pack"][2]) < min(float(told["after"][1]), float(told["last"][1]))
+
+
+def test_packs_share_a_machine_without_devices_of_their_own(tmp_path):
+    waits = "import time; print('began', flush=True); time.sleep(60)"
+    jobs = [job(tmp_path, name, POLITE + waits) for name in "ab"]
+    jobs = [one._replace(trials=(tmp_path / "t0", tmp_path / "t1")) for one in jobs]
+    engine = Local([{}, {}])
+    engine.submit(jobs)
+    assert engine.watch() == {"a": "running", "b": "running"}
+    for one in jobs:
+        wait_for_text(one.log, "began")
+    engine.cancel()
+
+
 def test_what_is_under_way_is_not_started_twice(tmp_path):
     engine, go = Local([{}, {}]), tmp_path / "go"
     waits = f"import os, time; print('ready', flush=True)\nwhile not os.path.exists({str(go)!r}): "

@@ -28,9 +28,6 @@ from experiments.engines.base import Job
 from experiments.engines.ray import Ray, parse_options, wait_or_stop
 from unet_jax.errors import UserError
 
-# jax, which other tests have started in this process, warns of every fork; engines have no jax.
-pytestmark = pytest.mark.filterwarnings(r"ignore:os\.fork\(\) was called")
-
 
 class StandIn(ModuleType):
     """Notes what is asked of it; a task ends when the test puts its result into `results`."""
@@ -267,7 +264,7 @@ def test_real_ray_statuses_and_cancelling(real, tmp_path):
     engine.submit([ends, fails, lacks])
     wait_until(lambda: {*engine.watch().values()} == {"done", "failed"})
     assert engine.watch() == {"ends": "done", "fails": "failed", "lacks": "failed"}
-    assert lacks.log.read_text().startswith("Ray: FileNotFoundError: [Errno 2] No such file or dir")
+    assert lacks.log.read_text().startswith("/no/such/program: No such file or directory\n")
     jobs = [Job(n, stoppable(saving=0.5), tmp_path / n / "job.log", ()) for n in "abc"]
     engine.submit(jobs)
     logs = [job.log for job in jobs if job.log.exists()]

@@ -21,7 +21,7 @@ from experiments.naming import make_trials
 from experiments.pages import load_study, make_config
 from experiments.probe import Facts
 from experiments.trials import last_line, read_study, read_trial
-from unet_jax import train
+from unet_jax import experiment
 from unet_jax.anatomy import forward_flops
 from unet_jax.checkpoint import read_arrays
 from unet_jax.config import to_json
@@ -250,8 +250,8 @@ def test_every_section_is_checked(changes, message, tmp_path):
 
 
 def test_what_differs_in_numbers_is_put_together_once(tmp_path, monkeypatch):
-    calls, real = [], train.assemble
-    monkeypatch.setattr(train, "assemble", lambda config: calls.append(config) or real(config))
+    calls, real = [], experiment.assemble
+    monkeypatch.setattr(experiment, "assemble", lambda config: calls.append(config) or real(config))
     given = [
         {},
         {"train.seed": 7},

@@ -1,13 +1,18 @@
 """Many processes of one run: joining them, waiting for them, and ending with them."""
 
 import os
+import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import NoReturn
 
 import jax
 from jax.experimental import multihost_utils
 
+from unet_jax import signals
 from unet_jax.errors import UserError
 from unet_jax.logs import console
 
@@ -79,19 +84,37 @@ def wait_for_all(name: str) -> None:
         multihost_utils.sync_global_devices(name)
 
 
-def stop_is_agreed(step: int) -> bool:
-    """Tells, once per step on every process, whether all are to stop after this step.
+class AgreedStop(signals.StopRequest):
+    """A request to stop that all processes grant after the same step.
 
-    SIGTERM may reach the processes at different times, or only one of them; jax's preemption
-    service agrees on the next step that none of them has passed.
-
-    Args:
-        step: Steps taken.
-
-    Returns:
-        The same on every process.
+    SIGTERM may reach them at different times, or only one of them; jax's preemption service agrees
+    on the next step that none of them has passed.
     """
-    return jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step)
+
+    def after(self, step: int) -> int:
+        """Returns SIGTERM, or 0, the same on every process; each asks once for every step."""
+        return signal.SIGTERM if multihost_utils.reached_preemption_sync_point(step) else 0
+
+
+@contextmanager
+def stop_requests() -> Iterator[signals.StopRequest]:
+    """Does what `signals.stop_requests` does, for one process or many.
+
+    Of many each leaves SIGTERM to jax, which tells the others.
+
+    Yields:
+        The request.
+    """
+    if jax.process_count() == 1:
+        with signals.stop_requests() as request:
+            yield request
+    else:
+
+        def tell_others(signum: int, frame: FrameType | None) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        with signals.handling({int(signal.SIGINT): tell_others}):
+            yield AgreedStop()
 
 
 def leave(code: int) -> NoReturn:

@@ -16,7 +16,7 @@ from unet_jax.data.pipeline import train_batches
 from unet_jax.errors import StoppedError
 from unet_jax.experiment import Experiment, assemble
 from unet_jax.logs import console, print_header, print_scores
-from unet_jax.multihost import is_first, wait_for_all
+from unet_jax.multihost import is_first, stop_requests, wait_for_all
 from unet_jax.run import Run
 from unet_jax.sharding import (
     describe_devices,
@@ -25,7 +25,6 @@ from unet_jax.sharding import (
     put_batch,
     replicate,
 )
-from unet_jax.signals import stop_requests
 from unet_jax.steps import Plan
 from unet_jax.watchdog import Watchdog
 

@@ -1,22 +1,17 @@
 """Runs jobs as processes of this machine, each with a device of its own."""
 
-import ctypes
 import itertools
 import os
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from experiments.engines import child
 from experiments.engines.base import Job, Status
 
-ROOT = Path(__file__).parents[2]
 LIMIT = 120.0  # seconds for a job to save and end; killed later, it goes on from before
-_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
-_LOST = 125  # exit code of a process whose parent is gone before it began
 # Printed by a process that ends, since whoever asks jax for devices takes hold of them.
 _COUNT = """
 import jax
@@ -30,7 +25,7 @@ Slots = list[dict[str, str]]  # environment variables of each of the jobs at a t
 
 class _Running(NamedTuple):
     process: subprocess.Popen[bytes]
-    slot: int
+    slots: tuple[int, ...]
 
 
 class Local:
@@ -59,7 +54,7 @@ class Local:
             if code is not None:
                 del self._running[name]
                 self._status[name] = "failed" if code else "done"
-                self._note(self._jobs[name], code)
+                child.note_end(code, self._jobs[name].log)
         self._fill()
         return dict(self._status)
 
@@ -83,35 +78,20 @@ class Local:
             self.watch()
 
     def _fill(self) -> None:
-        taken = {running.slot for running in self._running.values()}
-        free = [slot for slot in range(len(self._slots)) if slot not in taken]
-        for name, slot in zip(list(self._waiting), free, strict=False):
-            job = self._waiting.pop(name)
-            job.log.parent.mkdir(parents=True, exist_ok=True)
-            with job.log.open("ab") as log:
-                process = subprocess.Popen(
-                    tied(job.command),
-                    cwd=ROOT,
-                    env=os.environ | self._slots[slot],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    # Ctrl-C reaches the sweep alone, which then asks each job once.
-                    start_new_session=True,
-                )
-            self._running[name] = _Running(process, slot)
+        """Starts jobs in their order while there is room; one of several trials takes all slots."""
+        for name, job in list(self._waiting.items()):
+            taken = {slot for running in self._running.values() for slot in running.slots}
+            free = [slot for slot in range(len(self._slots)) if slot not in taken]
+            takes_all = len(job.trials) > 1 and any(self._slots)  # it shares the devices out itself
+            if not free or (takes_all and taken):
+                return
+            slots = tuple(free) if takes_all else (free[0],)
+            env = {} if takes_all else self._slots[free[0]]
+            del self._waiting[name]
+            # Ctrl-C reaches the sweep alone, which then asks each job once.
+            process = child.start(job.command, job.log, os.environ | env, apart=True)
+            self._running[name] = _Running(process, slots)
             self._status[name] = "running"
-
-    @staticmethod
-    def _note(job: Job, code: int) -> None:
-        if code:
-            with job.log.open("a") as log:
-                log.write(f"ended with {describe(code)}\n")
-
-
-def describe(code: int) -> str:
-    """Writes how a process ended: "exit code 2", or "SIGKILL"."""
-    return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
 
 
 def make_slots(max_parallel: int | None) -> Slots:
@@ -148,24 +128,8 @@ def count_devices() -> tuple[str, int]:
     if os.environ.get("JAX_PLATFORMS") == "cpu":
         return "cpu", 1
     line = [sys.executable, "-c", _COUNT]
-    text = subprocess.run(line, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
+    text = subprocess.run(
+        line, cwd=child.ROOT, stdout=subprocess.PIPE, text=True, check=True
+    ).stdout
     platform, count = text.split()[-2:]
     return platform, int(count)
-
-
-def tied(command: Iterable[str]) -> list[str]:
-    """Returns a command that does the same, and whose process dies with this one."""
-    return [sys.executable, "-m", "experiments.engines.local", str(os.getpid()), *command]
-
-
-def _become(parent: int, command: Sequence[str]) -> None:
-    """Turns this process into another that dies with its parent; it survives execv."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(_LOST)
-    os.execv(command[0], list(command))
-
-
-if __name__ == "__main__":
-    _become(int(sys.argv[1]), sys.argv[2:])

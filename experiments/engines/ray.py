@@ -226,4 +226,4 @@ def wait_or_stop(process: subprocess.Popen[bytes], log: Path) -> int:
             time.sleep(0.1)  # Ray's interrupt does not end a system call
     except KeyboardInterrupt:
         process.terminate()
-    return child.finish(process, log)
+    return child.note_end(process.wait(), log)

@@ -47,7 +47,7 @@ def run(folder: Path, index: int) -> int:
         signal.signal(signum, stop)
     # Slurm sends this one to the command as well, and a second one would not let it save.
     signal.signal(signal.SIGTERM, lambda *_: None)
-    code = child.finish(process, log)
+    code = child.note_end(process.wait(), log)
     if not (asked == {signal.SIGUSR1} and code == _SAVED and _requeue()):
         part = result.with_suffix(".part")
         part.write_text(f"{code}\n")

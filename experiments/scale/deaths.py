@@ -11,7 +11,6 @@ where that is not allowed.
 """
 
 import contextlib
-import json
 import os
 import random
 import shutil
@@ -24,9 +23,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 from absl import app, flags, logging
 
+from experiments.scale.compare import different_bytes, have_same_records, records
 from experiments.scale.launch import command_lines
 
 TRIALS = flags.DEFINE_integer("trials", 36, "How many runs die.", lower_bound=1)
@@ -37,7 +36,6 @@ STEPS = flags.DEFINE_integer("steps", 40, "Steps of a run.")
 EVERY = flags.DEFINE_integer("checkpoint_every", 5, "Steps between checkpoints.")
 
 ROOT = Path(__file__).parents[2]
-WALL_CLOCK = ("images_per_s", "data_wait")
 
 
 class Death(NamedTuple):
@@ -105,28 +103,6 @@ def last_step(workdir: Path) -> int:
     """Returns the last step in a run's metrics; 0 for none."""
     lines = records(workdir)
     return max((line["step"] for line in lines), default=0)
-
-
-def records(workdir: Path) -> list[dict[str, float]]:
-    """Returns a run's metrics without those that the clock makes."""
-    file = workdir / "metrics.jsonl"
-    lines = file.read_text().splitlines(keepends=True) if file.exists() else []
-    return [
-        {name: value for name, value in json.loads(line).items() if name not in WALL_CLOCK}
-        for line in lines
-        if line.endswith("\n")
-    ]
-
-
-def different_bytes(first: Path, second: Path) -> int:
-    """Counts the bytes in which two runs' final states differ."""
-    from unet_jax.checkpoint import read_arrays
-
-    a, b = (read_arrays(run / "checkpoints" / str(STEPS.value)) for run in (first, second))
-    if {path: x.shape for path, x in a.items()} != {path: x.shape for path, x in b.items()}:
-        return max(sum(x.nbytes for x in a.values()), 1)
-    views = [(np.ravel(a[path]).view(np.uint8), np.ravel(b[path]).view(np.uint8)) for path in a]
-    return int(sum(np.sum(x != y) for x, y in views))
 
 
 Kill = Callable[[Path, list[subprocess.Popen[bytes]], random.Random], None]
@@ -236,10 +212,8 @@ def trial(way: str, workdir: Path, undisturbed: Path, rng: random.Random) -> Dea
     resumed_at = int(rest.split()[1]) if is_resumed else 0
     if "holds a finished run" in text:
         resumed_at = STEPS.value
-    same = records(workdir) == records(undisturbed) and (
-        (workdir / "results.json").read_text() == (undisturbed / "results.json").read_text()
-    )
-    different = different_bytes(workdir, undisturbed)
+    same = have_same_records(workdir, undisturbed)
+    different = different_bytes(workdir, undisturbed, STEPS.value)
     return Death(way, died_at, resumed_at, codes, different, same, seconds)
 
 

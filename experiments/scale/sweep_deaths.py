@@ -6,7 +6,6 @@ The study has twelve trials of configs/tiny.py: two ways up, two learning rates,
 of one way up are packed into one program. --nopack trains each by itself.
 """
 
-import json
 import random
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from absl import app, flags
 
+from experiments.scale.compare import different_bytes, have_same_records
 from unet_jax import runtime
 
 ROOT = Path(__file__).parents[2]
@@ -71,23 +71,6 @@ def kill_at(process: subprocess.Popen[bytes], folder: Path, steps: int) -> None:
     time.sleep(1.0)  # until the kernel has ended the jobs
 
 
-def differences(first: Path, second: Path) -> tuple[int, int]:
-    """Counts the bytes of the final states, and the lines and scores, in which two runs differ."""
-    from unet_jax.checkpoint import read_arrays
-
-    a, b = (read_arrays(run / "checkpoints" / str(STEPS)) for run in (first, second))
-    different = sum(x.tobytes() != b[path].tobytes() for path, x in a.items())
-    texts = [(run / "results.json").read_text() for run in (first, second)]
-    lines = [
-        [
-            {k: v for k, v in json.loads(line).items() if k not in ("images_per_s", "data_wait")}
-            for line in (run / "metrics.jsonl").read_text().splitlines()
-        ]
-        for run in (first, second)
-    ]
-    return different, int(lines[0] != lines[1]) + int(texts[0] != texts[1])
-
-
 def main(argv: list[str]) -> None:
     """Runs both sweeps and prints what was found."""
     del argv
@@ -98,7 +81,6 @@ def main(argv: list[str]) -> None:
         page.write_text(PAGE)
         if start(page, alone).wait():
             raise SystemExit("the sweep that nobody disturbed failed")
-        log_every = json.loads((trials(alone)[0] / "config.json").read_text())["train"]["log_every"]
         total, times = steps_done(alone), {}
         for turn in range(KILLS):
             # One in each half of the sweep.
@@ -107,19 +89,21 @@ def main(argv: list[str]) -> None:
             for trial in finished(killed):
                 times.setdefault(trial, (killed / trial / "results.json").stat().st_mtime_ns)
             print(
-                f"killed when {steps_done(killed)} of {total} lines of steps were there "
-                f"({log_every}), {len(finished(killed))} of 12 trials finished",
+                f"killed after {steps_done(killed)} of {total} steps of all trials, "
+                f"{len(finished(killed))} of 12 trials finished",
                 flush=True,
             )
         code = start(page, killed).wait()
         again = sum(
             (killed / t / "results.json").stat().st_mtime_ns != at for t, at in times.items()
         )
-        found = [differences(one, killed / one.name) for one in trials(alone)]
+        pairs = [(one, killed / one.name) for one in trials(alone)]
+        different = sum(different_bytes(*pair, STEPS) for pair in pairs)
+        others = sum(not have_same_records(*pair) for pair in pairs)
     print(
-        f"{len(found)} trials, {KILLS} deaths, exit code {code}; trained again after they had "
-        f"finished: {again}; arrays that differ: {sum(a for a, _ in found)}; metrics or scores "
-        f"that differ: {sum(b for _, b in found)}"
+        f"{len(pairs)} trials, {KILLS} deaths, exit code {code}; trained again after they had "
+        f"finished: {again}; bytes that differ: {different}; trials whose metrics or scores "
+        f"differ: {others}"
     )
 
 
