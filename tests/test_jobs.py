@@ -36,7 +36,8 @@ def test_trials_of_one_program_are_packed_and_the_rest_is_alone(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_seventeen_trials_are_two_packs(tmp_path):
+def test_sixteen_trials_are_a_pack_and_seventeen_are_two(tmp_path):
+    assert [len(run) for run in members(plan_jobs(configs_of(16), tmp_path, "packed"))] == [16]
     assert [len(run) for run in members(plan_jobs(configs_of(17), tmp_path, "packed"))] == [8, 9]
 
 

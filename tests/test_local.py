@@ -78,6 +78,12 @@ def test_a_failed_job_says_how_in_its_log_and_the_rest_goes_on(tmp_path):
     assert (tmp_path / "bad" / "log.txt").read_text().endswith("3\nagain\n")
 
 
+def test_a_child_whose_parent_is_gone_does_nothing(tmp_path):
+    line = [sys.executable, "-m", "experiments.engines.child", "1", "touch", tmp_path / "file"]
+    assert subprocess.run(line, cwd=ROOT).returncode == 125
+    assert not (tmp_path / "file").exists()
+
+
 def test_a_program_that_is_not_there_is_one_line(tmp_path):
     engine = Local([{}])
     engine.submit([Job("a", ("/no/such/program", "b"), tmp_path / "log.txt", (tmp_path,))])
