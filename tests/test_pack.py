@@ -68,7 +68,8 @@ def write_trials(folder: Path, trials=TRIALS, base=BASE) -> list[Path]:
         path = folder / f"trial_{index}"
         path.mkdir(parents=True)
         (path / "config.json").write_text(to_json(config))
-        (path / "trial.json").write_text(json.dumps({"overrides": changes}))
+        trial = {"name": path.name, "factors": {}, "overrides": changes}
+        (path / "trial.json").write_text(json.dumps(trial))
         paths.append(path)
     return paths
 
