@@ -13,6 +13,9 @@ import jax
 from unet_jax.errors import UserError
 
 COMPILES = 6  # at most, to find a largest size
+# On CPU, of `experiments.bench.plan_accuracy`: convolutions pack filters and pictures into blocks
+# of their own, and the allocator keeps blocks that were freed. No program counts them.
+HOST_BYTES, HOST_SHARE = 16 * 2**20, 0.08
 
 _UNITS = {
     f"{prefix}{unit}".lower(): base**power
@@ -117,6 +120,21 @@ def device_memory() -> int:
     host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limits = [file.read_text().strip() for file in _GROUP_LIMITS if file.is_file()]
     return min(host, *(int(text) for text in limits if text.isdigit())) // jax.local_device_count()
+
+
+def beside_program(program: int) -> int:
+    """Estimates what a compiled program takes on each device beside what it counts itself.
+
+    Args:
+        program: The bytes on each device that the program counts.
+
+    Returns:
+        On CPU, this device's share of `HOST_BYTES`, and `HOST_SHARE` of the program. On other
+        devices 0: there the program counts everything.
+    """
+    if jax.devices()[0].platform != "cpu":
+        return 0
+    return HOST_BYTES // jax.local_device_count() + round(HOST_SHARE * program)
 
 
 def write_bytes(count: int) -> str:

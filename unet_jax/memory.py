@@ -1,4 +1,7 @@
-"""What a train step needs in memory, read off the compiled program without running it."""
+"""What a train step needs in memory, read off the compiled program without running it.
+
+On CPU an estimate of what no program counts is added (`capacity.beside_program`).
+"""
 
 import json
 from pathlib import Path
@@ -11,6 +14,7 @@ from rich.table import Table
 
 from unet_jax.capacity import (
     COMPILES,
+    beside_program,
     bytes_per_device,
     device_memory,
     is_out_of_memory,
@@ -34,12 +38,14 @@ class Memory(NamedTuple):
         batch: One batch of pictures, labels and weights.
         activations: The rest of the compiled program's memory: activations kept for the backward
             pass, gradients and workspace. The new state takes the place of the old one.
+        beside: What no program counts: an estimate, of `beside_program`.
     """
 
     parameters: int
     optimizer: int
     batch: int
     activations: int
+    beside: int = 0
 
     @property
     def total(self) -> int:
@@ -139,7 +145,7 @@ def advise(config: ConfigDict, limit: int | None = None) -> str:
     now = measure(config, "as configured")
     total, size = write_bytes(now.memory.total), now.experiment.plan.batch_size
     text = (
-        f"out of memory: by the compiled program the train step needs {total} per device, and "
+        f"out of memory: by --mode=plan the train step needs {total} per device, and "
         f"there are {write_bytes(limit)}"
     )
     if now.memory.total <= limit:
@@ -207,7 +213,8 @@ def read_memory(experiment: Experiment, compiled: Any) -> Memory:
     in_batch = bytes_per_device(batch)
     total = found.argument_size_in_bytes + found.output_size_in_bytes + found.temp_size_in_bytes
     total -= found.alias_size_in_bytes  # donated: the new state lies where the old one was
-    return Memory(parameters, optimizer, in_batch, total - parameters - optimizer - in_batch)
+    rest = total - parameters - optimizer - in_batch
+    return Memory(parameters, optimizer, in_batch, rest, beside_program(total))
 
 
 def measure(config: ConfigDict, label: str) -> Measured:
@@ -326,7 +333,7 @@ def largest_picture(now: Measured, limit: int) -> Largest:
 
 
 def _known(memory: Memory, amount: int) -> dict[int, int]:
-    return {0: memory.parameters + memory.optimizer, amount: memory.total}
+    return {0: memory.parameters + memory.optimizer + memory.beside, amount: memory.total}
 
 
 def _print_memory(now: Measured, limit: int) -> None:
@@ -338,8 +345,10 @@ def _print_memory(now: Measured, limit: int) -> None:
     table.add_column("")
     table.add_column("memory", justify="right")
     names = "parameters", "optimiser state", "batch", "activations and workspace"
-    for name, count in zip(names, now.memory, strict=True):
+    for name, count in zip(names, now.memory[:-1], strict=True):
         table.add_row(name, write_bytes(count))
+    if now.memory.beside:
+        table.add_row("beside the program, estimated", write_bytes(now.memory.beside))
     table.add_section()
     table.add_row("total", write_bytes(now.memory.total))
     table.add_row("available", write_bytes(limit))

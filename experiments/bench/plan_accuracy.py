@@ -9,10 +9,13 @@ with the program loaded, and before state and batch were made. Each configuratio
 processes: the first compiles, the second loads the program from the compilation cache, so that
 nothing of the compiler's own memory is counted or used again. On Linux.
 
-On CPU the growth is some tens of MiB above the plan, which counts nothing but the compiled program:
-while convolutions run, they pack filters and pictures into blocks of their own, glibc keeps blocks
-below 32 MiB once they were freed, and code is read when it first runs. With
-MALLOC_MMAP_THRESHOLD_=65536 glibc keeps none.
+On CPU the plan contains an estimate of what no program counts (`unet_jax.capacity.beside_program`,
+whose two numbers come from here): while convolutions run, they pack filters and pictures into
+blocks of their own, glibc keeps blocks below 32 MiB once they were freed, and code is read when it
+first runs. With MALLOC_MMAP_THRESHOLD_=65536 glibc keeps none.
+
+Several devices of one process (XLA_FLAGS=--xla_force_host_platform_device_count=4) are counted
+together.
 """
 
 import ctypes
@@ -51,7 +54,7 @@ def run(case: str) -> tuple[int, int]:
         case: WIDTH SIZE BATCH KIND.
 
     Returns:
-        The plan's bytes per device, and the growth in bytes.
+        The plan's bytes, and the growth in bytes.
     """
     from unet_jax import runtime
 
@@ -65,7 +68,8 @@ def run(case: str) -> tuple[int, int]:
 
     e = assemble(make_config(*case.split()))
     step = compile_step(e)
-    planned = read_memory(e, step).total
+    count = jax.local_device_count()
+    planned = count * read_memory(e, step).total
     key = replicate(jax.random.key(0), e.shardings)
     init: Any = e.init
     init = init.lower(key).compile()
@@ -76,8 +80,8 @@ def run(case: str) -> tuple[int, int]:
     for _ in range(STEPS):
         state, scalars = step(state, batch, key)
         jax.block_until_ready((state, scalars))
-    stats = jax.local_devices()[0].memory_stats() or {}
-    return planned, stats.get("peak_bytes_in_use") or _status("VmHWM") - before
+    counted = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+    return planned, count * counted if counted else _status("VmHWM") - before
 
 
 def _reset_peak() -> int:
