@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from experiments.scale.compare import different_bytes, have_same_records
 from unet_jax import runtime
@@ -75,6 +75,7 @@ def main(argv: list[str]) -> None:
     """Runs both sweeps and prints what was found."""
     del argv
     runtime.prepare()
+    logging.set_verbosity(logging.ERROR)
     rng = random.Random(SEED.value)
     with tempfile.TemporaryDirectory() as name:
         page, alone, killed = (Path(name) / part for part in ("study.py", "alone", "killed"))
