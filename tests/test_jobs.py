@@ -5,7 +5,7 @@ import runpy
 
 from conftest import ROOT
 
-from experiments.jobs import find_log, plan_jobs, write_packs
+from experiments.sweep.jobs import find_log, plan_jobs, write_packs
 
 
 def configs_of(count, **features):
@@ -29,7 +29,7 @@ def test_trials_of_one_program_are_packed_and_the_rest_is_alone(tmp_path):
     configs = configs_of(3, wide=(4, 16))
     jobs = plan_jobs(configs, tmp_path, "packed")
     assert members(jobs) == [["a0", "a1", "a2"], ["wide"]]
-    assert "experiments.packed" in jobs[0].command
+    assert "experiments.pack" in jobs[0].command
     assert jobs[0].command[-1] == f"--trial={tmp_path / 'a2'}"
     assert jobs[1].command[1:] == ("-m", "unet_jax.main", f"--workdir={tmp_path / 'wide'}")
     assert members(plan_jobs(configs, tmp_path, "single")) == [["a0"], ["a1"], ["a2"], ["wide"]]

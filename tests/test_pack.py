@@ -15,7 +15,7 @@ import pytest
 from conftest import ROOT
 from test_end_to_end import metrics, wait_for
 
-from experiments.pack import common_start
+from experiments.pack.train import common_start
 from unet_jax.checkpoint import read_arrays
 from unet_jax.config import to_json
 from unet_jax.models.blocks import Dropout
@@ -77,7 +77,7 @@ def write_trials(folder: Path, trials=TRIALS, base=BASE) -> list[Path]:
 def packed(trials, *flags, devices=1):
     count = f"--xla_force_host_platform_device_count={devices}"
     env = os.environ | {"XLA_FLAGS": f"{count} --xla_backend_optimization_level=1"}
-    line = [sys.executable, "-m", "experiments.packed", *(f"--trial={path}" for path in trials)]
+    line = [sys.executable, "-m", "experiments.pack", *(f"--trial={path}" for path in trials)]
     line += flags
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(line, cwd=ROOT, env=env, **pipes)

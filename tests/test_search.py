@@ -6,9 +6,9 @@ import math
 import pytest
 from sweeps import files, run, start, wait_for, write_page
 
-from experiments.launcher import Sweep
 from experiments.pages import load_study
-from experiments.probe import Answer, Facts, Timing
+from experiments.sweep.launcher import Sweep
+from experiments.sweep.probe import Answer, Facts, Timing
 from experiments.trials import locked, read_study, read_trial
 from unet_jax.errors import StoppedError, UserError
 from unet_jax.workdir import is_finished, write_results

@@ -16,10 +16,10 @@ from sweeps import STEPS, files, run, start, wait_for, write_page
 from test_end_to_end import metrics
 
 from experiments import launcher, probe
-from experiments.launcher import Sweep, run_design, unfinished
 from experiments.naming import make_trials
 from experiments.pages import load_study, make_config
-from experiments.probe import Facts
+from experiments.sweep.launcher import Sweep, run_design, unfinished
+from experiments.sweep.probe import Facts
 from experiments.trials import last_line, read_study, read_trial
 from unet_jax import experiment
 from unet_jax.anatomy import forward_flops
@@ -293,8 +293,8 @@ def test_a_page_that_has_changed_since_is_refused(tmp_path, monkeypatch):
 
 
 def test_estimates_follow_flops_and_own_speed(tmp_path):
-    from experiments.outlook import time_left
-    from experiments.probe import Timing
+    from experiments.sweep.outlook import time_left
+    from experiments.sweep.probe import Timing
 
     first = Facts(steps=100, batch_size=8, flops=1e6, evaluated=0)
     timing = Timing(start=5.0, step=0.1, count=3, device="")

@@ -55,7 +55,7 @@ def train(command: list[str]) -> float:
 def turn(folder: Path) -> tuple[float, float, list[Path], list[Path]]:
     """Trains all trials both ways; returns the seconds and the run directories of each."""
     together, alone = write_trials(folder / "together"), write_trials(folder / "alone")
-    packed = train(["experiments.packed", *(f"--trial={trial}" for trial in together)])
+    packed = train(["experiments.pack", *(f"--trial={trial}" for trial in together)])
     single = sum(train(["unet_jax.main", f"--workdir={trial}"]) for trial in alone)
     return packed, single, together, alone
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments.jobs import find_log
+from experiments.sweep.jobs import find_log
 from experiments.trials import STUDY, TRIAL
 from unet_jax import config as configs
 from unet_jax import workdir as run_dir

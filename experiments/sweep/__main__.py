@@ -74,8 +74,8 @@ def run() -> None:
         StoppedError: A signal asked to stop; everything is saved.
         FailedTrialsError: Some trials failed, and the others are finished.
     """
-    from experiments.launcher import Sweep, print_plan, run_design
     from experiments.pages import load_study, parse_overrides
+    from experiments.sweep.launcher import Sweep, print_plan, run_design
     from experiments.trials import locked
 
     page, folder = Path(STUDY.value or ""), Path(WORKDIR.value or "")
@@ -89,7 +89,7 @@ def run() -> None:
         sweep = Sweep(page, study, base, folder, mode, slots, is_local)
         if DRY_RUN.value:
             if SEARCH.value:
-                from experiments.search import print_search_plan
+                from experiments.sweep.search import print_search_plan
 
                 print_search_plan(sweep, SEARCH.value, TRIALS.value)
             else:
@@ -98,7 +98,7 @@ def run() -> None:
         with locked(folder):
             engine = ENGINES[ENGINE.value](folder / "engine", slots)
             if SEARCH.value:
-                from experiments.search import search
+                from experiments.sweep.search import search
 
                 search(sweep, engine, SEARCH.value, TRIALS.value)
             else:

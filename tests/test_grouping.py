@@ -5,7 +5,7 @@ import runpy
 import pytest
 from conftest import ROOT
 
-from experiments.packing import pack, program_of, varying
+from experiments.pack.grouping import pack, program_of, varying
 
 
 def page(**overrides):

@@ -102,7 +102,7 @@ def ask(
         for file, config in zip(files, configs_by_name.values(), strict=True):
             file.write_text(configs.to_json(config))
         reply = Path(folder) / "reply.json"
-        line = [sys.executable, "-m", "experiments.probe", str(reply), str(int(timed)), *files]
+        line = [sys.executable, "-m", "experiments.sweep.probe", reply, int(timed), *files]
         code = subprocess.run(tied(map(str, line)), cwd=ROOT, env=os.environ | env).returncode
         if code or not reply.exists():
             raise RuntimeError(f"checking the trials' configs ended with exit code {code}")

@@ -1,9 +1,9 @@
 """Trains several trials as one program; each leaves what it would leave alone.
 
-python -m experiments.packed --trial=DIR/A --trial=DIR/B
+python -m experiments.pack --trial=DIR/A --trial=DIR/B
 
 Trials are the run directories of a sweep, with their config.json. They must differ in numbers
-alone: seeds, learning rates, weights, strengths; see experiments/packing.py.
+alone: seeds, learning rates, weights, strengths; see experiments/pack/grouping.py.
 """
 
 import sys
@@ -32,7 +32,7 @@ def run() -> None:
     if not open_folders:
         print("all of these trials are finished.")
         return
-    from experiments.pack import train_packed
+    from experiments.pack.train import train_packed
     from experiments.trials import read_trial
 
     loaded = {folder: configs.load(folder / run_dir.CONFIG) for folder in open_folders}

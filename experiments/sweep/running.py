@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from experiments.engines.base import Engine, Job, Status
-from experiments.probe import Facts
+from experiments.sweep.probe import Facts
 from experiments.trials import last_line
 from unet_jax import workdir as run_dir
 from unet_jax.errors import StoppedError

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from experiments.engines.base import Engine, Job, Status
-from experiments.jobs import single
-from experiments.launcher import Sweep, print_scores, unfinished
 from experiments.naming import HARMLESS, make_trial
-from experiments.outlook import print_method, time_left, write_overrides
-from experiments.probe import Facts, ask
 from experiments.ranges import Range
-from experiments.running import POLL, Board, FailedTrialsError, print_failures
 from experiments.study import Point, Trial, point_of
+from experiments.sweep.jobs import single
+from experiments.sweep.launcher import Sweep, print_scores, unfinished
+from experiments.sweep.outlook import print_method, time_left, write_overrides
+from experiments.sweep.probe import Facts, ask
+from experiments.sweep.running import POLL, Board, FailedTrialsError, print_failures
 from experiments.trials import prepare, write_study
 from unet_jax import workdir as run_dir
 from unet_jax.errors import StoppedError, UserError

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.engines.base import Job
-from experiments.probe import Facts, Timing
 from experiments.study import Trial
+from experiments.sweep.probe import Facts, Timing
 from experiments.trials import last_line, resumes_at, training_seconds
 from unet_jax import workdir as run_dir
 from unet_jax.logs import console, duration, read_lines

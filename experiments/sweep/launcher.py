@@ -10,12 +10,12 @@ from rich.table import Table
 from experiments import outlook
 from experiments.engines.base import Engine
 from experiments.engines.local import Slots
-from experiments.jobs import plan_jobs, write_packs
 from experiments.naming import factors_of, make_trials
 from experiments.pages import make_config
-from experiments.probe import ask
-from experiments.running import Board, FailedTrialsError, print_failures, run_jobs
 from experiments.study import Study, Trial
+from experiments.sweep.jobs import plan_jobs, write_packs
+from experiments.sweep.probe import ask
+from experiments.sweep.running import Board, FailedTrialsError, print_failures, run_jobs
 from experiments.trials import check, prepare, write_study
 from unet_jax import workdir as run_dir
 from unet_jax.errors import UserError

@@ -9,7 +9,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from experiments.engines.base import Job
-from experiments.packing import pack, program_of
+from experiments.pack.grouping import pack, program_of
 from experiments.trials import LOG, resumes_at
 from unet_jax import workdir as run_dir
 
@@ -99,7 +99,7 @@ def _packed(names: Sequence[str], members: Sequence[str], folder: Path) -> Job:
     name = f"{PACKS}/{hashlib.sha256(json.dumps(list(names)).encode()).hexdigest()[:8]}"
     runs = tuple(folder.absolute() / member for member in members)
     trials = tuple(f"--trial={run}" for run in runs)
-    command = (sys.executable, "-m", "experiments.packed", *trials)
+    command = (sys.executable, "-m", "experiments.pack", *trials)
     return Job(name, command, folder.absolute() / name / LOG, runs)
 
 

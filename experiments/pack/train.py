@@ -9,8 +9,8 @@ from typing import Any, Self
 import jax
 from ml_collections import ConfigDict
 
-from experiments.pack_step import InTurn, Member, SideBySide, Way, distinct
-from experiments.packing import program_of, varying
+from experiments.pack.grouping import program_of, varying
+from experiments.pack.step import InTurn, Member, SideBySide, Way, distinct
 from unet_jax import workdir as run_dir
 from unet_jax.data.base import Source
 from unet_jax.data.doctor import check
@@ -50,7 +50,7 @@ def train_packed(
         if program_of(configs[folder]) != program_of(configs[first]):
             raise UserError(
                 f"{first.name} and {folder.name} differ in more than numbers, so they cannot be "
-                "one program; see experiments/packing.py, and train each by itself."
+                "one program; see experiments/pack/grouping.py, and train each by itself."
             )
     members = _share([Member(path, config, assemble(config)) for path, config in configs.items()])
     for member in members:

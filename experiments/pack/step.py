@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
-from experiments.packing import varying
+from experiments.pack.grouping import varying
 from unet_jax.augment import make_augment
 from unet_jax.capacity import device_memory
 from unet_jax.experiment import Experiment
