@@ -140,6 +140,24 @@ def test_cancelling_asks_first(stand_in, tmp_path):
     assert engine.watch() == dict.fromkeys("abc", "failed")
 
 
+def test_no_more_at_a_time_than_asked_for(stand_in, tmp_path):
+    engine = Ray(tmp_path / "engine", max_parallel=2)
+    jobs = [job(tmp_path, name) for name in "abcde"]
+    engine.submit(jobs)
+    engine.submit(jobs)
+    assert [args[0][1] for args, _ in stand_in.started] == ["a", "b"]
+    assert engine.watch() == dict.fromkeys("abcde", "waiting")
+    stand_in.results["task 1"] = 0
+    assert engine.watch() == dict.fromkeys("acde", "waiting") | {"b": "done"}
+    assert [args[0][1] for args, _ in stand_in.started] == ["a", "b", "c"]
+    engine.cancel(["d"])
+    assert engine.watch()["d"] == "failed"
+    engine.cancel()
+    assert len(stand_in.started) == 3, "what is cancelled while it waits never starts"
+    ended = dict.fromkeys("acde", "failed") | {"b": "done"}
+    assert engine.watch() == ended
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

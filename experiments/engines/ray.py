@@ -28,7 +28,9 @@ class Ray:
     remembered: the next sweep starts the jobs again, and they resume.
     """
 
-    def __init__(self, folder: Path, options: str = "", address: str = "") -> None:
+    def __init__(
+        self, folder: Path, options: str = "", address: str = "", max_parallel: int = 0
+    ) -> None:
         """Connects to a cluster.
 
         Args:
@@ -37,6 +39,7 @@ class Ray:
                 GPU where the cluster has some, and a processor otherwise.
             address: HOST:PORT of the cluster, or "auto"; "" for that of $RAY_ADDRESS, and else for
                 a new one of this machine alone, which listens on 127.0.0.1.
+            max_parallel: Tasks at a time; 0 for as many as the cluster has room for.
 
         Raises:
             UserError: Ray is not installed, the cluster does not answer, or the options are wrong.
@@ -45,6 +48,9 @@ class Ray:
         self._ray = _connect(address or os.environ.get("RAY_ADDRESS") or "local")
         gpus = self._ray.cluster_resources().get("GPU", 0)
         self._takes = parse_options(options or ("num_gpus=1" if gpus else "num_cpus=1"))
+        self._task = self._ray.remote(max_retries=MAX_RETRIES, **self._takes)(_run)
+        self._most = max_parallel or float("inf")
+        self._waiting: dict[str, Job] = {}
         self._tasks: dict[str, Any] = {}
         self._logs: dict[str, Path] = {}
         self._ended: dict[str, Status] = {}
@@ -52,28 +58,22 @@ class Ray:
     def submit(self, jobs: Sequence[Job]) -> None:
         """Starts a task per job that has none; see `base.Engine`."""
         self._check_room()
-        task = self._ray.remote(max_retries=MAX_RETRIES, **self._takes)(_run)
-        env = {key: value for key, value in os.environ.items() if key.startswith(_PASSED_ON)}
         found = self.watch()
         for job in jobs:
-            if found.get(job.name) in ("waiting", "running"):
-                continue
-            self._ended.pop(job.name, None)
-            self._logs[job.name] = job.log.resolve()
-            mark = self._mark(job.name)
-            mark.parent.mkdir(parents=True, exist_ok=True)
-            mark.unlink(missing_ok=True)
-            args = (job.command, self._logs[job.name], mark, env)
-            self._tasks[job.name] = task.options(name=job.name).remote(*args)
+            if found.get(job.name) not in ("waiting", "running"):
+                self._ended.pop(job.name, None)
+                self._waiting[job.name] = job
+        self._fill()
 
     def watch(self) -> Mapping[str, Status]:
-        """Returns the status of every job submitted; see `base.Engine`."""
+        """See `base.Engine`; jobs above the limit start in here, where another has ended."""
         names = {task: name for name, task in self._tasks.items()}
         for task in self._wait(0.0):
             name = names[task]
             self._ended[name] = self._result(name, self._tasks.pop(name))
+        self._fill()
         nodes = {node["NodeID"] for node in self._ray.nodes() if node["Alive"]}
-        found = dict(self._ended)
+        found: dict[str, Status] = self._ended | dict.fromkeys(self._waiting, "waiting")
         for name in self._tasks:
             mark = self._mark(name)
             is_there = mark.exists() and mark.read_text() in nodes
@@ -82,6 +82,9 @@ class Ray:
 
     def cancel(self, names: Sequence[str] | None = None) -> None:
         """Asks jobs to save and end, and waits for them; see `base.Engine`."""
+        for name in [name for name in self._waiting if names is None or name in names]:
+            del self._waiting[name]
+            self._ended[name] = "failed"
         asked = [name for name in self._tasks if names is None or name in names]
         for name in asked:
             self._ray.cancel(self._tasks[name], force=False)
@@ -90,6 +93,19 @@ class Ray:
             if self.watch()[name] in ("waiting", "running"):
                 self._ray.cancel(self._tasks[name], force=True)
         self._wait(GRACE_S, asked)
+
+    def _fill(self) -> None:
+        """Starts jobs in their order, up to the limit."""
+        env = {key: value for key, value in os.environ.items() if key.startswith(_PASSED_ON)}
+        while self._waiting and len(self._tasks) < self._most:
+            name = next(iter(self._waiting))
+            job = self._waiting.pop(name)
+            self._logs[name] = job.log.resolve()
+            mark = self._mark(name)
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.unlink(missing_ok=True)
+            args = (job.command, self._logs[name], mark, env)
+            self._tasks[name] = self._task.options(name=name).remote(*args)
 
     def _mark(self, name: str) -> Path:
         """Returns the file in which a job's task notes its node."""

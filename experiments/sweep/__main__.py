@@ -31,7 +31,7 @@ SET = flags.DEFINE_multi_string(
 )
 PACK = flags.DEFINE_bool("pack", True, "Train trials that differ in numbers in one program.")
 MAX_PARALLEL = flags.DEFINE_integer(
-    "max_parallel", None, "Jobs at a time; default: devices, 1 on CPU.", lower_bound=1
+    "max_parallel", None, "Jobs at a time; default: devices, 1 on CPU, a cluster's.", lower_bound=1
 )
 SEARCH = flags.DEFINE_enum("search", None, ["tpe", "random"], "Search the study's ranges.")
 TRIALS = flags.DEFINE_integer(
@@ -52,7 +52,7 @@ def _slurm(folder: Path, slots: Slots) -> Engine:
 def _ray(folder: Path, slots: Slots) -> Engine:
     from experiments.engines.ray import Ray
 
-    return Ray(folder, options=ENGINE_OPTIONS.value)
+    return Ray(folder, ENGINE_OPTIONS.value, max_parallel=MAX_PARALLEL.value or 0)
 
 
 ENGINES: dict[str, Callable[[Path, Slots], Engine]] = {
