@@ -47,7 +47,7 @@ def training(folder: Path, seed: int) -> Job:
     return Job(str(seed), (*line, f"--workdir={workdir}"), workdir / "job.log", (workdir,))
 
 
-def wait_until(is_so: Callable[[], bool], limit: float = 60.0) -> None:
+def wait_until(is_so: Callable[[], object], limit: float = 300.0) -> None:
     """Waits until something is so; an error after some seconds."""
     deadline = time.monotonic() + limit
     while not is_so():
@@ -62,23 +62,24 @@ def last_saved(workdir: Path) -> int:
 
 
 def continue_after_a_loss(
-    engine: Engine, jobs: Sequence[Job], kill: Callable[[], int], limit: float = 120.0
+    engine: Engine, jobs: Sequence[Job], there: Callable[[], Job | None], kill: Callable[[], None]
 ) -> Job:
-    """Waits for every job's first checkpoints, kills a worker, and waits until all are done.
+    """Kills a worker when its job has saved, and waits until all jobs are done.
 
     Args:
         engine: Runs the jobs.
         jobs: Of `training`.
-        kill: Kills a worker and returns the index of its job.
-        limit: Seconds until all must be done.
+        there: Returns the job that runs on the worker; None if there is none as yet.
+        kill: Kills the worker.
 
     Returns:
         The job that was lost.
     """
-    wait_until(lambda: all(last_saved(job.trials[0]) for job in jobs))
-    lost = jobs[kill()]
+    wait_until(lambda: (job := there()) and last_saved(job.trials[0]))
+    lost = there()
+    kill()
     assert not is_finished(lost.trials[0]), "it ended before its worker was killed"
-    wait_until(lambda: set(engine.watch().values()) == {"done"}, limit)
+    wait_until(lambda: set(engine.watch().values()) == {"done"})
     return lost
 
 

@@ -44,6 +44,7 @@ ReturnToService=2
 SlurmdParameters=config_overrides
 SlurmdTimeout=5
 MinJobAge=5
+SchedulerParameters=bf_interval=2,sched_interval=2
 {nodes}
 PartitionName=all Nodes=ALL Default=YES State=UP
 """

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -300,19 +299,20 @@ def test_real_ray_continues_on_another_node(real, tmp_path, command):
     engine = Ray(tmp_path / "study" / "engine", address=real.address)
     jobs = [training(tmp_path, seed) for seed in (0, 1)]
     engine.submit(jobs)
-    lost = continue_after_a_loss(engine, jobs, lambda: kill_worker(real, tmp_path, jobs))
-    check_trained(command, tmp_path, jobs, lost)
-
-
-def kill_worker(real, tmp_path: Path, jobs: list[Job]) -> int:
-    """Kills the second node with all that runs there and returns the index of its job."""
     node = real.workers[1]
     marks = [tmp_path / "study" / "engine" / "ray" / f"{job.name}.node" for job in jobs]
-    [index] = [i for i, mark in enumerate(marks) if mark.read_text() == node.node_id]
-    [raylet] = [info.process.pid for info in node.all_processes["raylet"]]
-    for pid in [raylet, *descendants(raylet)]:
-        os.kill(pid, signal.SIGKILL)
-    return index
+
+    def there() -> Job | None:
+        noted = [mark.read_text() if mark.exists() else "" for mark in marks]
+        return jobs[noted.index(node.node_id)] if node.node_id in noted else None
+
+    def kill() -> None:
+        [raylet] = [info.process.pid for info in node.all_processes["raylet"]]
+        for pid in [raylet, *descendants(raylet)]:
+            os.kill(pid, signal.SIGKILL)
+
+    lost = continue_after_a_loss(engine, jobs, there, kill)
+    check_trained(command, tmp_path, jobs, lost)
 
 
 def descendants(pid: int) -> list[int]:

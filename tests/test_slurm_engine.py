@@ -313,14 +313,16 @@ def test_real_slurm_continues_on_another_node(real, tmp_path, command):
     jobs = [training(tmp_path, seed) for seed in (0, 1)]
     engine = Slurm(tmp_path / "study" / "engine", every=0.2)
     engine.submit(jobs)
-    lost = continue_after_a_loss(engine, jobs, lambda: kill_second_node(real))
+
+    def on_second(field: str) -> str:
+        line = ["squeue", "--noheader", "--array", "--nodelist=n1", "--states=RUNNING"]
+        line.append(f"--format={field}")
+        return subprocess.run(line, capture_output=True, text=True, check=True).stdout.strip()
+
+    lost = continue_after_a_loss(
+        engine,
+        jobs,
+        there=lambda: jobs[int(index)] if (index := on_second("%K")) else None,
+        kill=lambda: real.kill_node(1, on_second("%A")),
+    )
     check_trained(command, tmp_path, jobs, lost)
-
-
-def kill_second_node(real) -> int:
-    """Kills the node n1 and returns the index of the job that ran there."""
-    line = ["squeue", "--noheader", "--array", "--nodelist=n1", "--states=RUNNING"]
-    shown = subprocess.run([*line, "--format=%A %K"], capture_output=True, text=True, check=True)
-    [(number, index)] = [words.split() for words in shown.stdout.splitlines()]
-    real.kill_node(1, number)
-    return int(index)
