@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -24,7 +25,7 @@ from engine_jobs import (
 from experiments.engines import child
 from experiments.engines import ray as engines
 from experiments.engines.base import Job
-from experiments.engines.ray import Ray, parse_options, wait_or_stop
+from experiments.engines.ray import Ray, parse_options
 from unet_jax.errors import UserError
 
 
@@ -223,13 +224,34 @@ def test_the_task_notes_its_node_and_runs_the_command(stand_in, tmp_path):
     assert log.read_text() == f"{ROOT} 1\nended with exit code 3\n"
 
 
-def test_an_interrupt_lets_the_command_save(tmp_path):
+def test_interrupts_let_the_command_save(stand_in, tmp_path):
+    stand_in.get_runtime_context = lambda: SimpleNamespace(get_node_id=lambda: "n7")
     log = tmp_path / "job.log"
-    process = child.start(stoppable(saving=0.5), log)
-    wait_until(lambda: log.exists() and "started" in log.read_text())
-    threading.Timer(0.5, _thread.interrupt_main).start()
-    assert wait_or_stop(process, log) == 143
+
+    def interrupt_twice():
+        wait_until(lambda: log.exists() and "started" in log.read_text())
+        _thread.interrupt_main()
+        time.sleep(0.2)
+        _thread.interrupt_main()
+
+    threading.Thread(target=interrupt_twice).start()
+    assert engines._run(stoppable(saving=0.5), log, tmp_path / "node", {}) == 143
     assert log.read_text() == SAVED
+
+
+def test_an_interrupt_while_the_command_starts_ends_it(stand_in, tmp_path, monkeypatch):
+    stand_in.get_runtime_context = lambda: SimpleNamespace(get_node_id=lambda: "n7")
+    started, start = [], child.start
+
+    def interrupted(*args):
+        started.append(start(*args))
+        _thread.interrupt_main()
+        return started[0]
+
+    monkeypatch.setattr(child, "start", interrupted)
+    log = tmp_path / "job.log"
+    assert engines._run(stoppable(saving=0.5), log, tmp_path / "node", {}) == 143
+    assert started[0].returncode is not None
 
 
 # A real Ray

@@ -3,7 +3,6 @@
 import logging
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import Any
 from experiments.engines import child
 from experiments.engines.base import Job, Status
 from unet_jax.errors import UserError
+from unet_jax.signals import handling
 
 GRACE_S = 120.0  # for saving
 MAX_RETRIES = 100  # of a task that was lost with its worker or its node
@@ -209,7 +209,7 @@ def _same_signals() -> Iterator[None]:
 
 
 def _run(command: Sequence[str], log: Path, mark: Path, env: Mapping[str, str]) -> int:
-    """Is the task: runs a command, and ends it when Ray cancels the task.
+    """Is the task: runs a command, which is told to stop when Ray cancels the task.
 
     Args:
         command: The command line.
@@ -223,23 +223,13 @@ def _run(command: Sequence[str], log: Path, mark: Path, env: Mapping[str, str]) 
     import ray
 
     mark.write_text(ray.get_runtime_context().get_node_id())
-    process = child.start(command, log, os.environ | env)
-    return wait_or_stop(process, log)
-
-
-def wait_or_stop(process: subprocess.Popen[bytes], log: Path) -> int:
-    """Waits for a process; KeyboardInterrupt, with which Ray cancels, becomes SIGTERM.
-
-    Args:
-        process: Of `child.start`.
-        log: Its log.
-
-    Returns:
-        Its exit code.
-    """
-    try:
+    asked: list[int] = []
+    # Ray cancels by an interrupt, which as an exception could come before the process is known.
+    with handling({signal.SIGINT: lambda signum, _: asked.append(signum)}):
+        process, is_told = child.start(command, log, os.environ | env), False
         while process.poll() is None:
-            time.sleep(0.1)  # Ray's interrupt does not end a system call
-    except KeyboardInterrupt:
-        process.terminate()
-    return child.note_end(process.wait(), log)
+            if asked and not is_told:
+                process.terminate()
+                is_told = True
+            time.sleep(0.1)  # an interrupt of Ray's ends no system call
+    return child.note_end(process.returncode, log)
