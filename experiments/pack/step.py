@@ -14,6 +14,7 @@ from unet_jax.augment import make_augment
 from unet_jax.capacity import device_memory
 from unet_jax.experiment import Experiment
 from unet_jax.losses import make_loss
+from unet_jax.memory import step_shapes
 from unet_jax.models.unet import UNet
 from unet_jax.optim import make_optimizer
 from unet_jax.step import State, compiler_options, make_pure_step
@@ -41,7 +42,7 @@ class Inputs(NamedTuple):
     Attributes:
         key: Of the steps, as `jax.random.key_data`.
         order: Whose batch the trial takes; trials of one seed share theirs.
-        numbers: By section and key; see `packing.NUMBERS`.
+        numbers: By section and key; see `grouping.NUMBERS`.
     """
 
     key: Any
@@ -145,9 +146,9 @@ class InTurn:
 
     def most(self) -> int:
         """Returns how many trials fit; see `Way`."""
-        e = self._members[0].experiment
         key, _, numbers = _inputs(self._members)[0]
-        lowered = self._step.lower(_plain(e.state_shapes), _batch_shapes(e), key, numbers)
+        state, batch, _ = step_shapes(self._members[0].experiment)
+        lowered = self._step.lower(_plain(state), batch, key, numbers)
         self._step = lowered.compile()
         found = self._step.memory_analysis()
         if found is None:
@@ -228,15 +229,15 @@ class SideBySide:
 
     def most(self) -> int:
         """Returns how many trials fit; see `Way`."""
-        e = self._members[0].experiment
         rows = self._per_device * self._devices
 
         def shape(x: Any, count: int, where: NamedSharding) -> jax.ShapeDtypeStruct:
             return jax.ShapeDtypeStruct((count, *x.shape), x.dtype, sharding=where)
 
         seeds = len(distinct([member.seed for member in self._members]))
-        states = jax.tree.map(lambda x: shape(x, rows, self._by_trial), e.state_shapes)
-        batches = jax.tree.map(lambda x: shape(x, seeds, self._whole), _batch_shapes(e))
+        state, batch, _ = step_shapes(self._members[0].experiment)
+        states = jax.tree.map(lambda x: shape(x, rows, self._by_trial), state)
+        batches = jax.tree.map(lambda x: shape(x, seeds, self._whole), batch)
         self._step = self._step.lower(states, batches, self.inputs()).compile()
         found = self._step.memory_analysis()
         if found is None:
@@ -288,12 +289,6 @@ def _inputs(members: Sequence[Member]) -> list[Inputs]:
         )
         for row, member in enumerate(members)
     ]
-
-
-def _batch_shapes(e: Experiment) -> dict[str, jax.ShapeDtypeStruct]:
-    shape = (e.plan.batch_size, *e.loading.image_size)
-    shapes = {"image": (*shape, 3), "label": shape, "weight": shape}
-    return {key: jax.ShapeDtypeStruct(shape, np.uint8) for key, shape in shapes.items()}
 
 
 def _plain(shapes: Any) -> Any:
