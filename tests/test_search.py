@@ -15,7 +15,7 @@ from unet_jax.workdir import is_finished, write_results
 
 optuna = pytest.importorskip("optuna", reason="optuna is not installed")
 
-from experiments import search  # noqa: E402
+from experiments.sweep import search  # noqa: E402
 
 RANGES = "{'optim.learning_rate': log_uniform(1e-4, 1e-1), 'augment.flip_lr': among(True, False)}"
 STEPS = 6

@@ -295,7 +295,8 @@ def test_what_is_no_study(tmp_path):
 
 def test_studies_import_no_jax():
     code = (
-        "import sys; from pathlib import Path; from experiments import naming, pages, sweep; "
+        "import sys; from pathlib import Path; from experiments import naming, pages; "
+        "from experiments.sweep import __main__; "
         f"s = pages.load_study(Path({str(STUDIES[0])!r})); naming.make_trials(s); "
         "sys.exit('jax' in sys.modules)"
     )

@@ -15,9 +15,9 @@ from conftest import ROOT
 from sweeps import STEPS, files, run, start, wait_for, write_page
 from test_end_to_end import metrics
 
-from experiments import launcher, probe
 from experiments.naming import make_trials
 from experiments.pages import load_study, make_config
+from experiments.sweep import launcher, probe
 from experiments.sweep.launcher import Sweep, run_design, unfinished
 from experiments.sweep.probe import Facts
 from experiments.trials import last_line, read_study, read_trial
@@ -329,7 +329,8 @@ def test_flags_that_do_not_fit_end_in_one_line(tmp_path):
 
 def test_help_touches_no_device():
     code = (
-        "import sys; from unet_jax import command_line; from experiments import sweep; "
+        "import sys; from unet_jax import command_line; "
+        "from experiments.sweep import __main__ as sweep; "
         "command_line.run(['x', '--help'], sweep.run, sweep); sys.exit('jax' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

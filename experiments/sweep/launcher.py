@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 from rich.table import Table
 
-from experiments import outlook
 from experiments.engines.base import Engine
 from experiments.engines.local import Slots
 from experiments.naming import factors_of, make_trials
 from experiments.pages import make_config
 from experiments.study import Study, Trial
+from experiments.sweep import outlook
 from experiments.sweep.jobs import plan_jobs, write_packs
 from experiments.sweep.probe import ask
 from experiments.sweep.running import Board, FailedTrialsError, print_failures, run_jobs
