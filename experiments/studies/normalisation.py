@@ -3,7 +3,8 @@
 python -m experiments.sweep --study=experiments/studies/normalisation.py --workdir=runs/norm
 
 Batch, group, instance and no normalisation, on pets with three seeds, all with the learning rate of
-the page, which was chosen with batch normalisation.
+the page, which was chosen with batch normalisation. Groups have 8 channels, so that group
+normalisation has one group of all channels on the first level and 8 on the last.
 
 It can say what to expect when nothing else is changed, at a batch of 16 pictures. It cannot say
 what each would reach with a learning rate of its own, which favours batch normalisation here (cross
