@@ -193,7 +193,8 @@ def _connect(address: str) -> Any:
                 raise UserError(f"Ray does not start on this machine: {reason}") from None
             raise UserError(
                 f"no Ray cluster answers at {address!r} ({reason}); start one with "
-                "`ray start --head`, or give no address for one of this machine."
+                "`ray start --head`, or give no address for one of this machine. If it asks for a "
+                "token, set RAY_AUTH_MODE=token."
             ) from None
     return ray
 
