@@ -5,7 +5,7 @@ python -m experiments.sweep --study=experiments/studies/augmentation.py --workdi
 None, mirroring, zoom and aspect on top, colour on top of that, on pets with three seeds; the
 strengths are those of the page.
 
-It can say which of them pays within four epochs, when a small net has seen every picture four
+It can say which of them pays within three epochs, when a small net has seen every picture three
 times. It cannot say what they are worth in long trainings: augmentation works against overfitting,
 of which there is hardly any here, so expect its gain to be understated, even below zero.
 """
