@@ -306,7 +306,6 @@ def test_real_ray_statuses_and_cancelling(real, tmp_path):
     assert lacks.log.read_text().startswith("/no/such/program: No such file or directory\n")
     jobs = [Job(n, stoppable(saving=0.5), tmp_path / n / "job.log", ()) for n in "abc"]
     engine.submit(jobs)
-    logs = [job.log for job in jobs if job.log.exists()]
     wait_until(lambda: list(engine.watch().values()).count("running") == 2)
     logs = [job.log for job in jobs if engine.watch()[job.name] == "running"]
     wait_until(lambda: all(log.exists() and "started" in log.read_text() for log in logs))

@@ -345,10 +345,8 @@ def _print_memory(now: Measured, limit: int) -> None:
     table.add_column("")
     table.add_column("memory", justify="right")
     names = "parameters", "optimiser state", "batch", "activations and workspace"
-    for name, count in zip(names, now.memory[:-1], strict=True):
+    for name, count in zip((*names, "beside the program, estimated"), now.memory, strict=True):
         table.add_row(name, write_bytes(count))
-    if now.memory.beside:
-        table.add_row("beside the program, estimated", write_bytes(now.memory.beside))
     table.add_section()
     table.add_row("total", write_bytes(now.memory.total))
     table.add_row("available", write_bytes(limit))

@@ -203,11 +203,11 @@ def make_train_step(
     """Makes the compiled train step of one run; see `make_pure_step` for what it computes.
 
     Args:
-        model: As there, and so the next four.
-        loss: See there.
-        optimizer: See there.
-        schedule: See there.
-        augment: See there.
+        model: The model.
+        loss: Of `losses.make_loss`.
+        optimizer: The optimiser.
+        schedule: Its learning rate, for logging.
+        augment: Of `augment.make_augment`.
         shardings: The mesh.
         state: The state, or its shapes.
 

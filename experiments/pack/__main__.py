@@ -21,7 +21,7 @@ WAY = flags.DEFINE_enum(
 
 
 def run() -> None:
-    """Trains the trials that are not finished; see `pack.train_packed` for what it raises."""
+    """Trains the trials that are not finished; see `train.train_packed` for what it raises."""
     from unet_jax import config as configs
     from unet_jax import workdir as run_dir
 
