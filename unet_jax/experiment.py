@@ -8,7 +8,8 @@ from unet_jax.augment import make_augment
 from unet_jax.config import call, check_sections
 from unet_jax.data.base import Dataset
 from unet_jax.data.sources import Loading, open_data
-from unet_jax.evaluate import EvalSettings, EvalStep, make_eval_settings, make_eval_step
+from unet_jax.eval_step import EvalStep
+from unet_jax.evaluate import EvalSettings, make_eval_settings
 from unet_jax.losses import make_loss
 from unet_jax.models.unet import UNet
 from unet_jax.optim import make_optimizer
@@ -73,7 +74,7 @@ def assemble(config: ConfigDict) -> Experiment:
     if load:
         init = make_pretrained_init(init, load, optimizer, shardings)
     train_step = make_train_step(model, loss, optimizer, schedule, augment, shardings, state_shapes)
-    eval_step = make_eval_step(model, shardings)
+    eval_step = EvalStep(model, loading, shardings)
     return Experiment(
         dataset,
         loading,

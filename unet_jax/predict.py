@@ -16,7 +16,8 @@ from unet_jax.data.files import SUFFIXES, list_pictures, read_size
 from unet_jax.data.images import decode_image
 from unet_jax.data.sources import make_loading
 from unet_jax.errors import UserError
-from unet_jax.evaluate import crop_predictions, make_eval_settings, make_eval_step, run_batches
+from unet_jax.eval_step import EvalStep, cut_predictions
+from unet_jax.evaluate import make_eval_settings
 from unet_jax.logs import console
 from unet_jax.multihost import is_first
 from unet_jax.sharding import check_batch_size
@@ -102,14 +103,12 @@ def predict_run(
     settings = call(make_eval_settings, "config.eval", config.eval)
     trained = restore(config, workdir, checkpoint, loading.image_size)
     check_batch_size("config.eval.batch_size", settings.batch_size, trained.shardings)
-    step = make_eval_step(trained.model, trained.shardings)
-    batches = run_batches(
-        step, trained.variables, pictures, loading, settings.batch_size, trained.shardings
-    )
+    step = EvalStep(trained.model, loading, trained.shardings)
+    batches = step.batches(trained.variables, pictures, settings.batch_size)
     with Progress(console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("predicting", total=len(pictures))
         for batch, result in batches:
-            labels = crop_predictions(result["prediction"], batch) if is_first() else {}
+            labels = cut_predictions(result["prediction"], batch) if is_first() else {}
             for index, label in labels.items():
                 file = output / f"{pictures.ids[index]}.png"
                 figures.save_indexed_png(file, label, len(trained.class_names))

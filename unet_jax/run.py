@@ -160,9 +160,7 @@ class Validation:
             e.eval_step,
             state.eval_variables(),
             self._source,
-            e.loading,
             batch_size=e.eval.batch_size,
-            shardings=e.shardings,
             keep=self._shown,
         )
         if is_first():

@@ -14,7 +14,8 @@ from experiments.report.variants import Variant
 from unet_jax.config import call, choose
 from unet_jax.data.sources import Loading, open_data
 from unet_jax.errors import UserError
-from unet_jax.evaluate import evaluate, make_eval_step
+from unet_jax.eval_step import EvalStep
+from unet_jax.evaluate import evaluate
 from unet_jax.figures.canvas import MUTED, Page
 from unet_jax.figures.colours import encode_drawing, overlay
 from unet_jax.figures.pages import add_legend, legend_entries
@@ -160,12 +161,10 @@ def predict(run: Run, split: str, names: Sequence[str]) -> dict[int, np.ndarray]
     part, loading = _open(run, split, names)
     trained = restore(config, run.folder, "best", loading.image_size)
     return evaluate(
-        make_eval_step(trained.model, trained.shardings),
+        EvalStep(trained.model, loading, trained.shardings),
         trained.variables,
         part,
-        loading,
         batch_size=config.eval.batch_size,
-        shardings=trained.shardings,
         keep=range(len(part)),
     ).predictions
 

@@ -1,7 +1,7 @@
 """The U-Net."""
 
 import math
-from typing import Any, cast
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -216,6 +216,22 @@ class UNet(nn.Module):
         return self.fold * math.prod(up.stride for up in self._ups())
 
     @nn.nowrap
+    def input_size(self, n: int) -> tuple[int, int]:
+        """Returns the least pixels along one axis to read for n or more with logits, and those."""
+        if self.padding == "valid":
+            return self.axis_path().input_size(n)
+        read = -(-n // self.multiple()) * self.multiple()
+        return read, read
+
+    @nn.nowrap
+    def has_statistics(self) -> bool:
+        """Tells whether a layer takes statistics over the image, in evaluation too.
+
+        Then every pixel's logits depend on all of the image, and on what it is padded with.
+        """
+        return self.norm in ("group", "instance") or self.squeeze_excite > 0
+
+    @nn.nowrap
     def checkerboards(self) -> list[str | None]:
         """Returns `Geometry.checkerboard` of every level's transposed convolution."""
         return [up.checkerboard() if self.up == "transpose" else None for up in self._ups()]
@@ -273,28 +289,3 @@ class UNet(nn.Module):
             self.attention,
             self.deep_supervision,
         )
-
-
-def whole_logits(model: UNet, variables: Any, image: jax.Array) -> jax.Array:
-    """Computes the logits of every pixel, also where convolutions are valid.
-
-    What valid convolutions would cut off is mirrored around the picture first (the overlap-tile
-    strategy of Ronneberger et al., 2015, Fig. 2, with one tile).
-
-    Args:
-        model: The model.
-        variables: Its variables.
-        image: [B, *n, C], standardised.
-
-    Returns:
-        float32 [B, *n, K].
-    """
-    if model.padding == "same":
-        return cast(jax.Array, model.apply(variables, image, train=False))
-    size = image.shape[1:-1]
-    sizes = [model.axis_path().input_size(n) for n in size]
-    margins = [(before - after) // 2 for before, after in sizes]
-    ends = [(a, m - n - a) for a, (m, _), n in zip(margins, sizes, size, strict=True)]
-    padded = jnp.pad(image, ((0, 0), *ends, (0, 0)), mode="symmetric")
-    logits = cast(jax.Array, model.apply(variables, padded, train=False))
-    return logits[(slice(None), *(slice(n) for n in size))]
