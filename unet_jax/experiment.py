@@ -56,7 +56,8 @@ def assemble(config: ConfigDict) -> Experiment:
     """
     check_sections(config)
     dataset, loading = call(open_data, "config.data", config.data)
-    pictures, classes = len(dataset.splits["train"]), len(dataset.class_names)
+    classes = len(dataset.class_names)
+    pictures = len(dataset.splits["train"]) * loading.crops
     plan = call(make_plan, "config.train", config.train, pictures=pictures)
     settings = call(make_eval_settings, "config.eval", config.eval)
     shardings = call(make_shardings, "config.mesh", config.mesh)

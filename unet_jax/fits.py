@@ -7,10 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from unet_jax.data.base import Source
 from unet_jax.data.images import resize_image
-from unet_jax.data.pipeline import Fit, round_up
+from unet_jax.data.pipeline import Fit, read_sizes, round_up
 from unet_jax.data.sources import Loading
 from unet_jax.models.unet import UNet
+
+SAME_SCALE = 1.1  # ratio of shrinkages up to which two scales count as the same
 
 
 class Reach(NamedTuple):
@@ -126,6 +129,38 @@ def make_fit(loading: Loading, model: UNet) -> Fit:
     if loading.fit == "resize":
         return Resize(loading.image_size, reach)
     return Crop(reach, model.has_statistics())
+
+
+def shrinkage(size: tuple[int, int], image_size: tuple[int, int]) -> float:
+    """Returns how many pixels of an image are one of the resized image, along its longer way."""
+    return max(n / m for n, m in zip(size, image_size, strict=True))
+
+
+def other_scale(source: Source, loading: Loading, trained: float | None) -> str | None:
+    """Says where a network sees images at another scale than those it was trained on.
+
+    Args:
+        source: The images; nothing but their headers is read.
+        loading: How they are loaded.
+        trained: The largest `shrinkage` of the training images; None where it is not known.
+
+    Returns:
+        One line where `fit` "resize" shrinks images a tenth more than `trained`; else None.
+    """
+    if loading.fit != "resize" or trained is None:
+        return None
+    sizes = read_sizes(source, loading.workers)
+    ratios = [shrinkage(size, loading.image_size) / trained for size in sizes]
+    count, worst = sum(ratio > SAME_SCALE for ratio in ratios), int(np.argmax(ratios))
+    if not count:
+        return None
+    height, width = sizes[worst]
+    return (
+        f"{count} of {len(sizes)} images are shrunk more than any training image was, so what they "
+        f"show is smaller there: most of all {source.ids[worst]} ({height}x{width}), "
+        f"{ratios[worst]:.1f} times; cut such images into parts, or train with "
+        "config.data.fit='crop'."
+    )
 
 
 def resize_logits(logits: jax.Array, size: jax.Array, canvas: tuple[int, int]) -> jax.Array:

@@ -69,7 +69,7 @@ def make_plan(
         eval_every: Duration between evaluations; also percent. The last step is always evaluated.
         checkpoint_every: Duration between checkpoints; also percent. Every evaluation saves one.
         log_every: Duration between lines of scalars.
-        pictures: Training pictures.
+        pictures: Training images in an epoch, one for every crop.
 
     Returns:
         The plan.

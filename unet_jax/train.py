@@ -1,5 +1,6 @@
 """The training loop: from a config to a checkpoint, the only one there is."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from unet_jax import workdir as run_dir
 from unet_jax.anatomy import forward_flops
 from unet_jax.data.base import Dataset
 from unet_jax.data.doctor import check
-from unet_jax.data.pipeline import train_batches
+from unet_jax.data.pipeline import read_sizes, seen_share, train_batches
 from unet_jax.errors import StoppedError
 from unet_jax.experiment import Experiment, assemble
 from unet_jax.logs import console, print_header, print_scores
@@ -196,12 +197,25 @@ def _print_header(experiment: Experiment, workdir: Path, start: int) -> None:
         f"{plan.total / plan.epoch_steps:.1f} epochs",
         "workdir": workdir,
     }
+    if e.loading.fit == "crop":
+        facts["an epoch sees"] = _describe_crops(e)
     for level, warning in enumerate(e.model.checkerboards()):
         if warning:
             facts[f"up_{level}"] = warning
     if start:
         facts["resumes at"] = f"step {start}"
     print_header("unet_jax", facts)
+
+
+def _describe_crops(e: Experiment) -> str:
+    """Says how much of the training images an epoch of random crops sees."""
+    loading, train = e.loading, e.dataset.splits["train"]
+    share = seen_share(read_sizes(train, loading.workers), loading)
+    height, width = loading.image_size
+    text = f"{loading.crops} crop{'s' * (loading.crops > 1)} of {height}x{width} an image, "
+    enough = math.ceil(loading.crops / share)
+    more = f" (as many as there are with config.data.crops={enough})" if share < 0.5 else ""
+    return f"{text}{share:.0%} of the pixels of {len(train)} images{more}"
 
 
 def report(workdir: Path, dataset: Dataset) -> None:

@@ -179,7 +179,8 @@ def _check_numbers(config: ConfigDict, e: Any) -> Any:
     from unet_jax.sharding import check_batch_size
     from unet_jax.steps import make_plan
 
-    pictures, classes = len(e.dataset.splits["train"]), len(e.dataset.class_names)
+    classes = len(e.dataset.class_names)
+    pictures = len(e.dataset.splits["train"]) * e.loading.crops
     plan = call(make_plan, "config.train", config.train, pictures=pictures)
     settings = call(make_eval_settings, "config.eval", config.eval)
     check_batch_size("config.train.batch_size", plan.batch_size, e.shardings)

@@ -29,8 +29,9 @@ def train_batches(
 ) -> Iterator[Batch]:
     """Yields the batches of the steps start..stop-1, decoded ahead by threads.
 
-    Every epoch is shuffled anew and every picture comes once in it; an epoch's last pictures and
-    the next one's first may share a batch. Batch `step` is the same wherever the run began.
+    Every epoch is shuffled anew and every picture comes `loading.crops` times in it; an epoch's
+    last pictures and the next one's first may share a batch. Batch `step` is the same wherever
+    the run began.
 
     Args:
         source: The pictures.
@@ -47,12 +48,13 @@ def train_batches(
         [b, H, W], 0 where the label is to be ignored}.
     """
     own = range(batch_size) if rows is None else rows
-    order: Any = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
+    parts = len(source) * loading.crops
+    order: Any = grain.MapDataset.range(parts).seed(seed).shuffle().repeat()
 
     def example(row: int) -> Batch:
         step, column = divmod(row, len(own))
         position = step * batch_size + int(own[column])
-        loaded = source[int(order[position])]
+        loaded = source[int(order[position]) // loading.crops]
         rng = np.random.default_rng((seed, position))
         return _train_example(loaded["image"], loaded["label"], loading, rng)
 
@@ -183,6 +185,24 @@ def _group_by_canvas(
             full.append((canvas, waiting.pop(canvas)))
     groups = [*full, *waiting.items()]
     return [_Group(canvas, indices, most[canvas]) for canvas, indices in groups]
+
+
+def seen_share(sizes: Sequence[tuple[int, int]], loading: Loading) -> float:
+    """Returns how much of its images an epoch of random crops sees, as a share of their pixels.
+
+    Args:
+        sizes: (height, width) of every image.
+        loading: With `fit` "crop".
+
+    Returns:
+        The pixels of all crops, with those seen twice, over those of all images; 1 would be enough
+        to see all once if no crops met.
+    """
+    context, crop = 2 * loading.context, loading.image_size
+    inside = [
+        min(h, max(1, crop[0] - context)) * min(w, max(1, crop[1] - context)) for h, w in sizes
+    ]
+    return loading.crops * sum(inside) / sum(h * w for h, w in sizes)
 
 
 def round_up(pixels: int) -> int:

@@ -23,12 +23,14 @@ class Loading(NamedTuple):
         workers: Threads that decode.
         context: Pixels mirrored around every picture before a part is cut out, without labels:
             what valid convolutions see beyond their output.
+        crops: Random parts of every image in an epoch.
     """
 
     image_size: tuple[int, int]
     fit: str
     workers: int
     context: int = 0
+    crops: int = 1
 
 
 def make_loading(
@@ -36,6 +38,7 @@ def make_loading(
     fit: str = "resize",
     workers: int = 4,
     context: int = 0,
+    crops: int = 1,
 ) -> Loading:
     """Checks the values of a config's data section that say how pictures are loaded.
 
@@ -44,6 +47,7 @@ def make_loading(
         fit: "resize" or "crop".
         workers: Threads.
         context: See `Loading`; needs `fit` "crop".
+        crops: Likewise.
 
     Returns:
         How to load.
@@ -63,8 +67,12 @@ def make_loading(
         raise UserError(
             f"config.data.context={context} must be 0, or more with config.data.fit='crop'."
         )
+    if crops < 1 or (crops > 1 and fit != "crop"):
+        raise UserError(
+            f"config.data.crops={crops} must be 1, or more with config.data.fit='crop'."
+        )
     height, width = image_size if len(image_size) == 2 else image_size * 2
-    return Loading((height, width), fit, workers, context)
+    return Loading((height, width), fit, workers, context, crops)
 
 
 def open_data(
@@ -76,6 +84,7 @@ def open_data(
     split_seed: int = 0,
     workers: int = 4,
     context: int = 0,
+    crops: int = 1,
     folder: Mapping[str, Any] | None = None,
     tfds: Mapping[str, Any] | None = None,
     synthetic: Mapping[str, Any] | None = None,
@@ -92,6 +101,7 @@ def open_data(
         split_seed: Of that split.
         workers: Threads that decode.
         context: Pixels mirrored around pictures, with `fit` "crop"; see `Loading`.
+        crops: Random parts of every image in an epoch, with `fit` "crop".
         folder: Arguments of `open_folder`.
         tfds: Arguments of `open_tfds`.
         synthetic: Arguments of `open_synthetic`.
@@ -106,7 +116,7 @@ def open_data(
         raise UserError(f"config.data.val_fraction={val_fraction} must be between 0 and 1.")
     if split_seed < 0:
         raise UserError(f"config.data.split_seed={split_seed} must be 0 or more.")
-    loading = make_loading(image_size, fit, workers, context)
+    loading = make_loading(image_size, fit, workers, context, crops)
     on_disk = {"path": path, "val_fraction": val_fraction, "split_seed": split_seed}
     sources = {
         "folder": (open_folder, folder, on_disk),
