@@ -180,13 +180,14 @@ def read_docstring(page: str) -> str | None:
 
 
 def read_all(folders: Sequence[Path]) -> list[Sweep]:
-    """Reads several directories; see `read`."""
-    return [read(folder) for folder in folders]
+    """Reads several directories, each once; see `read`."""
+    return [read(folder) for folder in {folder.resolve(): folder for folder in folders}.values()]
 
 
 def _read_json(file: Path) -> dict[str, Any]:
+    """Reads a JSON object; {} where it cannot be read, and None for what is NaN or infinite."""
     try:
-        value = json.loads(file.read_text())
+        value = json.loads(file.read_text(), parse_constant=lambda _: None)
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
