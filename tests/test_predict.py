@@ -5,26 +5,34 @@ import runpy
 import unicodedata
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from conftest import ROOT
 from PIL import Image
+from processes import finish, start
 
+from unet_jax import workdir as run_dir
+from unet_jax.checkpoint import Checkpoints
 from unet_jax.errors import UserError
+from unet_jax.experiment import assemble
 from unet_jax.predict import predict_run
-from unet_jax.train import train_and_evaluate
 
 CONFIG = runpy.run_path(str(ROOT / "configs" / "tiny.py"))["get_config"]()
-CONFIG.train.duration = "1 step"
-CONFIG.data.synthetic.train = 8
 COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "é") for form in ("NFC", "NFD"))
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """Trains one step."""
-    workdir = tmp_path_factory.mktemp("runs") / "run"
-    train_and_evaluate(CONFIG, workdir)
+    """Makes a run of the first, random weights: what is predicted does not matter here."""
+    workdir = tmp_path_factory.mktemp("runs")
+    run_dir.begin(workdir, CONFIG, overwrite=False)
+    experiment = assemble(CONFIG)
+    checkpoints = Checkpoints(workdir / run_dir.CHECKPOINTS)
+    meta = {"class_names": experiment.dataset.class_names, "scores": {}}
+    checkpoints.save(1, experiment.init(jax.random.key(0)), meta, score=None)
+    checkpoints.wait()
+    checkpoints.close()
     return workdir
 
 
@@ -329,3 +337,19 @@ def test_an_input_that_is_a_dead_link(run, tmp_path):
 def test_all_is_told_before_the_model_is_looked_for(tmp_path):
     draw(tmp_path / "a.png")
     refuse(tmp_path / "no run", tmp_path, [tmp_path], tmp_path, "over the input", "a.png")
+
+
+def test_of_two_processes_the_first_writes_and_both_refuse_alike(run, tmp_path):
+    draw(tmp_path / "photos" / "a.jpg", tmp_path / "photos" / "b.png")
+    flags = ["--mode=predict", "--checkpoint=latest", f"--input={tmp_path}/photos"]
+    flags.append(f"--output={tmp_path}/photos/out")
+    done = finish(start(run, 2, flags))
+    assert [code for code, *_ in done] == [0, 0], done
+    names = ("a.png", "a_overlay.png", "b.png", "b_overlay.png")
+    assert sizes(tmp_path / "photos" / "out") == dict.fromkeys(names, (13, 9))
+    before = tree(tmp_path)
+    done = finish(start(run, 2, flags))
+    assert [code for code, *_ in done] == [2, 2], done
+    for _, _, error in done:
+        assert f"holds 4 of the 4 files to be written, the first is {tmp_path}/photos/out" in error
+    assert tree(tmp_path) == before

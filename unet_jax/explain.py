@@ -77,6 +77,11 @@ def explain() -> None:
     """
     name = OPERATION.value
     command_line.refuse_unused("operation", OPERATIONS)
+    if INPUT.value is not None and SIZE.value is not None:
+        raise UserError(f"--size={SIZE.value} is for a random input; leave it out beside --input.")
+    has_kernel = KERNEL.value is not None or name == "max_pool"
+    if flags.FLAGS["seed"].present and INPUT.value is not None and has_kernel:
+        raise UserError(f"--seed={SEED.value} is for random numbers, and all are given.")
     try:
         os.makedirs(OUTPUT.value, exist_ok=True)
         written = _unet() if name == "unet" else _windows(name)
@@ -100,11 +105,6 @@ def _windows(name: str) -> list[str]:
         default if value is None else value
         for value, default in zip(given, DEFAULTS[name], strict=True)
     )
-    if INPUT.value is not None and SIZE.value is not None:
-        raise UserError(f"--size={size} is for a random input; leave it out beside --input.")
-    is_random = INPUT.value is None or (KERNEL.value is None and name != "max_pool")
-    if flags.FLAGS["seed"].present and not is_random:
-        raise UserError(f"--seed={SEED.value} is for random numbers, and all are given.")
     x = None if INPUT.value is None else read_numbers("input", INPUT.value)
     shape = (size, size) if x is None else x.shape
     geometry = Geometry(f, s, p, OUTPUT_PADDING.value, DILATION.value)

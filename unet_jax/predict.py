@@ -83,7 +83,7 @@ def find_pictures(inputs: Sequence[str], output: Path) -> Pictures:
 
 
 def _list_input(folder: Path, output: Path) -> dict[str, Path]:
-    """Lists the pictures below a folder; says how many the results of earlier predictions hide."""
+    """Lists the pictures below a folder but not in the output; says how many are left out."""
     left_out: list[Path] = []
 
     def is_output(below: Path) -> bool:
@@ -92,9 +92,8 @@ def _list_input(folder: Path, output: Path) -> dict[str, Path]:
         return is_same
 
     found = list_pictures(folder, "--input", without=is_output)
-    files = [file for place in left_out for file in place.rglob("*")]
-    count = sum(file.suffix.lower() in SUFFIXES for file in files)
-    if count:
+    files = left_out[0].rglob("*") if left_out else ()
+    if count := sum(file.suffix.lower() in SUFFIXES for file in files):
         console.print(
             f"{count} images in {left_out[0]} are left out of --input={folder}: it is the folder "
             "of the results.",

@@ -78,14 +78,15 @@ def run() -> None:
         StoppedError: A signal asked to stop; everything is saved.
         FailedTrialsError: Some trials failed, and the others are finished.
     """
-    from experiments.pages import load_study, parse_overrides
-    from experiments.sweep.launcher import Sweep, print_plan, run_design
-    from experiments.trials import locked
-
     command_line.refuse_unused("search", SEARCHES)
     command_line.refuse_unused("engine", CLUSTERS)
     if SEARCH.value and PACK.value and flags.FLAGS["pack"].present:
         raise UserError(f"--pack is not for --search={SEARCH.value}, whose trials run one by one.")
+
+    from experiments.pages import load_study, parse_overrides
+    from experiments.sweep.launcher import Sweep, print_plan, run_design
+    from experiments.trials import locked
+
     page, folder = Path(STUDY.value or ""), Path(WORKDIR.value or "")
     study = load_study(page)
     base = parse_overrides(study.page, SET.value)
