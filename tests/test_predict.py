@@ -255,8 +255,14 @@ def test_an_output_in_an_input_is_left_out(run, tmp_path, monkeypatch, capsys, o
     first = tree(tmp_path)
     predict(run, ["photos"], output, replace=True)
     assert tree(tmp_path) == first
-    said = " ".join(capsys.readouterr().out.split())
-    assert "6 images in photos/out are left out of --input=photos" in said
+    said = "photos/out, the folder of the results, is left out of --input=photos; images in it: 6"
+    assert said in capsys.readouterr().out.splitlines()
+
+
+def test_an_input_that_holds_results_alone(run, tmp_path, capsys):
+    draw(tmp_path / "photos" / "out" / "a.png")
+    refuse(run, tmp_path, [tmp_path / "photos"], tmp_path / "photos" / "out", "holds no")
+    assert "left out" in capsys.readouterr().out
 
 
 def test_results_beside_the_images(run, tmp_path):

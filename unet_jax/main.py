@@ -27,7 +27,7 @@ flags.register_multi_flags_validator(
     lambda given: given["workdir"] or given["mode"] == "plan",
     "Give the directory of the run: --workdir=DIRECTORY.",
 )
-OVERWRITE = flags.DEFINE_bool("overwrite", False, "Delete the run that is in --workdir.")
+OVERWRITE = flags.DEFINE_bool("overwrite", False, "train: Delete the run in --workdir.")
 SPLIT = flags.DEFINE_enum("split", "val", ["train", "val", "test"], "eval: which pictures.")
 CHECKPOINT = flags.DEFINE_enum(
     "checkpoint", "best", ["best", "latest"], "eval, predict: the best by val/mIoU or the latest."

@@ -84,25 +84,23 @@ def find_pictures(inputs: Sequence[str], output: Path) -> Pictures:
 
 def _list_input(folder: Path, output: Path) -> dict[str, Path]:
     """Lists the pictures below a folder but not in the output; says how many are left out."""
-    left_out: list[Path] = []
 
     def is_output(below: Path) -> bool:
-        is_same = same_folder(below, output)
-        left_out.extend([below] if is_same else [])
-        return is_same
+        if not same_folder(below, output):
+            return False
+        if count := sum(file.suffix.lower() in SUFFIXES for file in below.rglob("*")):
+            console.print(
+                f"{below}, the folder of the results, is left out of --input={folder}; images in "
+                f"it: {count}",
+                markup=False,
+                soft_wrap=True,
+            )
+        return True
 
-    found = list_pictures(folder, "--input", without=is_output)
-    files = left_out[0].rglob("*") if left_out else ()
-    if count := sum(file.suffix.lower() in SUFFIXES for file in files):
-        console.print(
-            f"{count} images in {left_out[0]} are left out of --input={folder}: it is the folder "
-            "of the results.",
-            markup=False,
-        )
-    return found
+    return list_pictures(folder, "--input", without=is_output)
 
 
-def local_path(text: str, flag: str) -> Path:
+def local_path(text: str | Path, flag: str) -> Path:
     """Makes the path that a flag gives, in which ~ is the home directory.
 
     Args:
@@ -115,7 +113,7 @@ def local_path(text: str, flag: str) -> Path:
     Raises:
         UserError: It is empty or not on this machine.
     """
-    if not text or "://" in text:
+    if not text or "://" in str(text):
         raise UserError(f"{flag}={text} must be a path on this machine, or mounted.")
     try:
         path = Path(text).expanduser()
@@ -129,7 +127,7 @@ def predict_run(
     workdir: Path,
     *,
     inputs: Sequence[str],
-    output: str | None,
+    output: str | Path | None,
     checkpoint: str,
     replace: bool = False,
 ) -> None:

@@ -87,15 +87,16 @@ def _length(file: Path) -> int:
 def _check_names(images: Sequence[Path], results: Sequence[Result]) -> None:
     """Checks that no two files have one name, and that none is the folder of another."""
     pairs = [(image, file) for image, files in zip(images, results, strict=True) for file in files]
-    real = {folder: os.path.realpath(folder) for folder in {file.parent for _, file in pairs}}
+    example = {file.parent: image for image, file in pairs}
+    real = {folder: Path(os.path.realpath(folder)) for folder in example}
     folders = {
         _one_spelling(above): image
-        for image, file in pairs
-        for above in (Path(real[file.parent]), *Path(real[file.parent]).parents)
+        for folder, image in example.items()
+        for above in (real[folder], *real[folder].parents)
     }
     taken: dict[str, Path] = {}
     for image, file in pairs:
-        key = _one_spelling(os.path.join(real[file.parent], file.name))
+        key = _one_spelling(real[file.parent] / file.name)
         if key in taken:
             raise UserError(
                 f"the results of {taken[key]} and {image} would have one name, {file} (case and "
@@ -111,7 +112,7 @@ def _check_names(images: Sequence[Path], results: Sequence[Result]) -> None:
         taken[key] = image
 
 
-def _one_spelling(path: str | Path) -> str:
+def _one_spelling(path: Path) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", str(path)).casefold())
 
 
