@@ -1,6 +1,7 @@
 """Pictures and masks in files, and lists of their names."""
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,12 +58,15 @@ def read_size(file: AnyPath) -> tuple[int, int]:
     return images.read_size(storage.read_bytes(file), str(file))
 
 
-def list_pictures(folder: AnyPathT, key: str) -> dict[str, AnyPathT]:
+def list_pictures(
+    folder: AnyPathT, key: str, without: Callable[[Path], bool] = lambda _: False
+) -> dict[str, AnyPathT]:
     """Lists the pictures below a folder.
 
     Args:
         folder: The folder; subfolders count, hidden files and folders do not.
         key: The config key that leads to it, for errors.
+        without: Tells of a local subfolder whether it is left out.
 
     Returns:
         Files by id: the path below the folder, without suffix.
@@ -73,7 +77,7 @@ def list_pictures(folder: AnyPathT, key: str) -> dict[str, AnyPathT]:
     if not storage.is_folder(folder):
         raise UserError(f"{folder} is not a folder; put the pictures there or change {key}.")
     found: dict[str, AnyPathT] = {}
-    for file in sorted(_below(folder)):
+    for file in sorted(_below(folder, without)):
         relative = file.relative_to(folder)
         is_hidden = any(part.startswith(".") for part in relative.parts)
         if is_hidden or file.suffix.lower() not in SUFFIXES:
@@ -85,15 +89,18 @@ def list_pictures(folder: AnyPathT, key: str) -> dict[str, AnyPathT]:
     return found
 
 
-def _below(folder: AnyPath) -> Iterable[Any]:
-    """Returns all below a folder; remote folders themselves are left out."""
-    if isinstance(folder, Path):
-        return folder.rglob("*")
+def _below(folder: AnyPath, without: Callable[[Path], bool]) -> Iterable[Any]:
+    """Returns all files below a folder."""
     files: list[Any] = []
+    if isinstance(folder, Path):
+        for top, folders, names in os.walk(folder):
+            folders[:] = [name for name in folders if not without(Path(top, name))]
+            files.extend(Path(top, name) for name in names)
+        return files
     for entry in storage.entries(folder):
         # By its name first: that needs no question to the store.
         is_file = entry.suffix.lower() in SUFFIXES or not storage.is_folder(entry)
-        files.extend([entry] if is_file else _below(entry))
+        files.extend([entry] if is_file else _below(entry, without))
     return files
 
 
