@@ -11,6 +11,22 @@ from ml_collections import ConfigDict
 from unet_jax.errors import UserError
 
 SECTIONS = ("data", "augment", "model", "pretrained", "loss", "optim", "train", "eval", "mesh")
+# Keys, or sections, that say where a run's data lie and how it is computed, not what: they may
+# change when it goes on, is evaluated or predicts, and results stay the same up to rounding. That
+# the data are the same is checked by their contents; see data/splits.py.
+MAY_DIFFER = (
+    "data.source",
+    "data.path",
+    "data.workers",
+    "data.folder.images",
+    "data.folder.masks",
+    "data.folder.mask_suffix",
+    "data.folder.lists",
+    "data.tfds.verify_checksums",
+    "eval.batch_size",
+    "eval.pictures",
+    "mesh",
+)
 
 
 def check_sections(config: ConfigDict) -> None:
@@ -48,6 +64,7 @@ def call(function: Callable[..., Any], key: str, section: Mapping[str, Any], **d
     """
     if not isinstance(section, Mapping | ConfigDict):
         raise UserError(f"{key}={section!r} must be a section, whose keys have values.")
+    section = {name: _tuples(value) for name, value in section.items()}  # JSON has lists
     # `parent` and `name` are fields that linen adds to every module.
     hidden = {*derived, "parent"} | ({"name"} if hasattr(function, "apply") else set())
     parameters = {
@@ -94,13 +111,55 @@ def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
     Returns:
         Lines such as "config.train.seed: 0 -> 1", sorted by key.
     """
-    flat_old, flat_new = dict(_flatten(old)), dict(_flatten(new))
-    absent = "(absent)"
+    pairs = _different(old, new)
+    return [f"config.{key}: {one!r} -> {other!r}" for key, (one, other) in pairs.items()]
+
+
+def other_results(old: ConfigDict, new: ConfigDict) -> list[str]:
+    """Names the keys in which two configs differ and that are not in `MAY_DIFFER`.
+
+    Args:
+        old: One config.
+        new: The other.
+
+    Returns:
+        Lines as those of `differences`.
+    """
+    pairs = _different(old, new)
     return [
-        f"config.{key}: {flat_old.get(key, absent)!r} -> {flat_new.get(key, absent)!r}"
-        for key in sorted({*flat_old, *flat_new})
-        if flat_old.get(key, absent) != flat_new.get(key, absent)
+        f"config.{key}: {one!r} -> {other!r}"
+        for key, (one, other) in pairs.items()
+        if not may_differ(key)
     ]
+
+
+def may_differ(key: str) -> bool:
+    """Tells whether a key such as "data.path" is one of `MAY_DIFFER`, or below one."""
+    return any(key == name or key.startswith(f"{name}.") for name in MAY_DIFFER)
+
+
+def _different(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[Any, Any]]:
+    """Returns the values of two configs by the keys in which they differ, sorted."""
+    flat_old, flat_new = dict(_flatten(old)), dict(_flatten(new))
+    found = {}
+    for key in sorted({*flat_old, *flat_new}):
+        # A config of an older version lacks what was added since, whose default is what it did.
+        lacking = "(absent)" if key in flat_old and key in flat_new else _default(key)
+        one, other = flat_old.get(key, lacking), flat_new.get(key, lacking)
+        if one != other:
+            found[key] = one, other
+    return found
+
+
+def _default(key: str) -> Any:
+    from unet_jax.experiment import FUNCTIONS  # which needs this module
+
+    section, _, name = key.rpartition(".")
+    if section not in FUNCTIONS:
+        return "(absent)"
+    parameters = inspect.signature(FUNCTIONS[section]).parameters
+    has_default = name in parameters and parameters[name].default is not inspect.Parameter.empty
+    return _tuples(parameters[name].default) if has_default else "(absent)"
 
 
 def to_json(config: ConfigDict) -> str:
@@ -151,10 +210,10 @@ def _flatten(section: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
         if isinstance(value, Mapping | ConfigDict):
             yield from _flatten(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}", value
+            yield f"{prefix}{key}", _tuples(value)
 
 
 def _tuples(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _tuples(item) for key, item in value.items()}
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value

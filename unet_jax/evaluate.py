@@ -1,5 +1,6 @@
 """Evaluation: every picture once, scored at its label's own resolution."""
 
+import tempfile
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ from unet_jax import workdir as run_dir
 from unet_jax.config import call, check_sections, choose
 from unet_jax.data.base import Dataset, Source
 from unet_jax.data.doctor import check
-from unet_jax.data.sources import open_data
+from unet_jax.data.splits import open_run
 from unet_jax.errors import UserError
 from unet_jax.eval_step import EvalStep, cut_predictions
 from unet_jax.gallery import Gallery
@@ -124,23 +125,18 @@ def summarise(evaluation: Evaluation, dataset: Dataset) -> Scores:
     return result
 
 
-def save_counts(
-    workdir: Path, split: str, step: int, evaluation: Evaluation, source: Source
-) -> None:
+def save_counts(file: Path, evaluation: Evaluation, source: Source) -> None:
     """Writes the counts of every picture, for comparisons picture by picture.
 
     Args:
-        workdir: The run's directory.
-        split: Name of the source.
-        step: Of the state that was evaluated.
+        file: An npz file, which is written whole or not at all; its folder is made.
         evaluation: What was found.
         source: The N pictures.
     """
-    folder = workdir / run_dir.EVALUATIONS
-    folder.mkdir(exist_ok=True)
-    part = folder / f".{split}.part.npz"  # a run may die while it is written
+    file.parent.mkdir(exist_ok=True)
+    part = file.with_name(f".{file.stem}.part.npz")
     np.savez_compressed(part, confusion=evaluation.confusion, id=np.array(source.ids))
-    part.replace(folder / f"{split}_{step:08d}.npz")
+    part.replace(file)
 
 
 def fixed_pictures(source: Source, count: int) -> list[int]:
@@ -152,17 +148,23 @@ def fixed_pictures(source: Source, count: int) -> list[int]:
 def evaluate_run(config: ConfigDict, workdir: Path, *, split: str, checkpoint: str) -> None:
     """Scores a checkpoint of a run on one split: results.json, figures and a table.
 
+    The best checkpoint's scores come under the split's name, those of the latest one under
+    SPLIT_latest. What an earlier evaluation left is replaced when all is there, and nothing of
+    another step is: files are named by the step, which results.json, written last, tells.
+
     Args:
-        config: The run's config.
+        config: The run's config; only keys of `config.MAY_DIFFER` may be other.
         workdir: The run's directory.
         split: "val", "test" or "train".
         checkpoint: "best" (by val/mIoU) or "latest".
 
     Raises:
-        UserError: The run, its data or the split are missing.
+        UserError: The run, its data or the split are missing, or it is a run of another config.
     """
     check_sections(config)
-    dataset, loading = call(open_data, "config.data", config.data)
+    for line in run_dir.check_same(workdir, config):
+        console.print(line, markup=False)
+    dataset, loading = open_run(config.data, workdir, split)
     source = choose(dataset.splits, "--split", split)
     settings = call(make_eval_settings, "config.eval", config.eval)
     trained = restore(config, workdir, checkpoint, loading.image_size)
@@ -177,13 +179,19 @@ def evaluate_run(config: ConfigDict, workdir: Path, *, split: str, checkpoint: s
         keep=shown,
     )
     title = f"{split}, {checkpoint} checkpoint (step {trained.step}), {len(source)} pictures"
-    file = workdir / run_dir.FIGURES / f"predictions_{split}.png"
     summary = summarise(result, dataset)
     if not is_first():
         return
-    save_counts(workdir, split, trained.step, result, source)
+    entry = run_dir.ENTRIES[split] + ("" if checkpoint == "best" else f"_{checkpoint}")
+    name = f"{entry}_{trained.step:08d}"
     gallery = Gallery(workdir, source, shown, dataset.class_names)
-    gallery.draw_split(file, title, result.predictions, result.confusion.sum(axis=0))
-    run_dir.write_results(workdir, **{split: {"step": trained.step, **summary}})
+    with tempfile.TemporaryDirectory(prefix=".evaluation_", dir=workdir) as folder:
+        figure = Path(folder) / f"predictions_{name}.png"
+        gallery.draw_split(figure, title, result.predictions, result.confusion.sum(axis=0))
+        save_counts(Path(folder) / f"{name}.npz", result, source)
+        # All is there.
+        run_dir.move(Path(folder).glob("*.png"), workdir / run_dir.FIGURES)
+        run_dir.move(Path(folder).glob("*.npz"), workdir / run_dir.EVALUATIONS)
+    run_dir.write_results(workdir, **{entry: {"step": trained.step, **summary}})
     print_scores(title, summary, dataset.class_names)
-    console.print(f"pictures: {file}")
+    console.print(f"pictures: {workdir / run_dir.FIGURES / figure.name}")

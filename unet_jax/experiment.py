@@ -1,13 +1,18 @@
 """What a config describes, put together."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
 from unet_jax.augment import make_augment
 from unet_jax.config import call, check_sections
 from unet_jax.data.base import Dataset
+from unet_jax.data.folder import open_folder
+from unet_jax.data.pets import open_tfds
 from unet_jax.data.sources import Loading, open_data
+from unet_jax.data.splits import Splits, open_kept
+from unet_jax.data.synthetic import open_synthetic
 from unet_jax.eval_step import EvalStep
 from unet_jax.evaluate import EvalSettings, make_eval_settings
 from unet_jax.losses import make_loss
@@ -26,6 +31,22 @@ from unet_jax.step import (
 from unet_jax.steps import Plan, make_plan
 from unet_jax.weights import make_pretrained
 
+# The sections of a config, and whose arguments each of them is.
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "data": open_data,
+    "data.folder": open_folder,
+    "data.tfds": open_tfds,
+    "data.synthetic": open_synthetic,
+    "augment": make_augment,
+    "model": UNet,
+    "pretrained": make_pretrained,
+    "loss": make_loss,
+    "optim": make_optimizer,
+    "train": make_plan,
+    "eval": make_eval_settings,
+    "mesh": make_shardings,
+}
+
 
 class Experiment(NamedTuple):
     """What a config describes, put together; nothing has run yet."""
@@ -42,11 +63,12 @@ class Experiment(NamedTuple):
     eval_step: EvalStep
 
 
-def assemble(config: ConfigDict) -> Experiment:
+def assemble(config: ConfigDict, kept: Splits | None = None) -> Experiment:
     """Puts together what a config describes.
 
     Args:
         config: The whole config.
+        kept: The splits of a run that goes on; None draws them.
 
     Returns:
         The parts.
@@ -55,7 +77,7 @@ def assemble(config: ConfigDict) -> Experiment:
         UserError: A value or the data do not fit.
     """
     check_sections(config)
-    dataset, loading = call(open_data, "config.data", config.data)
+    dataset, loading = open_kept(config.data, kept, ("train", "val"))
     classes = len(dataset.class_names)
     pictures = len(dataset.splits["train"]) * loading.crops
     plan = call(make_plan, "config.train", config.train, pictures=pictures)

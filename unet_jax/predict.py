@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from rich.progress import Progress
 
 from unet_jax import figures
+from unet_jax import workdir as run_dir
 from unet_jax.config import call, check_sections
 from unet_jax.data import storage
 from unet_jax.data.base import IGNORE
@@ -149,13 +150,16 @@ def predict_run(
             written where they are asked for; then none is. See `plan_results`.
     """
     check_sections(config)
+    for line in run_dir.check_same(workdir, config):
+        console.print(line, markup=False)
     folder = workdir / "predictions" if output is None else local_path(output, "--output")
     pictures = find_pictures(inputs, folder)
     images = dict(zip(pictures.ids, pictures.files, strict=True))
     results = plan_results(images, folder, replace=replace)
     wait_for_all("the results are planned")  # before the first process writes any
     keys = ("image_size", "fit", "workers", "context")
-    loading = make_loading(**{key: config.data[key] for key in keys if key in config.data})
+    given = {key: config.data[key] for key in keys if key in config.data}
+    loading = call(make_loading, "config.data", given)
     settings = call(make_eval_settings, "config.eval", config.eval)
     trained = restore(config, workdir, checkpoint, loading.image_size)
     check_batch_size("config.eval.batch_size", settings.batch_size, trained.shardings)

@@ -11,8 +11,9 @@ from experiments.report.blocks import Block, Section, Strip, Words
 from experiments.report.material import Material
 from experiments.report.read import Run
 from experiments.report.variants import Variant
-from unet_jax.config import call, choose
-from unet_jax.data.sources import Loading, open_data
+from unet_jax.config import choose
+from unet_jax.data.sources import Loading
+from unet_jax.data.splits import open_run
 from unet_jax.errors import UserError
 from unet_jax.eval_step import EvalStep
 from unet_jax.evaluate import evaluate
@@ -143,7 +144,7 @@ def _open(run: Run, split: str, names: Sequence[str]) -> tuple[Part, Loading]:
     """Opens the pictures of those names in the data of a run, and says how they are loaded."""
     if run.config is None:
         raise UserError(f"{run.folder} has no config.json.")
-    dataset, loading = call(open_data, "config.data", run.config.data)
+    dataset, loading = open_run(run.config.data, run.folder, split, says=False)
     source = choose(dataset.splits, "--split", split)
     places = {name: index for index, name in enumerate(source.ids)}
     absent = [name for name in names if name not in places]

@@ -44,7 +44,7 @@ class Run(NamedTuple):
     @property
     def state(self) -> str:
         """Returns "finished", "unfinished at step N", or "not started"."""
-        if "train" in self.results:
+        if run_dir.says_finished(self.results):
             return "finished"
         steps = [line["step"] for line in self.lines]
         return f"unfinished at step {steps[-1]:,}" if steps else "not started"

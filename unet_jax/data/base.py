@@ -1,7 +1,7 @@
 """What every source of labelled pictures shares."""
 
 import collections
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -115,6 +115,20 @@ class PairSource:
     def size(self, index: int) -> tuple[int, int]:
         """Returns (height, width) of a label, without decoding; see `Source`."""
         return self.pairs.size(self.indices[int(index)])
+
+
+def pick(ids: Sequence[str], names: Iterable[str]) -> list[int]:
+    """Finds the indices of some names, in their order; names that are not there are left out.
+
+    Args:
+        ids: N different names.
+        names: Those to find.
+
+    Returns:
+        Indices into `ids`.
+    """
+    position = {name: index for index, name in enumerate(ids)}
+    return [position[name] for name in names if name in position]
 
 
 def split_off(

@@ -1,7 +1,9 @@
 """A user's own pictures and masks in folders."""
 
+from collections.abc import Iterable, Mapping
+
 from unet_jax.data import pets, storage
-from unet_jax.data.base import IGNORE, Dataset, PairSource, split_off
+from unet_jax.data.base import IGNORE, Dataset, PairSource, pick, split_off
 from unet_jax.data.files import FilePairs, list_pictures, read_list
 from unet_jax.data.storage import AnyPath
 from unet_jax.errors import UserError
@@ -19,6 +21,7 @@ def open_folder(
     label_map: tuple[tuple[int, int], ...] = (),
     ignore_values: tuple[int, ...] = (),
     test_fraction: float = 0.0,
+    kept: Mapping[str, Iterable[str]] | None = None,
 ) -> Dataset:
     """Opens PATH/images/NAME.jpg with PATH/masks/NAME.png, or the official layout of Oxford pets.
 
@@ -39,6 +42,7 @@ def open_folder(
             that are not named are errors.
         ignore_values: Mask values of pixels that count neither in the loss nor in the scores.
         test_fraction: Share of the training pictures kept for the test.
+        kept: Ids by split of a run that keeps its own splits; see `sources.open_data`.
 
     Returns:
         The splits.
@@ -55,15 +59,21 @@ def open_folder(
             f"{images}/ and {masks}/."
         )
     if pets.is_official_layout(root):
-        return pets.open_official_layout(root, val_fraction, split_seed)
-    pairs = _pairs(root, images, masks, mask_suffix)
+        return pets.open_official_layout(root, val_fraction, split_seed, kept)
+    pairs = _pairs(root, images, masks, mask_suffix, must_match=kept is None)
     values = _label_map(class_names, label_map, ignore_values)
-    splits = _splits(root, pairs.ids, val_fraction, test_fraction, split_seed)
+    splits = (
+        _splits(root, pairs.ids, val_fraction, test_fraction, split_seed)
+        if kept is None
+        else {split: pick(pairs.ids, names) for split, names in kept.items()}
+    )
     sources = {name: PairSource(pairs, indices, values) for name, indices in splits.items()}
     return Dataset(sources, tuple(class_names))
 
 
-def _pairs(root: AnyPath, images: str, masks: str, mask_suffix: str) -> FilePairs:
+def _pairs(
+    root: AnyPath, images: str, masks: str, mask_suffix: str, *, must_match: bool
+) -> FilePairs:
     pictures = list_pictures(root / images, "config.data.path or config.data.folder.images")
     found = list_pictures(root / masks, "config.data.path or config.data.folder.masks")
     mask_of = {n.removesuffix(mask_suffix): f for n, f in found.items() if n.endswith(mask_suffix)}
@@ -72,14 +82,15 @@ def _pairs(root: AnyPath, images: str, masks: str, mask_suffix: str) -> FilePair
         ("mask", mask_of, pictures, f"{images}/NAME.jpg or .png"),
     ):
         alone = [file for name, file in here.items() if name not in there]
-        if alone:
+        if alone and must_match:
             partner = "mask" if kind == "picture" else "picture"
             raise UserError(
                 f"{len(alone)} of {len(here)} {kind}s have no {partner}, the first is {alone[0]}; "
                 f"add {other} of the same name, remove them, or change "
                 "config.data.folder.mask_suffix."
             )
-    return FilePairs(tuple(pictures), [(file, mask_of[name]) for name, file in pictures.items()])
+    whole = {name: (file, mask_of[name]) for name, file in pictures.items() if name in mask_of}
+    return FilePairs(tuple(whole), list(whole.values()))
 
 
 def _label_map(

@@ -1,6 +1,6 @@
 """From a config's data section to the splits of a data set."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from unet_jax.config import call, choose
@@ -88,6 +88,8 @@ def open_data(
     folder: Mapping[str, Any] | None = None,
     tfds: Mapping[str, Any] | None = None,
     synthetic: Mapping[str, Any] | None = None,
+    *,
+    kept: Mapping[str, Iterable[str]] | None = None,
 ) -> tuple[Dataset, Loading]:
     """Opens the data of a config; nothing but lists of names is read yet.
 
@@ -105,6 +107,8 @@ def open_data(
         folder: Arguments of `open_folder`.
         tfds: Arguments of `open_tfds`.
         synthetic: Arguments of `open_synthetic`.
+        kept: Ids by split of a run that keeps its own splits; then no list and no share is asked,
+            and what is missing is left out. See `splits.open_kept`.
 
     Returns:
         The splits, and how to load them.
@@ -117,7 +121,7 @@ def open_data(
     if split_seed < 0:
         raise UserError(f"config.data.split_seed={split_seed} must be 0 or more.")
     loading = make_loading(image_size, fit, workers, context, crops)
-    on_disk = {"path": path, "val_fraction": val_fraction, "split_seed": split_seed}
+    on_disk = {"path": path, "val_fraction": val_fraction, "split_seed": split_seed, "kept": kept}
     sources = {
         "folder": (open_folder, folder, on_disk),
         "tfds": (open_tfds, tfds, on_disk),
@@ -126,7 +130,7 @@ def open_data(
     function, section, common = choose(sources, "config.data.source", source)
     dataset = call(function, f"config.data.{source}", section or {}, **common)
     for name, split in dataset.splits.items():
-        if not len(split):
+        if not len(split) and kept is None:
             raise UserError(
                 f"the {name} split of config.data.path={path!r} is empty; add pictures, or change "
                 f"config.data.val_fraction={val_fraction} or the split's list."
