@@ -141,7 +141,8 @@ def _check_existing(files: Sequence[Path], output: Path, *, replace: bool) -> No
     if existing and not replace:
         raise UserError(
             f"--output={output} holds {len(existing)} of the {len(files)} files to be written, the "
-            f"first is {existing[0]}; replace them with --replace, or {_ELSEWHERE}."
+            f"first is {existing[0]}; replace them with --replace if an earlier prediction wrote "
+            f"them, or {_ELSEWHERE}."
         )
 
 
