@@ -66,7 +66,7 @@ def assemble(config: ConfigDict) -> Experiment:
     load = call(make_pretrained, "config.pretrained", config.pretrained)
     loss = call(make_loss, "config.loss", config.loss, num_classes=classes)
     augment = call(make_augment, "config.augment", config.augment)
-    steps = {"total_steps": plan.total, "epoch_steps": plan.epoch_steps}
+    steps = {"total_steps": plan.total, "epoch_steps": plan.epoch_steps, "heads": model.heads()}
     optimizer, schedule = call(make_optimizer, "config.optim", config.optim, **steps)
     init = make_init(model, optimizer, loading.image_size, shardings)
     state_shapes = abstract_state(init, shardings)  # also checks what only the model can check

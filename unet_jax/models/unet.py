@@ -195,6 +195,12 @@ class UNet(nn.Module):
         return len(self.features) - (self.encoder == "blocks")
 
     @nn.nowrap
+    def heads(self) -> int:
+        """Returns how many heads are trained: the result's, and those of deep supervision."""
+        unused = self.bottom() - self.prune if self.prune else 0
+        return 1 + self.deep_supervision - unused
+
+    @nn.nowrap
     def _dilations(self, level: int) -> tuple[int, ...]:
         ones = (1,) * self._per_level(self.repeats, level)
         return self.bottom_dilations or ones if level == self.bottom() else ones
