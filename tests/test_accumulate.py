@@ -18,6 +18,7 @@ SGD = {"name": "sgd", "schedule": "constant", "warmup": "0", "clip_norm": 0.0}
 BARE = {**SGD, "momentum": 0.0, "weight_decay": 0.0, "learning_rate": 1.0}
 IGNORED = (0.0, 0.5, 0.97, 1.0, 0.3, 0.8, 0.1)  # of each batch's pixels
 K, SIZE = 3, (12, 10)
+PLAIN = make_augment()
 
 
 def make_batches(count, size=SIZE):
@@ -31,7 +32,7 @@ def make_batches(count, size=SIZE):
     return batches
 
 
-def prepare(accumulate, total, class_weights=(), augment=make_augment(), heads=1, **optim):
+def prepare(accumulate, total, class_weights=(), augment=PLAIN, heads=1, **optim):
     """Returns a state and a compiled step of a small net, the same but for the arguments."""
     shardings = make_shardings(1)
     deep = {"deep_supervision": heads - 1}
@@ -168,7 +169,7 @@ def test_heads_are_those_that_a_step_trains(fields):
         image, sown = jnp.zeros((1, 8, 8, 3)), ["deep_supervision"]
         return model.apply(params, image, train=True, mutable=sown)
 
-    logits, sown = jax.eval_shape(heads)
+    _, sown = jax.eval_shape(heads)
     assert model.heads() == 1 + len(sown.get("deep_supervision", {}))
 
 

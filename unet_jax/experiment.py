@@ -10,6 +10,8 @@ from unet_jax.data.base import Dataset
 from unet_jax.data.sources import Loading, open_data
 from unet_jax.evaluate import EvalSettings, EvalStep, make_eval_settings, make_eval_step
 from unet_jax.losses import make_loss
+from unet_jax.models.geometry import check_valid_size
+from unet_jax.models.options import check_options
 from unet_jax.models.unet import UNet
 from unet_jax.optim import make_optimizer
 from unet_jax.sharding import Shardings, check_batch_size, check_height, make_shardings
@@ -62,7 +64,7 @@ def assemble(config: ConfigDict) -> Experiment:
     check_batch_size("config.train.batch_size", plan.batch_size, shardings)
     check_batch_size("config.eval.batch_size", settings.batch_size, shardings)
     model = call(UNet, "config.model", config.model, num_classes=classes)
-    check_height(loading.image_size[0], model.multiple(), model.padding, shardings)
+    _check_size(model, loading.image_size, plan.batch_size, shardings)
     load = call(make_pretrained, "config.pretrained", config.pretrained)
     loss = call(make_loss, "config.loss", config.loss, num_classes=classes)
     augment = call(make_augment, "config.augment", config.augment)
@@ -86,3 +88,12 @@ def assemble(config: ConfigDict) -> Experiment:
         train_step,
         eval_step,
     )
+
+
+def _check_size(model: UNet, size: tuple[int, int], batch_size: int, shardings: Shardings) -> None:
+    """Checks that a model can train on pictures of a size."""
+    check_options(model)
+    check_height(size[0], model.multiple(), model.padding, shardings)
+    if model.padding == "valid":
+        check_valid_size("config.data.image_size", model.axis_path(), size)
+    model.check_not_dead(f"config.data.image_size={size}", size, batch_size)

@@ -9,7 +9,6 @@ from unet_jax.errors import UserError
 
 MOST_STEPS = 2**31 - 1  # what the state counts to
 MOST_SEED = 2**32 - 1  # beyond it, random keys begin again
-MOST_BATCH = 2**16
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?(?:[eE]\d+)?)\s*(steps?|epochs?|%)?\s*")
 
 
@@ -88,7 +87,7 @@ def make_plan(
     Raises:
         UserError: A duration cannot be read, or a number is out of range.
     """
-    check_range("config.train.batch_size", batch_size, 1, MOST_BATCH)
+    check_range("config.train.batch_size", batch_size, 1)
     check_range("config.train.seed", seed, 0, MOST_SEED)
     epoch_steps = pictures / batch_size
     total = to_steps(duration, key="config.train.duration", epoch_steps=epoch_steps)
