@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from ml_collections import ConfigDict
 
 from unet_jax.errors import UserError
 
+MOST_FLOAT = 3.4028234663852886e38  # the largest of float32
 SECTIONS = ("data", "augment", "model", "pretrained", "loss", "optim", "train", "eval", "mesh")
 # Keys, or sections, that say where a run's data lie and how it is computed, not what: they may
 # change when it goes on, is evaluated or predicts, and results stay the same up to rounding. That
@@ -60,7 +62,8 @@ def call(function: Callable[..., Any], key: str, section: Mapping[str, Any], **d
         What the function returns.
 
     Raises:
-        UserError: A key is unknown or missing, or a value's type differs from the default's.
+        UserError: A key is unknown or missing, a value's type differs from the default's, or a
+            number is not finite.
     """
     if not isinstance(section, Mapping | ConfigDict):
         raise UserError(f"{key}={section!r} must be a section, whose keys have values.")
@@ -75,6 +78,7 @@ def call(function: Callable[..., Any], key: str, section: Mapping[str, Any], **d
             allowed = ", ".join(parameters)
             raise UserError(f"{key}.{name} is not a config key; allowed are {allowed}.")
         _check_type(f"{key}.{name}", value, parameters[name].default)
+        _check_finite(f"{key}.{name}", value)
     for name, parameter in parameters.items():
         if parameter.default is parameter.empty and name not in section:
             raise UserError(f"{key}.{name} is missing from the config page; add it.")
@@ -99,6 +103,24 @@ def choose(options: Mapping[Any, Any], key: str, value: Any) -> Any:
         allowed = ", ".join(map(str, options))
         raise UserError(f"{key}={value!r} is not known; allowed are {allowed}.")
     return options[value]
+
+
+def check_range(key: str, value: float, low: float, high: float = math.inf) -> None:
+    """Checks that a config value lies in a range, its ends included.
+
+    Args:
+        key: The value's full config key, for the error.
+        value: The value.
+        low: The smallest that is allowed.
+        high: The largest.
+
+    Raises:
+        UserError: It does not.
+    """
+    if not value >= low:
+        raise UserError(f"{key}={value} must be {low:g} or more.")
+    if not value <= high:
+        raise UserError(f"{key}={value} must be {high} or less.")
 
 
 def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
@@ -203,6 +225,15 @@ def _check_type(key: str, value: Any, default: Any) -> None:
     if isinstance(value, tuple) and isinstance(default, tuple) and default:
         for index, item in enumerate(value):
             _check_type(f"{key}[{index}]", item, default[0])
+
+
+def _check_finite(key: str, value: Any) -> None:
+    """Refuses NaN, infinity and what float32 makes infinite, alone or in a tuple."""
+    if isinstance(value, tuple):
+        for index, item in enumerate(value):
+            _check_finite(f"{key}[{index}]", item)
+    if isinstance(value, int | float) and not abs(value) <= MOST_FLOAT:
+        raise UserError(f"{key}={value} must be finite, also as float32: {MOST_FLOAT:.4g} or less.")
 
 
 def _flatten(section: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:

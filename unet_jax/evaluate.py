@@ -29,12 +29,12 @@ class Evaluation(NamedTuple):
 
     Attributes:
         confusion: int64 [N, K, K], picture by picture; rows are truth.
-        cross_entropy: Mean over the pixels that count.
+        cross_entropy: Mean over the pixels that count; None where none does.
         predictions: uint8 [H, W] by index, for the pictures that were asked for.
     """
 
     confusion: np.ndarray
-    cross_entropy: float
+    cross_entropy: float | None
     predictions: dict[int, np.ndarray]
 
 
@@ -100,7 +100,8 @@ def evaluate(
             losses[index] = float(values["loss"][row])
     order = range(len(source))
     confusion = np.stack([confusions[index] for index in order])
-    loss = sum(losses[index] for index in order) / max(1, int(confusion.sum()))
+    pixels = int(confusion.sum())
+    loss = sum(losses[index] for index in order) / pixels if pixels else None
     return Evaluation(confusion, loss, predictions)
 
 

@@ -16,6 +16,8 @@ from unet_jax.data.synthetic import open_synthetic
 from unet_jax.eval_step import EvalStep
 from unet_jax.evaluate import EvalSettings, make_eval_settings
 from unet_jax.losses import make_loss
+from unet_jax.models.geometry import check_valid_size
+from unet_jax.models.options import check_options
 from unet_jax.models.unet import UNet
 from unet_jax.optim import make_optimizer
 from unet_jax.sharding import Shardings, check_batch_size, check_height, make_shardings
@@ -86,11 +88,11 @@ def assemble(config: ConfigDict, kept: Splits | None = None) -> Experiment:
     check_batch_size("config.train.batch_size", plan.batch_size, shardings)
     check_batch_size("config.eval.batch_size", settings.batch_size, shardings)
     model = call(UNet, "config.model", config.model, num_classes=classes)
-    check_height(loading.image_size[0], model.multiple(), model.padding, shardings)
+    _check_size(model, loading.image_size, plan.batch_size, shardings)
     load = call(make_pretrained, "config.pretrained", config.pretrained)
     loss = call(make_loss, "config.loss", config.loss, num_classes=classes)
     augment = call(make_augment, "config.augment", config.augment)
-    steps = {"total_steps": plan.total, "epoch_steps": plan.epoch_steps}
+    steps = {"total_steps": plan.total, "epoch_steps": plan.epoch_steps, "heads": model.heads()}
     optimizer, schedule = call(make_optimizer, "config.optim", config.optim, **steps)
     init = make_init(model, optimizer, loading.image_size, shardings)
     state_shapes = abstract_state(init, shardings)  # also checks what only the model can check
@@ -110,3 +112,12 @@ def assemble(config: ConfigDict, kept: Splits | None = None) -> Experiment:
         train_step,
         eval_step,
     )
+
+
+def _check_size(model: UNet, size: tuple[int, int], batch_size: int, shardings: Shardings) -> None:
+    """Checks that a model can train on pictures of a size."""
+    check_options(model)
+    check_height(size[0], model.multiple(), model.padding, shardings)
+    if model.padding == "valid":
+        check_valid_size("config.data.image_size", model.axis_path(), size)
+    model.check_not_dead(f"config.data.image_size={size}", size, batch_size)

@@ -8,10 +8,12 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from unet_jax.config import check_range
 from unet_jax.errors import UserError
 
 AXES = ("data", "fsdp", "space")
 ROWS = ("data", "fsdp")  # the axes that split the pictures of a batch
+MOST_BATCH = 2**16  # pictures
 LEAST_SPLIT = 2**14  # numbers in an array that is worth splitting over "fsdp"
 
 
@@ -104,10 +106,11 @@ def check_batch_size(key: str, batch_size: int, shardings: Shardings) -> None:
         shardings: The mesh.
 
     Raises:
-        UserError: It does not.
+        UserError: It does not, or nobody could hold such a batch.
     """
+    check_range(key, batch_size, 1, MOST_BATCH)
     size = shardings.size(*ROWS)
-    if batch_size < 1 or batch_size % size:
+    if batch_size % size:
         raise UserError(
             f"{key}={batch_size} cannot be split over the {size} devices of config.mesh (data * "
             f"fsdp); use {_around(batch_size, size)}."

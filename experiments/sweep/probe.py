@@ -198,6 +198,8 @@ def _check_numbers(config: ConfigDict, e: Any) -> Any:
     plan = call(make_plan, "config.train", config.train, pictures=pictures)
     settings = call(make_eval_settings, "config.eval", config.eval)
     check_batch_size("config.train.batch_size", plan.batch_size, e.shardings)
+    size = e.loading.image_size
+    e.model.check_not_dead(f"config.data.image_size={size}", size, plan.batch_size)
     check_batch_size("config.eval.batch_size", settings.batch_size, e.shardings)
     call(make_loss, "config.loss", config.loss, num_classes=classes)
     call(make_augment, "config.augment", config.augment)

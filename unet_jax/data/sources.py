@@ -3,13 +3,15 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from unet_jax.config import call, choose
+from unet_jax.config import call, check_range, choose
 from unet_jax.data.base import Dataset
 from unet_jax.data.folder import open_folder
 from unet_jax.data.pets import open_tfds
 from unet_jax.data.synthetic import open_synthetic
 from unet_jax.errors import UserError
+from unet_jax.steps import MOST_SEED
 
+MOST_WORKERS, MOST_PIXELS = 256, 2**15  # threads; pixels along an axis
 FITS = ("resize", "crop")
 
 
@@ -61,8 +63,10 @@ def make_loading(
         raise UserError(
             f"config.data.image_size={image_size} must be (height, width) in pixels, or (side,)."
         )
-    if workers < 1:
-        raise UserError(f"config.data.workers={workers} must be 1 or more.")
+    check_range("config.data.workers", workers, 1, MOST_WORKERS)
+    for n in image_size:
+        check_range("config.data.image_size", n, 1, MOST_PIXELS)
+    check_range("config.data.context", context, 0, MOST_PIXELS)
     if context < 0 or (context and fit != "crop"):
         raise UserError(
             f"config.data.context={context} must be 0, or more with config.data.fit='crop'."
@@ -118,8 +122,7 @@ def open_data(
     """
     if not 0 < val_fraction < 1:
         raise UserError(f"config.data.val_fraction={val_fraction} must be between 0 and 1.")
-    if split_seed < 0:
-        raise UserError(f"config.data.split_seed={split_seed} must be 0 or more.")
+    check_range("config.data.split_seed", split_seed, 0, MOST_SEED)
     loading = make_loading(image_size, fit, workers, context, crops)
     on_disk = {"path": path, "val_fraction": val_fraction, "split_seed": split_seed, "kept": kept}
     sources = {

@@ -1,6 +1,7 @@
 """The U-Net."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 
 from unet_jax.errors import UserError
 from unet_jax.models.blocks import POOLS, Dropout, PlainBlock, Style
+from unet_jax.models.dead import check_not_dead
 from unet_jax.models.decoders import DECODERS, Wiring
 from unet_jax.models.geometry import AxisPath, block_margins, check_valid_size, up_geometry
 from unet_jax.models.levels import Levels
@@ -133,10 +135,11 @@ class UNet(nn.Module):
             raise UserError(
                 f"config.model.dimensions={axes} takes [B, {axes} sizes, C], not {image.shape}."
             )
-        x = rescale(image, self.input_scale).astype(self.dtype)
         if self.padding == "valid":
             check_valid_size("config.data.image_size", self.axis_path(), size)
-        else:
+        self.check_not_dead(f"an image of {size} pixels", size, image.shape[0] if train else None)
+        x = rescale(image, self.input_scale).astype(self.dtype)
+        if self.padding == "same":
             # Repeating the edge keeps the statistics of the padding those of a picture.
             ends = [(0, -n % self.multiple()) for n in size]
             x = jnp.pad(x, ((0, 0), *ends, (0, 0)), mode="edge")
@@ -193,6 +196,12 @@ class UNet(nn.Module):
     def bottom(self) -> int:
         """Returns the deepest level."""
         return len(self.features) - (self.encoder == "blocks")
+
+    @nn.nowrap
+    def heads(self) -> int:
+        """Returns how many heads are trained: the result's, and those of deep supervision."""
+        unused = self.bottom() - self.prune if self.prune else 0
+        return 1 + self.deep_supervision - unused
 
     @nn.nowrap
     def _dilations(self, level: int) -> tuple[int, ...]:
@@ -253,10 +262,29 @@ class UNet(nn.Module):
         return AxisPath(encoder, decoder, ups, downs, self.fold)
 
     @nn.nowrap
+    def check_not_dead(self, what: str, size: Sequence[int], batch_size: int | None = None) -> None:
+        """Checks that no normalisation sees a single value; see `dead.check_not_dead`.
+
+        Args:
+            what: The size as the error names it, such as "config.data.image_size=(16, 16)".
+            size: Pixels of an image per axis.
+            batch_size: Images of a batch in training; None in evaluation.
+
+        Raises:
+            UserError: One does.
+        """
+        check_not_dead(self, what, size, batch_size)
+
+    @nn.nowrap
+    def channels(self) -> tuple[int, ...]:
+        """Returns the features of every level, with the width taken into account."""
+        if self.width == 1.0:
+            return self.features
+        return tuple(max(8, 8 * round(f * self.width / 8)) for f in self.features)
+
+    @nn.nowrap
     def _levels(self, train: bool) -> Levels:
-        features = self.features
-        if self.width != 1.0:
-            features = tuple(max(8, 8 * round(f * self.width / 8)) for f in features)
+        features = self.channels()
         if self.encoder != "blocks":
             features = (*features, ENCODERS[self.encoder].channels[-1])
         style = Style(
