@@ -12,6 +12,7 @@ from unet_jax.metrics import View
 
 CLASS_NAMES = ("pet", "background", "border")
 LABEL_MAP = {1: 0, 2: 1, 3: 2}
+CURE = "These are no trimaps of Oxford-IIIT Pet; take the original ones."
 VIEWS = (
     View("border_as_pet", (0, 1, 0), (0, 1, 0), ("pet", "background")),
     View("border_ignored", (0, 1, -1), (0, 1, 0), ("pet", "background")),
@@ -38,7 +39,12 @@ class RecordPairs:
 
     def stamp(self, index: int) -> str:
         """Names the record; see `Pairs`. A prepared data set never changes."""
-        return f"oxford_iiit_pet:4.0.0/{self._split}/{self.ids[index]}"
+        return f"{self.place}/{self.ids[index]}"
+
+    @property
+    def place(self) -> str:
+        """Names the official list; see `Pairs`."""
+        return f"oxford_iiit_pet:4.0.0/{self._split}"
 
 
 def open_tfds(
@@ -92,7 +98,7 @@ def open_official_layout(path: AnyPath, val_fraction: float, split_seed: int) ->
     """
     pairs = []
     for name in ("trainval", "test"):
-        ids = read_list(path / "annotations" / f"{name}.txt")
+        ids = read_list(path / "annotations" / f"{name}.txt", first_word=True)
         files = [
             (path / "images" / f"{i}.jpg", path / "annotations" / "trimaps" / f"{i}.png")
             for i in ids
@@ -113,7 +119,7 @@ def _dataset(trainval: Pairs, test: Pairs, val_fraction: float, split_seed: int)
     train, val = split_off(trainval.ids, breeds, val_fraction, split_seed)
 
     def source(pairs: Pairs, indices: Sequence[int]) -> PairSource:
-        return PairSource(pairs, sorted(indices, key=lambda i: pairs.ids[i]), LABEL_MAP)
+        return PairSource(pairs, sorted(indices, key=lambda i: pairs.ids[i]), LABEL_MAP, CURE)
 
     splits = {
         "train": source(trainval, train),
