@@ -26,6 +26,8 @@ _UNREADABLE = (
     SyntaxError,
     ValueError,
     EOFError,
+    TypeError,
+    LookupError,
 )
 # What makes a mask of each pixel format that is none.
 _CURES = {
