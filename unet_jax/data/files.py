@@ -162,7 +162,8 @@ def _below(
         above = (*above, (place.st_dev, place.st_ino))
     for entry in sorted(storage.entries(folder)):
         # By its name first: that needs no question to the store.
-        is_file = _kind(entry) in {*SUFFIXES, *UNREAD, "hidden"}
+        kind, is_local = _kind(entry), isinstance(entry, Path)
+        is_file = kind in {*SUFFIXES, ".zarr", "hidden"} or (kind in UNREAD and not is_local)
         if is_file or not storage.is_folder(entry):
             _check_link(entry)
             yield entry
