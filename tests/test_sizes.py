@@ -12,6 +12,7 @@ from unet_jax.data.folder import open_folder
 from unet_jax.data.images import decode_image, read_size
 from unet_jax.data.synthetic import open_synthetic
 from unet_jax.errors import UserError
+from unet_jax.predict import Pictures
 
 SIZES = [(3, 7), (7, 3), (1, 1), (40, 33)]
 
@@ -127,6 +128,15 @@ def test_the_size_of_a_pair_is_that_of_its_turned_mask(tmp_path):
     example = train[0]
     assert train.size(0) == example["label"].shape == example["image"].shape[:2] == (3, 7)
     np.testing.assert_array_equal(example["label"], SHOWN[8](stored))
+
+
+@pytest.mark.parametrize("orientation", SHOWN)
+def test_images_to_predict_lie_as_viewers_show_them(tmp_path, orientation):
+    stored = noise((3, 7, 3))
+    (tmp_path / "a.png").write_bytes(png(stored, colour=2, after=chunk(b"eXIf", exif(orientation))))
+    pictures, shown = Pictures({"a": tmp_path / "a.png"}), SHOWN[orientation](stored)
+    np.testing.assert_array_equal(pictures[0]["image"], shown)
+    assert pictures.size(0) == pictures[0]["label"].shape == shown.shape[:2]
 
 
 def test_a_header_longer_than_the_first_part(tmp_path):
