@@ -37,6 +37,9 @@ def get_config() -> ConfigDict:
                     # Mask values of pixels that do not count, such as (255,).
                     "ignore_values": (),
                     "test_fraction": 0.0,
+                    # Folder of train.txt, val.txt and test.txt, below `path` or anywhere; "" is
+                    # `path` itself.
+                    "lists": "",
                 },
             },
             "augment": {

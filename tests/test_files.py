@@ -1,8 +1,9 @@
 import os
+import unicodedata
 
 import pytest
 
-from unet_jax.data.files import FilePairs, list_pictures, read_list
+from unet_jax.data.files import SUFFIXES, FilePairs, list_pictures, read_list
 from unet_jax.errors import UserError
 
 
@@ -35,10 +36,129 @@ def test_two_files_of_one_name(tmp_path):
         list_pictures(tmp_path, "key")
 
 
-def test_a_list_is_the_first_words_in_its_order(tmp_path):
+def test_every_image_is_found_whatever_its_kind_and_case(tmp_path, capsys):
+    names = [f"{suffix[1:]}{suffix}" for suffix in SUFFIXES] + ["BIG.TIF", "a/b.Gif"]
+    touch(tmp_path, *names)
+    assert {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"} <= set(SUFFIXES)
+    assert len(list_pictures(tmp_path, "key")) == len(names)
+    assert not capsys.readouterr().out
+
+
+def test_what_is_passed_over_is_counted_and_named_in_one_line_once(tmp_path, capsys):
+    other = [".x/a.png", ".b.png", "Thumbs.db", "deep/notes.txt", "deep/README", "z.TXT"]
+    touch(tmp_path, "a.png", *other)
+    for _ in range(3):
+        list_pictures(tmp_path, "key")
+    assert capsys.readouterr().out == (
+        f"{tmp_path}: 1 .db, 2 .txt, 2 hidden, 1 without suffix passed over, such as .b.png\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "suffix", [".nii", ".nii.gz", ".dcm", ".npy", ".exr", ".HEIC", ".avif", ".jp2", ".svs", ".ppm"]
+)
+def test_images_of_a_kind_that_is_not_read_are_an_error(tmp_path, suffix):
+    touch(tmp_path, "a.png", f"x/b{suffix}", f"x/c{suffix}", "z.dcm.txt")
+    says = (
+        rf"^2 files in {tmp_path} are .* not read \(2 {suffix.lower()}\), .*x/b{suffix}; .*\.webp"
+    )
+    with pytest.raises(UserError, match=says):
+        list_pictures(tmp_path, "key")
+
+
+def test_a_folder_that_is_an_image_is_one(tmp_path):
+    touch(tmp_path, "a.png", "b.zarr/0/0", "b.zarr/.zattrs", "c.raw/d.png")
+    with pytest.raises(UserError, match=rf"^1 files in {tmp_path} .*\(1 \.zarr\).*b\.zarr;"):
+        list_pictures(tmp_path, "key")
+    (tmp_path / "b.zarr").rename(tmp_path / ".b.zarr")
+    assert list(list_pictures(tmp_path, "key")) == ["a", "c.raw/d"]
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [([], "no files"), (["a.txt", "b/c.TXT", "d.csv", ".e.png"], r"1 \.csv, 2 \.txt, 1 hidden")],
+)
+def test_where_no_image_is_left_the_error_says_what_is_there(tmp_path, names, found):
+    touch(tmp_path, *names)
+    with pytest.raises(
+        UserError, match=rf"^{tmp_path} holds no images but {found};.*Change a\.key"
+    ):
+        list_pictures(tmp_path, "a.key")
+
+
+def test_links_are_followed(tmp_path):
+    touch(tmp_path, "far/q1.png", "far/deep/q2.png", "one/file.png", "here/p.png")
+    here = tmp_path / "here"
+    (here / "site").symlink_to(tmp_path / "far")
+    (here / "again").symlink_to(tmp_path / "far")  # twice, and no circle
+    (here / "r.png").symlink_to(tmp_path / "one/file.png")
+    found = list_pictures(here, "key")
+    assert list(found) == ["again/deep/q2", "again/q1", "p", "r", "site/deep/q2", "site/q1"]
+    assert found["site/q1"] == here / "site/q1.png"
+    (tmp_path / "link").symlink_to(here)
+    assert list(list_pictures(tmp_path / "link", "key")) == list(found)
+
+
+@pytest.mark.parametrize("target", [".", "..", "../..", "../../x", "../../x/y"])
+def test_a_circle_of_links_is_named(tmp_path, target):
+    touch(tmp_path, "a.png", "x/y/b.png")
+    (tmp_path / "x/y/round").symlink_to(target)
+    (tmp_path / "x/y/x").symlink_to(tmp_path / "x/y")
+    with pytest.raises(UserError, match=r"x/y/.* is a link to a folder that it lies in; remove"):
+        list_pictures(tmp_path, "key")
+
+
+@pytest.mark.parametrize("target", ["nowhere", "site"])
+def test_a_link_that_leads_nowhere_is_named(tmp_path, target):
+    touch(tmp_path, "a.png")
+    (tmp_path / "site").symlink_to(target)
+    with pytest.raises(UserError, match=rf"^{tmp_path}/site is a link to {target}, .* nowhere"):
+        list_pictures(tmp_path, "key")
+
+
+def test_a_folder_can_be_left_out(tmp_path):
+    touch(tmp_path, "a.png", "out/b.png", "c/out/d.png", "c/e.png", "out2/f.png")
+    found = list_pictures(tmp_path, "key", lambda folder: folder == tmp_path / "out")
+    assert list(found) == ["a", "c/e", "c/out/d", "out2/f"]
+
+
+def test_ids_have_composed_accents_on_every_file_system(tmp_path):
+    composed, apart = (unicodedata.normalize(form, "Übung/é") for form in ("NFC", "NFD"))
+    touch(tmp_path, f"{apart}.png")
+    found = list_pictures(tmp_path, "key")
+    assert list(found) == [composed]
+    assert found[composed].exists()
+    touch(tmp_path, f"{composed}.png")
+    with pytest.raises(UserError, match="have the same name"):
+        list_pictures(tmp_path, "key")
+
+
+def test_a_list_is_whole_lines_in_their_order(tmp_path):
     file = tmp_path / "list.txt"
-    file.write_text("# name class\nb_1 1 2 3\n\n  a_1\t7\r\n#c_1 1\nd/e_1\n   \n")
-    assert read_list(file) == ["b_1", "a_1", "d/e_1"]
+    file.write_bytes(b"# name\nb 1  2\n\n  a_1\t7 \r\n#c_1 1\rd/e\xe2\x80\xa8f\x0cg\n   \n")
+    assert read_list(file) == ["b 1  2", "a_1\t7", "d/e\u2028f\x0cg"]
+    assert read_list(file, known={"#c_1 1"}) == ["b 1  2", "a_1\t7", "#c_1 1", "d/e\u2028f\x0cg"]
+    assert read_list(file, first_word=True)[:2] == ["b", "a_1"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
+def test_lists_of_all_editors(tmp_path, encoding, form, newline):
+    names = ["Übung 1", "é/b", "c"]
+    text = unicodedata.normalize(form, newline.join(names))
+    (tmp_path / "list.txt").write_bytes(text.encode(encoding))
+    assert read_list(tmp_path / "list.txt") == [unicodedata.normalize("NFC", n) for n in names]
+
+
+@pytest.mark.parametrize("name", ["../b", "a/../../b", "/etc/b", "a/..", ".."])
+@pytest.mark.parametrize("first_word", [True, False])
+def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path, name, first_word):
+    (tmp_path / "list.txt").write_text(f"a\n{name}\n")
+    with pytest.raises(
+        UserError, match=rf"list\.txt names '{name}', which leads out of the folder"
+    ):
+        read_list(tmp_path / "list.txt", first_word=first_word)
 
 
 def test_an_empty_list(tmp_path):
@@ -47,7 +167,7 @@ def test_an_empty_list(tmp_path):
 
 
 def test_names_listed_twice_are_counted(tmp_path):
-    (tmp_path / "list.txt").write_text("c\nb\na\nb 2\nc\nb\n")
+    (tmp_path / "list.txt").write_text("c\nb\na\nb 2\nc\nb\n b\n")
     with pytest.raises(UserError, match=r"list\.txt names b more than once \(2 such names\)"):
         read_list(tmp_path / "list.txt")
 

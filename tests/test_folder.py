@@ -1,3 +1,5 @@
+import unicodedata
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -83,6 +85,146 @@ def test_lists_of_all_splits(tmp_path):
     assert {name: ids(split) for name, split in splits.items()} == lists
 
 
+def write_lists(folder, encoding="utf-8", **lists):
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, text in lists.items():
+        (folder / f"{split}.txt").write_text(text, encoding=encoding)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_names_in_lists_are_whole_lines_with_or_without_suffix(tmp_path, encoding, newline):
+    names = ["scan", "scan 01", "scan 02", "v1.2", "a b/c d", "#1", "x", "y"]
+    root = fill(tmp_path, names)
+    train = ["scan 01.png", "./a b/c d", "# no name", "v1.2.png", "#1"]
+    write_lists(
+        tmp_path, encoding, train=newline.join(train), val=newline.join(["scan 02", "x", ""])
+    )
+    splits = opened(root).splits
+    assert ids(splits["train"]) == ["scan 01", "a b/c d", "v1.2", "#1"]
+    assert ids(splits["val"]) == ["scan 02", "x"]
+    for split in splits.values():
+        for index, name in enumerate(ids(split)):
+            np.testing.assert_array_equal(split[index]["image"], names.index(name))
+
+
+@pytest.mark.parametrize("images", ["NFC", "NFD"])
+@pytest.mark.parametrize("masks", ["NFC", "NFD"])
+@pytest.mark.parametrize("listed", ["NFC", "NFD"])
+def test_composed_and_decomposed_accents_are_one_name(tmp_path, images, masks, listed):
+    names = ["Übung/é", "ñ", "c", "d"]
+    for number, name in enumerate(names):
+        image = unicodedata.normalize(images, f"images/{name}.png")
+        save(tmp_path / image, np.full((2, 3, 3), number, np.uint8))
+        save(tmp_path / unicodedata.normalize(masks, f"masks/{name}.png"), MASK % 200)
+    write_lists(tmp_path, val=unicodedata.normalize(listed, "Übung/é.png\nñ\n"))
+    splits = opened(str(tmp_path)).splits
+    assert ids(splits["val"]) == ["Übung/é", "ñ"]
+    assert splits["val"][0]["image"][0, 0, 0] == 0
+    assert ids(splits["train"]) == ["c", "d"]
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        ("a/n01\na/n01.png", r"'a/n01\.png' is in .*val\.txt and in .*val\.txt; leave it in one"),
+        ("n01", r"names 'n01', but there is no such picture; .* one name a line, .*suffix"),
+        ("a/n01.jpg", r"names 'a/n01\.jpg', but there is no such picture"),
+        ("a/n01 1 2", r"names 'a/n01 1 2', but there is no such picture"),
+        ("../images/a/n01", r"names '\.\./images/a/n01', which leads out of the folder"),
+        ("/a/n01", r"names '/a/n01', which leads out"),
+    ],
+)
+def test_names_that_lists_may_not_hold(tmp_path, names, says):
+    root = fill(tmp_path)
+    write_lists(tmp_path, val=names)
+    with pytest.raises(UserError, match=rf"^({tmp_path}/val\.txt )?{says}"):
+        opened(root)
+
+
+def test_a_name_that_may_mean_two_pictures(tmp_path):
+    root = fill(tmp_path, ["a", "a.png", "b"])  # a.png and a.png.png
+    write_lists(tmp_path, val="a.png\n")
+    with pytest.raises(UserError, match=r"names 'a\.png', but there are two such pictures"):
+        opened(root)
+    write_lists(tmp_path, val="a.png.png\n")
+    assert ids(opened(root).splits["val"]) == ["a.png"]
+
+
+@pytest.mark.parametrize("place", ["below", "absolute", "home", "beside"])
+def test_lists_may_lie_elsewhere(tmp_path, monkeypatch, place):
+    root = fill(tmp_path / "data")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    folder, lists = {
+        "below": (tmp_path / "data/folds/0", "folds/0"),
+        "absolute": (tmp_path / "far", str(tmp_path / "far")),
+        "home": (tmp_path / "home/mine", "~/mine"),
+        "beside": (tmp_path / "near", "../near"),
+    }[place]
+    write_lists(folder, train="a/n01\nb/n02", val="a/n03")
+    write_lists(tmp_path / "data", val="b/n09\n")  # then not asked
+    splits = opened(root, lists=lists).splits
+    assert {name: ids(split) for name, split in splits.items()} == {
+        "train": ["a/n01", "b/n02"],
+        "val": ["a/n03"],
+    }
+    (folder / "train.txt").unlink()
+    (folder / "val.txt").unlink()
+    says = rf"^config\.data\.folder\.lists='{lists}': .* holds no train\.txt, val\.txt, test\.txt"
+    with pytest.raises(UserError, match=says):
+        opened(root, lists=lists)
+
+
+def test_lists_of_the_official_layout_are_its_own(tmp_path):
+    (tmp_path / "annotations" / "trimaps").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"^config\.data\.folder\.lists='x' has no effect"):
+        opened(str(tmp_path), lists="x")
+
+
+def test_what_no_split_has_is_said_once(tmp_path, capsys):
+    root = fill(tmp_path, suffix="_m")
+    save(tmp_path / "masks/a/n00_old.png", MASK)
+    write_lists(tmp_path, train="a/n01\n", val="a/n02\n")
+    for _ in range(2):
+        splits = opened(root, mask_suffix="_m").splits
+    assert capsys.readouterr().out.splitlines() == [
+        f"{tmp_path}/masks: 1 without config.data.folder.mask_suffix='_m' passed over, such as "
+        "n00_old.png",
+        f"{tmp_path}/images: 18 in no list passed over, such as a/n00",
+    ]
+    assert splits["train"].pairs.ids == ("a/n01", "a/n02")
+
+
+def test_other_kinds_of_files_are_pairs_too(tmp_path):
+    for number, suffix in enumerate((".tif", ".bmp", ".gif", ".webp", ".png")):
+        save_as(tmp_path / f"images/{number}{suffix}", np.full((2, 3, 3), 50 * number, np.uint8))
+        save_as(tmp_path / f"masks/{number}{suffix}", MASK % 200)
+    splits = opened(str(tmp_path)).splits
+    examples = [split[index] for split in splits.values() for index in range(len(split))]
+    assert len(examples) == 5
+    for example in examples:
+        np.testing.assert_array_equal(example["image"], 50 * int(example["id"]))
+        np.testing.assert_array_equal(example["label"], MASK % 200)
+
+
+def save_as(file, array):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    options = {"lossless": True} if file.suffix == ".webp" else {}
+    picture = Image.fromarray(array)
+    if file.suffix == ".gif" and array.ndim == 2:  # Pillow writes other indices for grey ones
+        picture.putpalette([0, 0, 0, 255, 255, 255])
+    picture.save(file, **options)
+
+
+@pytest.mark.parametrize("masks", ["images", "./images", "images/", "link"])
+def test_images_are_not_their_own_masks(tmp_path, masks):
+    root = fill(tmp_path, masks="images")
+    (tmp_path / "link").symlink_to("images")
+    says = rf"^config\.data\.folder\.images='images' and .*masks='{masks}' are one folder"
+    with pytest.raises(UserError, match=says):
+        opened(root, masks=masks)
+
+
 def test_pictures_that_no_list_names_are_for_training(tmp_path):
     root = fill(tmp_path)
     (tmp_path / "val.txt").write_text("b/n02\na/n03\n")
@@ -135,6 +277,21 @@ def test_a_value_that_no_map_names_is_not_taken_for_a_class(tmp_path):
         ({"label_map": ((0, 0, 0),)}, r"label_map has \(0, 0, 0\)"),
         ({"label_map": (0, 1)}, "label_map has 0;"),
         ({"label_map": (("0", 1),)}, r"label_map has \('0', 1\)"),
+        ({"label_map": ((1.0, 1),)}, r"label_map has \(1\.0, 1\)"),
+        ({"label_map": ((0, True),)}, r"label_map has \(0, True\)"),
+        (
+            {"label_map": ((0, 0), (7, 1), (7, 0))},
+            "label_map gives the mask value 7 to class 0 and it is in class 1 too",
+        ),
+        (
+            {"label_map": ((0, 0), (7, 1), (7, 1))},
+            "label_map gives the mask value 7 to class 1 and it is in class 1 too",
+        ),
+        (
+            {"label_map": ((0, 0), (255, 1)), "ignore_values": (9, 255)},
+            r"label_map gives the mask value 255 to class 1 and it is in config\.data\.folder\.ign",
+        ),
+        ({"ignore_values": (0.0,)}, r"ignore_values has 0\.0.*0 to 255"),
         ({"ignore_values": (256,)}, "ignore_values has 256.*0 to 255"),
         ({"ignore_values": ("a",)}, "ignore_values has 'a'.*0 to 255"),
         ({"class_names": ("one",)}, r"class_names=\('one',\) must be 2 to 254 different"),

@@ -90,10 +90,11 @@ def test_a_grey_mask_is_exact():
     np.testing.assert_array_equal(decode_mask(encode(Image.fromarray(grey)), "x"), grey)
 
 
-def test_a_one_bit_mask_holds_0_and_255():
+def test_a_one_bit_mask_holds_0_and_1():
     bits = random() > 127
-    mask = decode_mask(encode(Image.fromarray(bits)), "x")
-    np.testing.assert_array_equal(mask, np.where(bits, 255, 0))
+    for kind in ("PNG", "TIFF", "BMP"):
+        mask = decode_mask(encode(Image.fromarray(bits), kind), "x")
+        np.testing.assert_array_equal(mask, np.where(bits, 1, 0))
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])

@@ -1,15 +1,18 @@
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
+from encoded import SHOWN, by_pillow, chunk, exif, png, tiff
 from pets_set import originals, prepare
 from PIL import Image, ImageFile
 
 from unet_jax.data import files, pets
 from unet_jax.data.folder import open_folder
-from unet_jax.data.images import read_size
+from unet_jax.data.images import decode_image, read_size
 from unet_jax.data.synthetic import open_synthetic
 from unet_jax.errors import UserError
+from unet_jax.predict import Pictures
 
 SIZES = [(3, 7), (7, 3), (1, 1), (40, 33)]
 
@@ -62,19 +65,78 @@ def test_the_size_is_the_masks_where_they_differ(tmp_path):
     assert train.size(0) == train[0]["label"].shape != (5, 6)
 
 
-def test_little_of_a_large_file_is_read(tmp_path, monkeypatch):
-    noise = np.random.default_rng(0).integers(0, 256, (500, 600), np.uint8)
-    save(tmp_path / "a.png", noise)
-    assert (tmp_path / "a.png").stat().st_size > 200_000
-    read, real = [], files.storage.read_bytes
+class Counted(io.BytesIO):
+    """Counts the bytes that are read."""
 
-    def count(*args):
-        read.append(real(*args))
-        return read[-1]
+    count = 0
 
-    monkeypatch.setattr(files.storage, "read_bytes", count)
-    assert files.read_size(tmp_path / "a.png") == (500, 600)
-    assert len(b"".join(read)) < 100_000
+    def read(self, size=-1):
+        data = super().read(size)
+        Counted.count += len(data)
+        return data
+
+
+def noise(size):
+    return np.random.default_rng(0).integers(0, 256, size, np.uint8)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_little_of_a_large_file_is_read(tmp_path, monkeypatch, orientation):
+    # Its EXIF lies behind the pixels; a PNG writer may end a part of them every few KB.
+    pixels = by_pillow(noise((500, 600)))
+    data = pixels[:-12] + chunk(b"eXIf", exif(orientation)) + pixels[-12:]
+    assert len(data) > 200_000
+    monkeypatch.setattr(Counted, "count", 0)
+    monkeypatch.setattr(Path, "open", lambda *_: Counted(data))
+    size = files.read_size(tmp_path / "a.png")
+    assert size == ((500, 600) if orientation == 1 else (600, 500))
+    assert 0 < Counted.count < 100_000
+
+
+@pytest.mark.parametrize("kind", ["png", "webp", "jpg", "tif"])
+@pytest.mark.parametrize("orientation", SHOWN)
+def test_the_size_of_a_large_file_is_the_one_that_is_shown(tmp_path, kind, orientation):
+    stored, block = noise((301, 402)), b"Exif\0\0" + exif(orientation)
+    if kind == "png":  # before a long colour profile and all pixels
+        data = by_pillow(stored, icc_profile=bytes(100_000))
+        data = data[:33] + chunk(b"eXIf", exif(orientation)) + data[33:]
+    elif kind == "webp":  # behind the pixels
+        data = by_pillow(np.stack([stored] * 3, -1), "WEBP", lossless=True, exif=block)
+        assert data.find(b"EXIF") > 1 << 16
+    elif kind == "jpg":  # behind what is longer than the first part
+        plain = by_pillow(stored, "JPEG")
+        long = b"\xff\xec\xff\xff" + bytes(0xFFFD)
+        block = b"\xff\xe1" + (len(block) + 2).to_bytes(2, "big") + block
+        data = plain[:2] + 2 * long + block + plain[2:]
+    else:
+        data = tiff(stored, 8, extra=[(274, orientation)])
+    assert len(data) > 1 << 16
+    (tmp_path / f"a.{kind}").write_bytes(data)
+    expected = SHOWN[orientation](stored).shape
+    assert files.read_size(tmp_path / f"a.{kind}") == expected
+    assert decode_image(data, "x").shape[:2] == expected
+
+
+def test_the_size_of_a_pair_is_that_of_its_turned_mask(tmp_path):
+    for name in "abcd":
+        shown, stored = noise((3, 7)) % 2, noise((7, 3)) % 2
+        save(tmp_path / "images" / f"{name}.png", np.stack([shown] * 3, -1))
+        mask = tmp_path / "masks" / f"{name}.png"
+        mask.parent.mkdir(exist_ok=True)
+        mask.write_bytes(png(stored, before=chunk(b"eXIf", exif(8))))
+    train = open_folder(str(tmp_path), 0.25, 0, class_names=("x", "y")).splits["train"]
+    example = train[0]
+    assert train.size(0) == example["label"].shape == example["image"].shape[:2] == (3, 7)
+    np.testing.assert_array_equal(example["label"], SHOWN[8](stored))
+
+
+@pytest.mark.parametrize("orientation", SHOWN)
+def test_images_to_predict_lie_as_viewers_show_them(tmp_path, orientation):
+    stored = noise((3, 7, 3))
+    (tmp_path / "a.png").write_bytes(png(stored, colour=2, after=chunk(b"eXIf", exif(orientation))))
+    pictures, shown = Pictures({"a": tmp_path / "a.png"}), SHOWN[orientation](stored)
+    np.testing.assert_array_equal(pictures[0]["image"], shown)
+    assert pictures.size(0) == pictures[0]["label"].shape == shown.shape[:2]
 
 
 def test_a_header_longer_than_the_first_part(tmp_path):

@@ -96,6 +96,16 @@ def test_any_picture_that_is_no_jpeg_is_encoded_anew(tmp_path: Path) -> None:
         assert (image.format, image.mode) == ("JPEG", "RGB"), name
 
 
+def test_encoding_anew_keeps_how_a_picture_lies(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    data = io.BytesIO()
+    picture(1).save(data, "PNG", exif=exif)
+    records = prepare(tmp_path, **{"images/pug_7.jpg": data.getvalue()})["trainval"]
+    image = Image.open(io.BytesIO(records[records.names.index("pug_7")]["image"]))
+    assert (image.format, image.getexif()[274]) == ("JPEG", 6)
+
+
 def test_listed_jpeg_is_encoded_anew_only_where_pillow_warns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

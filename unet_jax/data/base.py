@@ -79,6 +79,11 @@ class Pairs(Protocol):
         """Returns a text that changes when the pair changes, without reading it."""
         ...
 
+    @property
+    def place(self) -> str:
+        """Returns where they lie, the same text for all splits of a data set."""
+        ...
+
 
 class PairSource:
     """A source that decodes the pairs of one split.
@@ -87,11 +92,15 @@ class PairSource:
         pairs: All pairs.
         indices: Those of the split, in its order.
         label_map: Class id, or `IGNORE`, of every value that a mask may hold.
+        cure: What to do where a mask holds another value; "" where `label_map` is the user's.
     """
 
-    def __init__(self, pairs: Pairs, indices: Sequence[int], label_map: Mapping[int, int]) -> None:
+    def __init__(
+        self, pairs: Pairs, indices: Sequence[int], label_map: Mapping[int, int], cure: str = ""
+    ) -> None:
         """Describes the split; nothing is read."""
         self.pairs, self.indices, self.label_map = pairs, tuple(indices), dict(label_map)
+        self.cure = cure
         self._table = np.full(256, IGNORE, np.uint8)
         for value, class_id in label_map.items():
             self._table[value] = class_id

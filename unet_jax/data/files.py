@@ -1,16 +1,32 @@
 """Pictures and masks in files, and lists of their names."""
 
+import collections
+import functools
 import os
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+import re
+import unicodedata
+from collections.abc import Callable, Container, Iterator, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from unet_jax.data import images, storage
+from unet_jax.data import headers, images, storage
 from unet_jax.data.base import Encoded
 from unet_jax.data.storage import AnyPath, AnyPathT
 from unet_jax.errors import UserError
+from unet_jax.logs import console
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+# Files of images too, which are not read. A folder that is an image, .zarr, counts as one.
+UNREAD = frozenset(
+    (
+        *(".nii", ".nii.gz", ".dcm", ".dicom", ".mha", ".mhd", ".nrrd", ".nhdr", ".mgz", ".mgh"),
+        *(".npy", ".npz", ".exr", ".hdr", ".pfm", ".zarr", ".heic", ".heif", ".avif", ".jxl"),
+        *(".jp2", ".j2k", ".j2c", ".jpx", ".jpe", ".jif", ".ppm", ".pgm", ".pbm", ".pnm", ".pam"),
+        *(".tga", ".psd", ".xcf", ".svg", ".ico", ".icns", ".dds", ".pcx", ".fits", ".ras", ".sgi"),
+        *(".apng", ".mpo", ".dng", ".raw", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"),
+        *(".svs", ".ndpi", ".scn", ".mrxs", ".czi", ".lif", ".nd2", ".ims", ".lsm", ".qptiff"),
+    )
+)
 _HEADER_BYTES = 1 << 16
 
 
@@ -35,6 +51,11 @@ class FilePairs:
         """Joins both files' names, sizes and times; see `Pairs`."""
         return " ".join(storage.stamp(file) for file in self.files[index])
 
+    @property
+    def place(self) -> str:
+        """Returns the folder that holds all masks; see `Pairs`."""
+        return os.path.commonpath({str(mask.parent) for _, mask in self.files})
+
 
 def read_size(file: AnyPath) -> tuple[int, int]:
     """Reads a picture's size without decoding it.
@@ -43,14 +64,14 @@ def read_size(file: AnyPath) -> tuple[int, int]:
         file: The picture.
 
     Returns:
-        (height, width).
+        (height, width) as viewers show it.
 
     Raises:
         UserError: It cannot be read, or is no picture.
     """
-    start = storage.read_bytes(file, _HEADER_BYTES)
+    start, exif = storage.read_with(file, _read_header)
     try:
-        return images.read_size(start, str(file))
+        return images.read_size(start, str(file), exif)
     except UserError:
         if len(start) < _HEADER_BYTES:
             raise
@@ -58,73 +79,137 @@ def read_size(file: AnyPath) -> tuple[int, int]:
     return images.read_size(storage.read_bytes(file), str(file))
 
 
+def _read_header(stream: Any) -> tuple[bytes, bytes | None]:
+    """Reads a first part, and the EXIF block where a larger file may have it behind that part."""
+    start = stream.read(_HEADER_BYTES)
+    is_long_png = len(start) == _HEADER_BYTES and start.startswith(headers.PNG)
+    return start, headers.png_exif(stream) if is_long_png else None
+
+
 def list_pictures(
     folder: AnyPathT, key: str, without: Callable[[Path], bool] = lambda _: False
 ) -> dict[str, AnyPathT]:
-    """Lists the pictures below a folder.
+    """Lists the pictures below a folder, and says what is passed over.
 
     Args:
-        folder: The folder; subfolders count, hidden files and folders do not.
+        folder: The folder; subfolders count, links are followed, hidden files and folders are not
+            read.
         key: The config key that leads to it, for errors.
         without: Tells of a local subfolder whether it is left out.
 
     Returns:
-        Files by id: the path below the folder, without suffix.
+        Files by id: the path below the folder, without suffix, its accents composed (NFC), so that
+        it is the same on every file system.
 
     Raises:
-        UserError: The folder is missing, or two files share an id.
+        UserError: The folder is missing or holds no image, some images are of a kind that is not
+            read, two files share an id, or a link leads nowhere or round in a circle.
     """
     if not storage.is_folder(folder):
         raise UserError(f"{folder} is not a folder; put the pictures there or change {key}.")
     found: dict[str, AnyPathT] = {}
-    for file in sorted(_below(folder, without)):
-        relative = file.relative_to(folder)
-        is_hidden = any(part.startswith(".") for part in relative.parts)
-        if is_hidden or file.suffix.lower() not in SUFFIXES:
+    unread, passed = [], []
+    for file in _below(folder, without):
+        if _kind(file) not in SUFFIXES:
+            (unread if _kind(file) in UNREAD else passed).append(file)
             continue
-        name = relative.with_suffix("").as_posix()
+        name = unicodedata.normalize("NFC", file.relative_to(folder).with_suffix("").as_posix())
         if name in found:
             raise UserError(f"{found[name]} and {file} have the same name; rename one of them.")
         found[name] = file
+    read = f"images are read from {', '.join(SUFFIXES)} files of 8 bits"
+    if unread:
+        raise UserError(
+            f"{len(unread)} files in {folder} are images of a kind that is not read "
+            f"({_count(unread)}), the first is {unread[0]}; {read}. Convert them, volumes slice by "
+            "slice, or take them out."
+        )
+    if not found:
+        there = _count(passed) if passed else "no files"
+        raise UserError(f"{folder} holds no images but {there}; {read}. Change {key}.")
+    if passed:
+        say_once(f"{folder}: {_count(passed)} passed over, such as {passed[0].name}")
     return found
 
 
-def _below(folder: AnyPath, without: Callable[[Path], bool]) -> Iterable[Any]:
-    """Returns all files below a folder."""
-    files: list[Any] = []
+@functools.cache
+def say_once(line: str) -> None:
+    """Prints a line, once in a process however often the data are opened."""
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _kind(file: AnyPath) -> str:
+    """Returns a file's suffix in small letters, or "hidden"."""
+    name = file.name.lower()
+    if name.startswith("."):
+        return "hidden"
+    return ".nii.gz" if name.endswith(".nii.gz") else file.suffix.lower()
+
+
+def _count(files: Sequence[AnyPath]) -> str:
+    kinds = collections.Counter(_kind(file) or "without suffix" for file in files)
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+
+
+def _below(
+    folder: AnyPath, without: Callable[[Path], bool], above: tuple[tuple[int, int], ...] = ()
+) -> Iterator[Any]:
+    """Yields the files below a folder, and hidden folders, in order."""
     if isinstance(folder, Path):
-        for top, folders, names in os.walk(folder):
-            folders[:] = [name for name in folders if not without(Path(top, name))]
-            files.extend(Path(top, name) for name in names)
-        return files
-    for entry in storage.entries(folder):
+        place = folder.stat()
+        if (place.st_dev, place.st_ino) in above:
+            raise UserError(f"{folder} is a link to a folder that it lies in; remove the link.")
+        above = (*above, (place.st_dev, place.st_ino))
+    for entry in sorted(storage.entries(folder)):
         # By its name first: that needs no question to the store.
-        is_file = entry.suffix.lower() in SUFFIXES or not storage.is_folder(entry)
-        files.extend([entry] if is_file else _below(entry, without))
-    return files
+        kind, is_local = _kind(entry), isinstance(entry, Path)
+        by_name = kind in {*SUFFIXES, *UNREAD} and not is_local
+        is_file = kind in {".zarr", "hidden"} or by_name
+        if is_file or not storage.is_folder(entry):
+            _check_link(entry)
+            yield entry
+        elif not (isinstance(entry, Path) and without(entry)):
+            yield from _below(entry, without, above)
 
 
-def read_list(file: AnyPath) -> list[str]:
-    """Reads a list of ids: the first word of each line; lines that begin with # do not count.
+def _check_link(file: AnyPath) -> None:
+    is_image = _kind(file) in {*SUFFIXES, "hidden"}  # reading it says what is wrong with it
+    if not is_image and isinstance(file, Path) and file.is_symlink() and not file.exists():
+        raise UserError(
+            f"{file} is a link to {os.readlink(file)}, which leads nowhere; mend or remove it."
+        )
+
+
+def read_list(file: AnyPath, *, known: Container[str] = (), first_word: bool = False) -> list[str]:
+    """Reads a list of names, one a line; lines that begin with # do not count.
 
     Args:
-        file: The list.
+        file: The list, in UTF-8, or in UTF-16 with a byte-order mark.
+        known: Names that there are, which count though they begin with #.
+        first_word: Whether a name ends at the first blank of its line, with other facts behind it.
 
     Returns:
-        The ids in the list's order.
+        The names in the list's order, their accents composed (NFC).
 
     Raises:
-        UserError: The list cannot be read, or names an id twice.
+        UserError: The list cannot be read, names one twice, or one that is no path below a folder.
     """
     try:
-        text = storage.ask(file, file.read_bytes).decode()
+        data = storage.ask(file, file.read_bytes)
+        is_utf_16 = data.startswith((b"\xff\xfe", b"\xfe\xff"))
+        text = data.decode("utf-16" if is_utf_16 else "utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{file} cannot be read as a list of names: {error}.") from None
-    words = [line.split() for line in text.splitlines()]
-    ids = [line[0] for line in words if line and not line[0].startswith("#")]
-    twice = (
-        sorted({name for name in ids if ids.count(name) > 1}) if len(set(ids)) < len(ids) else []
-    )
+    lines = [line.strip() for line in re.split(r"\r\n|\r|\n", unicodedata.normalize("NFC", text))]
+    names = [line for line in lines if line and (line[0] != "#" or line in known)]
+    if first_word:
+        names = [line.split()[0] for line in names]
+    for name in names:
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise UserError(
+                f"{file} names {name!r}, which leads out of the folder; write paths below it."
+            )
+    twice = [name for name, count in collections.Counter(names).items() if count > 1]
     if twice:
-        raise UserError(f"{file} names {twice[0]} more than once ({len(twice)} such names).")
-    return ids
+        raise UserError(f"{file} names {min(twice)} more than once ({len(twice)} such names).")
+    return names

@@ -1,12 +1,15 @@
 """A user's own pictures and masks in folders."""
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
 
 from unet_jax.data import pets, storage
 from unet_jax.data.base import IGNORE, Dataset, PairSource, pick, split_off
-from unet_jax.data.files import FilePairs, list_pictures, read_list
+from unet_jax.data.files import FilePairs, list_pictures, read_list, say_once
 from unet_jax.data.storage import AnyPath
 from unet_jax.errors import UserError
+
+SPLITS = ("train", "val", "test")
 
 
 def open_folder(
@@ -21,13 +24,15 @@ def open_folder(
     label_map: tuple[tuple[int, int], ...] = (),
     ignore_values: tuple[int, ...] = (),
     test_fraction: float = 0.0,
+    lists: str = "",
     kept: Mapping[str, Iterable[str]] | None = None,
 ) -> Dataset:
     """Opens PATH/images/NAME.jpg with PATH/masks/NAME.png, or the official layout of Oxford pets.
 
-    Where PATH/train.txt, val.txt or test.txt are there, they list the names of a split, one a line.
-    Without train.txt, the pictures that no list names are for training; with it, they are left out.
-    Of the training pictures, shares are split off for test and validation where those have no list.
+    Where PATH/train.txt, val.txt or test.txt are there, they list the names of a split, one a line,
+    as paths below the folder of the pictures, with or without suffix. Without train.txt, the
+    pictures that no list names are for training; with it, they are left out. Of the training
+    pictures, shares are split off for test and validation where those have no list.
     Nothing but names is read.
 
     Args:
@@ -42,6 +47,8 @@ def open_folder(
             that are not named are errors.
         ignore_values: Mask values of pixels that count neither in the loss nor in the scores.
         test_fraction: Share of the training pictures kept for the test.
+        lists: Folder of the lists: below `path`, or anywhere where it begins with / or ~ or is
+            remote; "" for `path` itself.
         kept: Ids by split of a run that keeps its own splits; see `sources.open_data`.
 
     Returns:
@@ -59,14 +66,20 @@ def open_folder(
             f"{images}/ and {masks}/."
         )
     if pets.is_official_layout(root):
+        if lists:
+            raise UserError(
+                f"config.data.folder.lists={lists!r} has no effect: {root} has the official layout "
+                "of Oxford-IIIT Pet, with lists of its own. Leave it empty, or rename annotations."
+            )
         return pets.open_official_layout(root, val_fraction, split_seed, kept)
     pairs = _pairs(root, images, masks, mask_suffix, must_match=kept is None)
     values = _label_map(class_names, label_map, ignore_values)
-    splits = (
-        _splits(root, pairs.ids, val_fraction, test_fraction, split_seed)
-        if kept is None
-        else {split: pick(pairs.ids, names) for split, names in kept.items()}
-    )
+    if kept is None:
+        listed = _read_lists(_lists_folder(root, lists), pairs)
+        splits = _splits(listed, pairs.ids, val_fraction, test_fraction, split_seed)
+        pairs, splits = _used(pairs, splits, root / images)
+    else:
+        splits = {split: pick(pairs.ids, names) for split, names in kept.items()}
     sources = {name: PairSource(pairs, indices, values) for name, indices in splits.items()}
     return Dataset(sources, tuple(class_names))
 
@@ -76,7 +89,13 @@ def _pairs(
 ) -> FilePairs:
     pictures = list_pictures(root / images, "config.data.path or config.data.folder.images")
     found = list_pictures(root / masks, "config.data.path or config.data.folder.masks")
+    if storage.is_same(root / images, root / masks):
+        raise UserError(
+            f"config.data.folder.images={images!r} and config.data.folder.masks={masks!r} are one "
+            "folder, so that images would be their own masks; give the masks a folder of their own."
+        )
     mask_of = {n.removesuffix(mask_suffix): f for n, f in found.items() if n.endswith(mask_suffix)}
+    others = [file for name, file in found.items() if not name.endswith(mask_suffix)]
     for kind, here, there, other in (
         ("picture", pictures, mask_of, f"{masks}/NAME{mask_suffix}.png"),
         ("mask", mask_of, pictures, f"{images}/NAME.jpg or .png"),
@@ -89,6 +108,11 @@ def _pairs(
                 f"add {other} of the same name, remove them, or change "
                 "config.data.folder.mask_suffix."
             )
+    if others:
+        say_once(
+            f"{root / masks}: {len(others)} without config.data.folder.mask_suffix={mask_suffix!r} "
+            f"passed over, such as {others[0].name}"
+        )
     whole = {name: (file, mask_of[name]) for name, file in pictures.items() if name in mask_of}
     return FilePairs(tuple(whole), list(whole.values()))
 
@@ -106,10 +130,17 @@ def _label_map(
             "names, one per class."
         )
     pairs = label_map or tuple((k, k) for k in range(count))
+    for value in ignore_values:
+        if type(value) is not int or value not in range(256):
+            raise UserError(
+                f"config.data.folder.ignore_values has {value!r}; each entry must be a mask value, "
+                "0 to 255."
+            )
+    seen: dict[int, int] = {}
     for pair in pairs:
         if not (
             isinstance(pair, tuple)
-            and len(pair) == 2
+            and [type(number) for number in pair] == [int, int]
             and pair[0] in range(256)
             and pair[1] in range(count)
         ):
@@ -117,37 +148,89 @@ def _label_map(
                 f"config.data.folder.label_map has {pair}; each entry must be (mask value 0 to "
                 f"255, class id 0 to {count - 1})."
             )
-    for value in ignore_values:
-        if value not in range(256):
+        value, class_id = pair
+        is_ignored = bool(label_map) and value in ignore_values
+        if value in seen or is_ignored:
+            other = f"class {seen[value]}" if value in seen else "config.data.folder.ignore_values"
             raise UserError(
-                f"config.data.folder.ignore_values has {value!r}; each entry must be a mask value, "
-                "0 to 255."
+                f"config.data.folder.label_map gives the mask value {value} to class {class_id} "
+                f"and it is in {other} too; leave it in one place."
             )
+        seen[value] = class_id
     return dict(pairs) | dict.fromkeys(ignore_values, IGNORE)
 
 
-def _splits(
-    root: AnyPath, ids: tuple[str, ...], val_fraction: float, test_fraction: float, seed: int
-) -> dict[str, list[int]]:
-    position = {name: index for index, name in enumerate(ids)}
+def _lists_folder(root: AnyPath, lists: str) -> AnyPath:
+    folder = storage.as_path(lists, "config.data.folder.lists") if lists else root
+    if lists and isinstance(folder, Path) and not folder.is_absolute():
+        folder = root / lists
+    names = [f"{split}.txt" for split in SPLITS]
+    if lists and not any(storage.is_file(folder / name) for name in names):
+        raise UserError(
+            f"config.data.folder.lists={lists!r}: {folder} holds no {', '.join(names)}; give the "
+            "folder that does."
+        )
+    return folder
+
+
+def _read_lists(folder: AnyPath, pairs: FilePairs) -> dict[str, list[int]]:
+    """Reads the lists that are there: indices of pictures by split."""
+    position = _positions(pairs)
+    owner: dict[int, AnyPath] = {}
     listed: dict[str, list[int]] = {}
-    owner: dict[str, str] = {}
-    for split in ("train", "val", "test"):
-        file = root / f"{split}.txt"
+    for split in SPLITS:
+        file = folder / f"{split}.txt"
         if not storage.is_file(file):
             continue
-        names = read_list(file)
-        for name in names:
-            if name not in position:
+        listed[split] = []
+        for name in read_list(file, known=position):
+            found = position.get(name) or position.get(PurePosixPath(name).as_posix(), [])
+            if len(found) != 1:
                 raise UserError(
-                    f"{file} names {name!r}, but there is no such picture; write names without "
-                    "suffix, as paths below the folder of the pictures."
+                    f"{file} names {name!r}, but there "
+                    f"{'are two such pictures' if found else 'is no such picture'}; write one name "
+                    "a line, as a path below the folder of the pictures, with or without suffix."
                 )
-            if name in owner:
-                raise UserError(f"{name!r} is in {owner[name]}.txt and in {file}; leave it in one.")
-            owner[name] = split
-        listed[split] = [position[name] for name in names]
-    rest = [index for index, name in enumerate(ids) if name not in owner]
+            (index,) = found
+            if index in owner:
+                raise UserError(f"{name!r} is in {owner[index]} and in {file}; leave it in one.")
+            owner[index] = file
+            listed[split].append(index)
+    return listed
+
+
+def _positions(pairs: FilePairs) -> dict[str, list[int]]:
+    """Returns the indices of the pictures that a name in a list may mean."""
+    position: dict[str, list[int]] = {}
+    for index, (name, (image, _)) in enumerate(zip(pairs.ids, pairs.files, strict=True)):
+        for text in (name, f"{name}{image.suffix}"):
+            position.setdefault(text, []).append(index)
+    return position
+
+
+def _used(
+    pairs: FilePairs, splits: Mapping[str, list[int]], images: AnyPath
+) -> tuple[FilePairs, dict[str, list[int]]]:
+    """Leaves out the pairs of no split, and says so."""
+    used = sorted({index for indices in splits.values() for index in indices})
+    left_out = sorted(set(range(len(pairs.ids))) - set(used))
+    if left_out:
+        example = pairs.ids[left_out[0]]
+        say_once(f"{images}: {len(left_out)} in no list passed over, such as {example}")
+    new = {index: position for position, index in enumerate(used)}
+    kept = FilePairs([pairs.ids[i] for i in used], [pairs.files[i] for i in used])
+    return kept, {split: [new[index] for index in indices] for split, indices in splits.items()}
+
+
+def _splits(
+    listed: Mapping[str, list[int]],
+    ids: tuple[str, ...],
+    val_fraction: float,
+    test_fraction: float,
+    seed: int,
+) -> dict[str, list[int]]:
+    in_a_list = {index for indices in listed.values() for index in indices}
+    rest = [index for index in range(len(ids)) if index not in in_a_list]
     splits = dict(listed)
     splits.setdefault("train", rest)
     shares = {"test": test_fraction, "val": val_fraction}

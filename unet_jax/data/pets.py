@@ -22,6 +22,7 @@ ENCODED_ANEW = frozenset(
         *(f"Egyptian_Mau_{number}" for number in (14, 139, 145, 156, 167, 177, 186, 191)),
     }
 )
+CURE = "These are no trimaps of Oxford-IIIT Pet; take the original ones."
 VIEWS = (
     View("border_as_pet", (0, 1, 0), (0, 1, 0), ("pet", "background")),
     View("border_ignored", (0, 1, -1), (0, 1, 0), ("pet", "background")),
@@ -49,7 +50,12 @@ class RecordPairs:
 
     def stamp(self, index: int) -> str:
         """Names the record; see `Pairs`. A prepared data set never changes."""
-        return f"{self._path}:oxford_iiit_pet:4.0.0/{self._split}/{self.ids[index]}"
+        return f"{self._path}:{self.place}/{self.ids[index]}"
+
+    @property
+    def place(self) -> str:
+        """Names the official list; see `Pairs`."""
+        return f"oxford_iiit_pet:4.0.0/{self._split}"
 
 
 def open_tfds(
@@ -113,7 +119,8 @@ def open_official_layout(
     Raises:
         UserError: A list, or a file that a list names, is missing.
     """
-    lists = {n: read_list(path / "annotations" / f"{n}.txt") for n in ("trainval", "test")}
+    folder = path / "annotations"
+    lists = {n: read_list(folder / f"{n}.txt", first_word=True) for n in ("trainval", "test")}
     if kept is not None:  # whatever the lists say now
         ids = dict.fromkeys(itertools.chain(*kept.values(), *lists.values()))
         files = {i: _files(path, i) for i in ids}
@@ -156,7 +163,7 @@ def _dataset(
             "test": sorted(test.ids),
         }
     splits = {
-        split: PairSource(lists[split], pick(lists[split].ids, names), LABEL_MAP)
+        split: PairSource(lists[split], pick(lists[split].ids, names), LABEL_MAP, CURE)
         for split, names in kept.items()
     }
     return Dataset(splits, CLASS_NAMES, VIEWS)

@@ -64,8 +64,8 @@ def read_picture(folder: Path, name: str) -> bytes:
         return data
     if image.mode == "P":
         image = image.convert("RGBA")  # Pillow warns where a palette's transparency is dropped
-    encoded = io.BytesIO()
-    image.convert("RGB").save(encoded, "JPEG", quality=95)
+    encoded, exif = io.BytesIO(), image.info.get("exif", b"")  # which may say how it lies
+    image.convert("RGB").save(encoded, "JPEG", quality=95, exif=exif)
     return encoded.getvalue()
 
 

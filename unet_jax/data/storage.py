@@ -5,7 +5,7 @@ All reading goes through here, so that what fails for a moment is tried again.
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from etils import epath
 
@@ -51,6 +51,12 @@ def is_folder(path: AnyPath) -> bool:
 def is_file(path: AnyPath) -> bool:
     """Tells whether a path is a file that exists."""
     return path.is_file() if isinstance(path, Path) else _is_there(path, folder=False)
+
+
+def is_same(one: AnyPath, other: AnyPath) -> bool:
+    """Tells whether two paths that are there are one folder, whatever they are called."""
+    both_local = isinstance(one, Path) and isinstance(other, Path)
+    return one.samefile(other) if both_local else one == other
 
 
 def entries(folder: AnyPathT) -> list[AnyPathT]:
@@ -104,12 +110,29 @@ def read_bytes(path: AnyPath, most: int = -1) -> bytes:
     Raises:
         UserError: It cannot be read; the message names it.
     """
+    return read_with(path, lambda stream: stream.read(most))
 
-    def read() -> bytes:
+
+def read_with(path: AnyPath, read: Callable[[Any], T]) -> T:
+    """Opens a file and reads of it what a function wants.
+
+    Args:
+        path: The file.
+        read: The function; it takes the open binary file, and is called again where it failed for
+            a moment.
+
+    Returns:
+        What it returns.
+
+    Raises:
+        UserError: The file cannot be read; the message names it.
+    """
+
+    def opened() -> T:
         with path.open("rb") as stream:
-            return stream.read(most)
+            return read(stream)
 
-    return _read(path, read)
+    return _read(path, opened)
 
 
 def stamp(path: AnyPath) -> str:
