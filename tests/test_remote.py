@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bucket import Bucket, make_bucket, use
+from encoded import chunk, exif
 from etils import epath
 from PIL import Image
 
@@ -202,3 +203,42 @@ def test_local_paths_stay_paths_of_pathlib(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert storage.as_path("~/mine", "key") == tmp_path / "mine"
     assert isinstance(storage.as_path("mine", "key"), Path)
+
+
+def test_the_size_of_a_large_remote_image_is_one_question(bucket):
+    noise = np.random.default_rng(0).integers(0, 256, (300, 401), np.uint8)
+    behind = png(noise)
+    data = behind[:-12] + chunk(b"eXIf", exif(6)) + behind[-12:]
+    assert len(data) > 1 << 16
+    bucket.put_bytes("x/a.png", data)
+    assert read_size(epath.Path("gs://x/a.png")) == (401, 300)
+    assert bucket.asked["open x/a.png"] == 1
+
+
+def test_hidden_and_other_images_are_told_by_their_names(bucket):
+    for name in ("a.png", ".x/b.png", ".c.png"):
+        bucket.put_bytes(f"x/{name}", b"any")
+    assert list(list_pictures(epath.Path("gs://x"), "key")) == ["a"]
+    bucket.put_bytes("x/scan.nii.gz", b"any")
+    with pytest.raises(
+        UserError, match=r"^1 files in gs://x .*\(1 \.nii\.gz\), .*gs://x/scan\.nii"
+    ):
+        list_pictures(epath.Path("gs://x"), "key")
+    assert {key for key in bucket.asked if key != "info x"} == {"ls x"}
+
+
+def test_remote_lists_elsewhere(filled):
+    bucket, local = filled
+    bucket.put_bytes("lists/val.txt", b"b/n0.png\r\n")
+    (local / "lists").mkdir()
+    (local / "lists/val.txt").write_text("b/n0.png\n")
+    for lists in ("gs://lists", str(local / "lists")):
+        splits = open_folder(ROOT, 0.2, 0, class_names=CLASSES, lists=lists).splits
+        assert splits["val"].pairs.ids[splits["val"].indices[0]] == "b/n0"
+        assert len(splits["train"]) == len(NAMES) - 1
+
+
+def test_remote_images_are_not_their_own_masks(filled):
+    del filled
+    with pytest.raises(UserError, match="are one folder"):
+        open_folder(ROOT, 0.2, 0, class_names=CLASSES, masks="images")
