@@ -16,6 +16,7 @@ from unet_jax.data.doctor import check
 from unet_jax.data.pipeline import read_sizes, seen_share, train_batches
 from unet_jax.errors import StoppedError
 from unet_jax.experiment import Experiment, assemble
+from unet_jax.fits import shrinkage
 from unet_jax.logs import console, print_header, print_scores
 from unet_jax.multihost import is_first, stop_requests, wait_for_all
 from unet_jax.run import Run
@@ -137,8 +138,7 @@ def train_and_evaluate(
     experiment = assemble(config, kept)
     dataset, plan, shardings = experiment.dataset, experiment.plan, experiment.shardings
     run_dir.check_writable(workdir)
-    for split in ("train", "val"):
-        check(dataset.splits[split], split)
+    check_data(experiment)
     wait_for_all("the run may begin")
     if is_first():
         split = splits.settle(dataset, workdir, kept, overwrite=overwrite)
@@ -164,6 +164,23 @@ def train_and_evaluate(
         report(workdir)
 
 
+def check_data(experiment: Experiment) -> None:
+    """Checks the images and masks that training and validation read, before time is spent.
+
+    Args:
+        experiment: What trains.
+
+    Raises:
+        UserError: One does not fit; see `doctor.check` and `EvalStep.check`.
+    """
+    e = experiment
+    for split in ("train", "val"):
+        check(e.dataset.splits[split], split)
+    known = e.plan.batch_size * math.prod(e.loading.image_size)  # a step takes more memory
+    val, variables = e.dataset.splits["val"], e.state_shapes.eval_variables()
+    e.eval_step.check(variables, val, e.eval.batch_size, known)
+
+
 def write_run(experiment: Experiment, workdir: Path, overrides: dict[str, Any], start: int) -> None:
     """Writes run.json: what runs, on what; says where that is other than what the run began with.
 
@@ -175,7 +192,12 @@ def write_run(experiment: Experiment, workdir: Path, overrides: dict[str, Any], 
     """
     for line in run_dir.other_machine(workdir, describe_devices()) if start else []:
         console.print(line, markup=False)
-    size = {"parameters": count_parameters(experiment), "flops_per_image": count_flops(experiment)}
+    size: dict[str, float] = {
+        "parameters": count_parameters(experiment),
+        "flops_per_image": count_flops(experiment),
+    }
+    if experiment.loading.fit == "resize" and not start:
+        size |= {run_dir.SHRINKAGE: largest_shrinkage(experiment)}
     split = describe_split(experiment.state_shapes, experiment.shardings)
     run_dir.write_run(workdir, overrides, describe_devices(), split, size, start=start)
 
@@ -190,6 +212,12 @@ def count_flops(experiment: Experiment) -> int:
     shape = (1, *experiment.loading.image_size, 3)
     variables = experiment.state_shapes.eval_variables()
     return round(forward_flops(experiment.model, variables, shape))
+
+
+def largest_shrinkage(experiment: Experiment) -> float:
+    """Returns how much the training images are shrunk at most; see `fits.shrinkage`."""
+    loading, train = experiment.loading, experiment.dataset.splits["train"]
+    return max(shrinkage(n, loading.image_size) for n in read_sizes(train, loading.workers))
 
 
 def _print_header(experiment: Experiment, workdir: Path, start: int) -> None:
