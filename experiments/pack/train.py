@@ -22,7 +22,7 @@ from unet_jax.experiment import Experiment, assemble
 from unet_jax.logs import console, print_header
 from unet_jax.run import Run
 from unet_jax.sharding import replicate
-from unet_jax.train import check_data, loop, write_run
+from unet_jax.train import ADVICE, check_data, loop, write_run
 
 WAYS: dict[str, Callable[[Sequence[Member]], Way]] = {
     "in_turn": InTurn,
