@@ -139,6 +139,9 @@ class EvalStep:
         if 0 < most < batch_size:
             raise UserError(f"{text}config.eval.batch_size={most} would fit.")
         side = math.isqrt(max(0, int((there - fixed) / (each * share) * math.prod(canvas))))
+        padded = side
+        while side and self.fit.canvas((side, side))[0] > padded:
+            side -= 1
         raise UserError(
             f"{text}images of up to about {side}x{side} would fit: cut the image into parts, "
             "train with config.data.fit='resize', or divide its height over more devices with "
