@@ -33,6 +33,12 @@ from unet_jax.watchdog import Watchdog
 S = TypeVar("S")
 ADVICE = "Choose another directory, undo these changes, or delete that run with --overwrite."
 
+# What the first steps of a command wait for; all others wait for the devices.
+FIRST_WAITS = {
+    1: "compiling the train step",
+    2: "the step before, which waits until every process has compiled it",
+}
+
 
 class Keeper(Protocol[S]):
     """Whoever brings what the loop does to the disk; see `run.Run`."""
@@ -82,21 +88,24 @@ def loop(
         StoppedError: A signal asked to stop; the state was saved.
     """
     guard = jax.transfer_guard("disallow")
+    evaluation = "compiling the evaluation, here or on another process"
     with stop_requests() as stop, Watchdog() as watchdog, guard:
         for step in range(start + 1, plan.total + 1):
             watchdog.at(f"step {step}, reading the pictures of the batch")
             asked = time.perf_counter()
             batch = next(batches)
             waited = time.perf_counter() - asked
-            watchdog.at(f"step {step}, the devices or the other processes")
+            wait = FIRST_WAITS.get(step - start, "the devices or the other processes")
+            watchdog.at(f"step {step}, {wait}")
             state, scalars = train_step(state, batch, key)
             keeper.record(step, scalars, waited)
             stops = stop.after(step)
             evaluates = step % plan.eval_every == 0 or step == plan.total
             if not (evaluates or step % plan.checkpoint_every == 0 or stops):
                 continue
-            watchdog.at(f"step {step}, the evaluation and the checkpoint")
+            watchdog.at(f"step {step}, {evaluation if evaluates else 'the checkpoint'}")
             keeper.keep(step, state, evaluates=evaluates)
+            evaluation = "the evaluation and the checkpoint" if evaluates else evaluation
             if stops:
                 keeper.wait()
                 raise StoppedError(f"stopped at step {step} of {plan.total}; saved.", stops)
