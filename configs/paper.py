@@ -23,6 +23,7 @@ def get_config() -> ConfigDict:
                 "fit": "crop",
                 "val_fraction": 0.1,
                 "split_seed": 0,
+                "crops": 1,  # of every image in an epoch, with fit "crop"
                 "workers": 4,
                 "context": 92,
                 "folder": {

@@ -9,8 +9,9 @@ from typing import Any
 from experiments.study import Point, Study, Trial
 from unet_jax.errors import UserError
 
-# Base values that say where data lies and how fast it is read: they change no result.
-HARMLESS = ("data.source", "data.path", "data.workers")
+# Values common to all trials that no name depends on; fewer than `config.MAY_DIFFER`, of which all
+# may change when a trial goes on: more of them here would rename the folders of older studies.
+UNNAMED = ("data.source", "data.path", "data.workers")
 _LONGEST_NAME = 120
 
 
@@ -54,7 +55,7 @@ def make_trial(study: Study, point: Point, base: Mapping[str, Any] | None = None
         The trial; its name depends on nothing but the page, its labels and its overrides.
     """
     common = {**study.overrides, **(base or {})}
-    lasting = {key: value for key, value in common.items() if key not in HARMLESS}
+    lasting = {key: value for key, value in common.items() if key not in UNNAMED}
     digest = _hash({"page": study.page, "overrides": {**lasting, **point.overrides}})
     factors = ",".join(f"{_plain(key)}={_plain(label)}" for key, label in point.labels.items())
     name = f"{factors[:_LONGEST_NAME] or 'base'}_{digest}"

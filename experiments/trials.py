@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from experiments.naming import HARMLESS, factors_of
+from experiments.naming import factors_of
 from experiments.study import Trial
-from unet_jax import config as configs
 from unet_jax import workdir as run_dir
 from unet_jax.errors import UserError
 
@@ -114,15 +113,11 @@ def check(folder: Path, config: ConfigDict) -> None:
     Raises:
         UserError: It holds a run of a config that differs in what changes results.
     """
-    file = folder / run_dir.CONFIG
-    changed = configs.differences(configs.load(file), config) if file.exists() else []
-    harmless = tuple(f"config.{key}:" for key in HARMLESS)
-    changed = [line for line in changed if not line.startswith(harmless)]
-    if changed:
-        raise UserError(
-            f"{folder} holds a run of another config: {'; '.join(changed)}. The page has changed "
-            "since: undo that, delete this folder, or choose another --workdir."
-        )
+    run_dir.check_config(
+        folder,
+        config,
+        "The page has changed since: undo that, delete this folder, or choose another --workdir.",
+    )
 
 
 def prepare(folder: Path, trial: Trial, config: ConfigDict) -> None:

@@ -381,4 +381,4 @@ def test_loss_that_is_not_finite(command, folder):
 
     result = command("--mode=eval", "--checkpoint=latest", f"--workdir={workdir}")
     assert result.returncode == 0, result.stderr
-    assert json.loads((workdir / "results.json").read_text())["val"]["step"] == 3
+    assert json.loads((workdir / "results.json").read_text())["val_latest"]["step"] == 3

@@ -43,7 +43,7 @@ def test_call_gives_a_section_as_arguments():
         ({"name": "x", "steps": 2.0}, r"config\.part\.steps=2\.0 .*float.* int.* 3"),
         ({"name": "x", "steps": True}, r"config\.part\.steps=True .*bool.* int"),
         ({"name": "x", "flag": 1}, r"config\.part\.flag=1 .*int.* bool"),
-        ({"name": "x", "sizes": [1]}, r"config\.part\.sizes=\[1\] .*list.* tuple"),
+        ({"name": "x", "sizes": [1, "2"]}, r"config\.part\.sizes\[1\]='2' .*str.* int"),
         ({"name": "x", "sizes": 1}, r"config\.part\.sizes=1 .*int.* tuple.* \(1, 2\)"),
         ({"name": "x", "sizes": (1, "2")}, r"config\.part\.sizes\[1\]='2' .*str.* int"),
         (5, r"config\.part=5 must be a section"),

@@ -158,8 +158,8 @@ def test_eval_needs_only_the_directory_and_agrees(finished, command):
     }
     done = command("--mode=eval", "--split=test", f"--workdir={workdir}")
     assert done.returncode == 0, done.stderr
-    assert "test" in json.loads((workdir / "results.json").read_text())
-    assert (workdir / "figures" / "predictions_test.png").exists()
+    step = json.loads((workdir / "results.json").read_text())["test"]["step"]
+    assert (workdir / "figures" / f"predictions_test_{step:08d}.png").exists()
 
 
 def test_predict_writes_masks_of_the_pictures_own_size(finished, tmp_path, command):

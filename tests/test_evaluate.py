@@ -9,14 +9,9 @@ from unet_jax.augment import standardise
 from unet_jax.data.base import IGNORE, Dataset
 from unet_jax.data.sources import Loading
 from unet_jax.errors import UserError
-from unet_jax.evaluate import (
-    evaluate,
-    fixed_pictures,
-    make_eval_settings,
-    make_eval_step,
-    resize_logits,
-    summarise,
-)
+from unet_jax.eval_step import EvalStep
+from unet_jax.evaluate import evaluate, fixed_pictures, make_eval_settings, summarise
+from unet_jax.fits import resize_logits
 from unet_jax.metrics import scores
 from unet_jax.models.unet import UNet
 from unet_jax.sharding import make_shardings
@@ -71,16 +66,8 @@ def run(model, fit, batch_size, devices=1):
     module, variables = model
     shardings = make_shardings(devices)
     loading, pictures = Loading((16, 16), fit, 2), Pictures()
-    step = make_eval_step(module, shardings)
-    return evaluate(
-        step,
-        variables,
-        pictures,
-        loading,
-        batch_size=batch_size,
-        shardings=shardings,
-        keep=(1, 4),
-    )
+    step = EvalStep(module, loading, shardings)
+    return evaluate(step, variables, pictures, batch_size=batch_size, keep=(1, 4))
 
 
 def test_logits_are_resized_bilinearly_to_each_own_size():

@@ -7,9 +7,11 @@ import pytest
 from family import make, picture, small, tiny_resnets
 
 from unet_jax.augment import make_augment
+from unet_jax.data.sources import Loading
 from unet_jax.errors import UserError
+from unet_jax.fits import make_fit
 from unet_jax.losses import make_loss
-from unet_jax.models.unet import UNet, whole_logits
+from unet_jax.models.unet import UNet
 from unet_jax.models.variants import VARIANTS, section
 from unet_jax.optim import make_optimizer
 from unet_jax.sharding import make_shardings, put_batch, replicate
@@ -140,22 +142,41 @@ def test_a_size_that_does_not_fit_names_those_that_do():
     assert said in str(caught.value)
 
 
-def test_whole_logits_of_a_valid_model():
+@pytest.mark.parametrize("is_least", [False, True])
+def test_a_valid_model_reads_what_is_mirrored_around_the_image(is_least):
     model, variables = make("paper")
-    path = model.axis_path()
-    n, inner = path.input_size(60)
-    image = picture((2, n, n, 3))
-    whole = jax.jit(lambda x: whole_logits(model, variables, x))(image)
-    direct = jax.jit(lambda x: model.apply(variables, x, train=False))(image)
-    assert whole.shape == (2, n, n, 3)
-    assert direct.shape == (2, inner, inner, 3)
-    # What lies far from the mirrored border is computed from the same pixels, where the pooling's
-    # windows are the same.
-    margin = (path.input_size(n)[0] - path.input_size(n)[1]) // 2
-    assert margin % model.multiple() == 0
-    start = (n - inner) // 2
-    inside = whole[:, start : start + inner, start : start + inner]
-    np.testing.assert_allclose(inside, direct, atol=1e-5)
+    apply = jax.jit(lambda x: model.apply(variables, x, train=False))
+    fit = make_fit(Loading((1, 1), "crop", 1), model)._replace(is_least=is_least)
+    image = np.random.default_rng(0).integers(0, 256, (45, 70, 3)).astype(np.uint8)
+    canvas = fit.canvas((45, 70))
+    read = fit.put(image, canvas)
+    assert read.shape[:2] == fit.read(canvas)
+    logits = apply(read[None] / np.float32(128))[0]
+    assert logits.shape[:2] == canvas
+    # Mirrored by hand, by more than is needed: what is cut off sees only what is mirrored.
+    margin, fits = (read.shape[0] - canvas[0]) // 2, model.axis_path().output_size
+    ends = [
+        (margin, next(m for m in range(n + 2 * margin + 9, 999) if fits(m)) - n - margin)
+        for n in image.shape[:2]
+    ]
+    padded = np.pad(image, (*ends, (0, 0)), mode="symmetric")
+    plain = apply(padded[None] / np.float32(128))[0]
+    np.testing.assert_allclose(logits[:45, :70], plain[:45, :70], atol=1e-5)
+
+
+def test_pixels_that_do_not_see_the_padding_are_those_of_the_image_alone():
+    model, variables = make("modern")
+    apply = jax.jit(lambda x: model.apply(variables, x, train=False))
+    fit, path = make_fit(Loading((1, 1), "crop", 1), model), model.axis_path()
+    height, width = 16 * model.multiple(), 10 * model.multiple() + 5
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3)).astype(np.uint8)
+    canvas = fit.canvas((height, width))
+    assert canvas != (height, width)
+    found, plain = (apply(x[None] / np.float32(128))[0] for x in (fit.put(image, canvas), image))
+    inside = [sum(path.sees(q)[1] < n for q in range(n)) for n in (height, width)]
+    assert min(inside) > 0
+    near = (slice(inside[0]), slice(inside[1]))
+    np.testing.assert_allclose(found[near], plain[near], atol=1e-5)
 
 
 def test_valid_convolutions_train_on_the_middle_of_the_label():

@@ -78,19 +78,28 @@ def test_clipping_by_the_global_norm(problem):
     np.testing.assert_allclose(optax.tree.norm(updates), 0.5, rtol=1e-6)
 
 
-def test_accumulation_equals_the_mean_gradient(problem):
+def test_accumulation_weighs_gradients(problem):
     params, gradients = problem
     arguments = {"warmup": "0", "schedule": "constant", "clip_norm": 1.0, "ema_decay": 0.5}
-    accumulated, state = run(make(accumulate=3, **arguments)[0], params, gradients)
-    means = [jax.tree.map(lambda *g: sum(g) / 3, *gradients[start : start + 3]) for start in (0, 3)]
-    expected, expected_state = run(make(**arguments)[0], params, means)
-    for name in params:
-        np.testing.assert_allclose(accumulated[name], expected[name], rtol=1e-5)
-        np.testing.assert_allclose(
-            averaged_params(None, state)[name],
-            averaged_params(None, expected_state)[name],
-            rtol=1e-5,
+    optimizer, _ = make(accumulate=3, total_steps=5, **arguments)
+    weights = [1.0, 0.0, 3.0, 0.5, 2.5]
+    found, state = params, optimizer.init(params)
+    for gradient, weight in zip(gradients[:5], weights, strict=True):
+        updates, state = optimizer.update([gradient], [jnp.asarray(weight)], state, found)
+        found = optax.apply_updates(found, updates)
+
+    def mean(start, stop):
+        own = weights[start:stop]
+        return jax.tree.map(
+            lambda *g: sum(w * x for w, x in zip(own, g, strict=True)) / sum(own),
+            *gradients[start:stop],
         )
+
+    expected, expected_state = run(make(**arguments)[0], params, [mean(0, 3), mean(3, 5)])
+    averages = [averaged_params(None, s) for s in (state, expected_state)]
+    for name in params:
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-5)
+        np.testing.assert_allclose(averages[0][name], averages[1][name], rtol=1e-5)
 
 
 def test_average_by_its_formula(problem):

@@ -1,3 +1,4 @@
+import collections
 import itertools
 
 import numpy as np
@@ -7,6 +8,8 @@ from unet_jax.data.base import IGNORE
 from unet_jax.data.images import resize_image, resize_label
 from unet_jax.data.pipeline import eval_batches, round_up, train_batches
 from unet_jax.data.sources import Loading
+from unet_jax.fits import make_fit
+from unet_jax.models.unet import UNet
 
 RESIZE = Loading((4, 6), "resize", 2)
 CROP = Loading((4, 6), "crop", 2)
@@ -170,10 +173,14 @@ def canvas(size):
 def test_evaluation_sees_every_picture_once_at_its_own_size(batch_size, fit):
     source = Pictures(SIZES)
     seen = []
-    for batch in eval_batches(source, Loading((4, 6), fit, 2), batch_size=batch_size):
+    way = make_fit(Loading((4, 6), fit, 2), UNet(2, (4, 8)))
+    alike = collections.Counter(map(canvas, SIZES))
+    for batch in eval_batches(source, way, batch_size=batch_size, workers=2):
         shape = batch["label"].shape[1:]
         assert 1 <= len(batch["index"]) <= batch_size
-        assert all(len(batch[key]) == batch_size for key in ("image", "label", "weight", "size"))
+        rows = min(batch_size, alike[shape])  # no work for what fills up where few are alike
+        assert batch["batch_size"] == rows
+        assert all(len(batch[key]) == rows for key in ("image", "label", "weight", "size"))
         assert batch["image"].shape[1:3] == ((4, 6) if fit == "resize" else shape)
         assert batch["size"].dtype == np.float32
         assert {batch[key].dtype.name for key in ("image", "label", "weight")} == {"uint8"}
@@ -201,7 +208,8 @@ def test_evaluation_sees_every_picture_once_at_its_own_size(batch_size, fit):
 
 def test_only_the_last_batch_of_a_size_is_filled_up():
     source = Pictures([(5, 5)] * 7 + [(40, 5)] * 4)
-    found = [batch["index"] for batch in eval_batches(source, RESIZE, batch_size=3)]
+    way = make_fit(RESIZE, UNet(2, (4, 8)))
+    found = [batch["index"] for batch in eval_batches(source, way, batch_size=3, workers=1)]
     assert sorted(map(len, found)) == [1, 1, 3, 3, 3]
     assert [index for indices in found for index in indices if index < 7] == list(range(7))
 

@@ -1,6 +1,9 @@
 """The report's test and interval on synthetic studies whose truth is known."""
 
 import numpy as np
+import pytest
+from absl import flags
+from absl.testing import flagsaver
 from scipy import stats
 
 from experiments.report import calibration
@@ -31,11 +34,24 @@ def test_without_correction_the_rate_would_be_higher(monkeypatch):
     assert not is_at_most(found.any, found.studies, 0.05)
 
 
-def test_interval_over_pictures_holds_the_true_difference():
-    count, held = calibration.run_intervals(200, 30, resamples=400, seed=0)
+@pytest.mark.parametrize(("pictures", "missed"), [(10, 0.08), (30, 0.06)])
+def test_interval_over_pictures_holds_the_true_difference(pictures, missed):
+    count, held = calibration.run_intervals(200, pictures, resamples=400, seed=0)
     assert count == 200
-    assert is_at_most(count - held, count, 0.06)
+    assert is_at_most(count - held, count, missed)
     assert held < count
+
+
+def test_samples_that_are_too_small_for_an_interval_do_not_count_as_held():
+    assert calibration.run_intervals(20, 9, resamples=20) == (0, 0)
+    assert calibration.run_errors(3, 2, spread=Spread(), pictures=9, resamples=20) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(("flag", "value"), [("seeds", ["3", "1"]), ("pictures", ["20", "9"])])
+def test_what_gives_no_interval_is_refused(flag, value):
+    refused = pytest.raises(flags.IllegalFlagValueError, match="each must be a whole number from")
+    with refused, flagsaver.flagsaver(**{flag: value}):
+        pass
 
 
 def test_only_the_interval_over_both_is_right_where_variants_differ_by_picture():

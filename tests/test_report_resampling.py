@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -82,7 +84,7 @@ def test_interval_is_that_of_a_slow_loop_over_drawn_pictures(confusion):
     np.testing.assert_allclose(
         got.differences[1], (whole - high * error, whole - low * error), rtol=1e-5
     )
-    assert got.differences[0] == (0.0, 0.0)
+    assert got.differences[0] == "no spread over images"
 
 
 def test_mean_over_seeds_and_parts_of_resamples(monkeypatch):
@@ -123,8 +125,106 @@ def test_draws_are_uniform_and_do_not_depend_on_the_parts(monkeypatch):
     assert stats.chisquare(once.sum(axis=0)).pvalue > 0.01
 
 
-def test_interval_of_what_does_not_vary_is_a_point():
-    same = resampling.count(np.array([[[6, 2], [1, 3]]] * 5))
-    got = resampling.bootstrap([[same]], None, 50)
-    assert got.means == [pytest.approx((resampling.whole(same),) * 2)]
-    assert got.differences == [None]
+def test_every_draw_of_ten_pictures_gives_the_interval():
+    """The quantiles of all 92,378 ways to draw ten pictures, each with its exact chance."""
+    rng = np.random.default_rng(4)
+    first, second = draw_networks(rng, draw_pictures(rng, 10), (0.0, 0.4), 1, Spread())[:, 0]
+    bars = np.array(list(itertools.combinations(range(19), 9)))
+    edges = np.pad(bars, ((0, 0), (1, 1)), constant_values=((0, 0), (-1, 19)))
+    ways = np.diff(edges, axis=1) - 1
+    assert ways.shape == (92378, 10)
+    assert (ways.sum(axis=1) == 10).all()
+    chance = stats.multinomial(10, [0.1] * 10).pmf(ways)
+    assert chance.sum() == pytest.approx(1)
+
+    def value_and_slope(matrices):
+        """The mIoU of every way, and how it moves with one more picture, by the quotient rule."""
+        total = np.einsum("wn,nij->wij", ways.astype(float), matrices)
+        value, slope = np.zeros(len(ways)), np.zeros(ways.shape)
+        there = (total.sum(axis=2) > 0).sum(axis=1)
+        for k in range(3):
+            row, column = matrices[:, k].sum(axis=1), matrices[:, :, k].sum(axis=1)
+            hit, union = matrices[:, k, k], row + column - matrices[:, k, k]
+            hits = total[:, k, k]
+            unions = total[:, k].sum(axis=1) + total[:, :, k].sum(axis=1) - hits
+            known = total[:, k].sum(axis=1) > 0
+            bottom = np.where(known, unions, 1)[:, None]
+            moved = hit / bottom - union * hits[:, None] / bottom**2
+            value += np.where(known, hits / bottom[:, 0], 0) / there
+            slope += np.where(known[:, None], moved, 0) / there[:, None]
+        return value, slope
+
+    (low, slope_low), (high, slope_high) = map(value_and_slope, (first, second))
+    moved, slope = high - low, slope_high - slope_low
+    spread = np.sqrt((ways * slope**2).sum(axis=1))
+    once = np.flatnonzero((ways == 1).all(axis=1)).item()
+    order = np.argsort(ratio := (moved - moved[once]) / np.maximum(spread, 1e-12))
+    ends = np.interp([0.025, 0.975], np.cumsum(chance[order]), ratio[order])
+    want = moved[once] - ends[::-1] * spread[once]
+    assert -1 < want[0] < want[1] < 1
+    groups = [[resampling.count(first)], [resampling.count(second)]]
+    got = resampling.bootstrap(groups, 0, 100_000).differences[1]
+    np.testing.assert_allclose(got, want, atol=0.02 * (want[1] - want[0]))
+
+
+@pytest.mark.parametrize("pictures", [1, 2, 3, 9])
+def test_below_ten_pictures_there_is_no_interval(pictures):
+    rng = np.random.default_rng(0)
+    drawn = draw_networks(rng, draw_pictures(rng, pictures), (0.0, 0.4), 2, Spread())
+    groups = [[resampling.count(c) for c in row] for row in drawn]
+    why = f"{pictures} labelled image{'s' * (pictures > 1)}, it takes 10"
+    assert resampling.bootstrap(groups, 0, 50) == ([why, why], [why, why])
+    assert resampling.bootstrap(groups, None, 50) == ([why, why], [])
+
+
+def test_pictures_without_a_labelled_pixel_do_not_count():
+    rng = np.random.default_rng(0)
+    (drawn,) = draw_networks(rng, draw_pictures(rng, 15), (0.0,), 1, Spread())[0]
+    drawn[4:10] = 0
+    got = resampling.bootstrap([[resampling.count(drawn)]], None, 50)
+    assert got.means == ["9 labelled images, it takes 10"]
+    drawn[4, 0, 0] = 5
+    ((low, high),) = resampling.bootstrap([[resampling.count(drawn)]], None, 50).means
+    assert 0 <= low < miou(drawn.sum(axis=0).astype(float)) < high <= 1
+
+
+def matrices(perfect, wrong):
+    """Counts of pictures of two classes, some without an error and some with."""
+    return np.array([[[60, 0], [0, 30]]] * perfect + [[[40, 20], [9, 21]]] * wrong)
+
+
+@pytest.mark.parametrize("rounded", [1, 1 / 3, 7e9])
+def test_what_does_not_vary_has_no_interval(rounded):
+    """Whatever is drawn, all scores are equal but for rounding: the spread is not known."""
+    same = resampling.count(np.array([[[6, 2], [1, 3]]] * 12) * rounded)
+    got = resampling.bootstrap([[same], [same]], 0, 50)
+    assert got == (["no spread over images"] * 2,) * 2
+    perfect = resampling.count(matrices(11, 0))
+    assert resampling.bootstrap([[perfect]], None, 50).means == ["no spread over images"]
+
+
+def test_one_picture_with_errors_among_perfect_ones_gives_no_interval():
+    """It is absent from (11/12)^12 = 35% of the draws, in which nothing varies."""
+    few, many = (resampling.count(matrices(12 - n, n)) for n in (1, 6))
+    got = resampling.bootstrap([[few], [many]], 0, 2000)
+    assert got.means[0] == "too few images differ"
+    assert 0 <= got.means[1][0] < got.means[1][1] <= 1
+    assert -1 <= got.differences[1][0] < got.differences[1][1] < 0
+    base = resampling.bootstrap([[many], [resampling.count(matrices(5, 7))]], 0, 2000)
+    assert base.differences[1] == "too few images differ"
+
+
+def test_no_interval_leaves_the_possible_range():
+    """Ten pictures of which one is nearly all of the pixels: ratios far from normal."""
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(20):
+        drawn = draw_networks(rng, draw_pictures(rng, 10), (0.0, 3.0), 1, Spread(picture=2.0))
+        drawn[:, :, 0] *= 1000
+        groups = [[resampling.count(c) for c in row] for row in drawn]
+        got = resampling.bootstrap(groups, 0, 500)
+        for runs, (low, high) in zip(groups, got.means, strict=True):
+            assert 0 <= low <= resampling.whole(runs[0]) <= high <= 1
+        assert -1 <= got.differences[1][0] <= got.differences[1][1] <= 1
+        found += [end for ends in got.means for end in ends]
+    assert {0.0, 1.0} & set(found)  # some were cut

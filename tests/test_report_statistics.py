@@ -7,6 +7,8 @@ from scipy import stats
 from experiments.report import statistics
 from experiments.report.statistics import Summary
 
+REALS = (-np.inf, np.inf)
+
 
 def test_summary_is_that_of_the_textbook():
     values = [0.61, 0.64, 0.60, 0.66, 0.58]
@@ -14,21 +16,86 @@ def test_summary_is_that_of_the_textbook():
     sd = (sum((v - mean) ** 2 for v in values) / 4) ** 0.5
     half = 2.7764451 * sd / 5**0.5  # t of 0.975 with 4 degrees of freedom, from a table
     got = statistics.summarise(values)
-    np.testing.assert_allclose(got, (5, mean, sd, mean - half, mean + half), rtol=1e-7)
+    np.testing.assert_allclose(got[:5], (5, mean, sd, mean - half, mean + half), rtol=1e-7)
     again = stats.t.interval(0.95, 4, loc=mean, scale=stats.sem(values))
-    np.testing.assert_allclose(got[3:], again, rtol=1e-12)
+    np.testing.assert_allclose((got.low, got.high), again, rtol=1e-12)
+    assert got.why is None
 
 
 def test_one_value_has_no_spread_and_none_no_mean():
-    assert statistics.summarise([0.5]) == Summary(1, 0.5)
+    assert statistics.summarise([0.5]) == Summary(1, 0.5, why="1 run")
     assert statistics.summarise([]) == Summary(0)
+
+
+def test_equal_scores_have_no_interval():
+    for n in (2, 3):
+        got = statistics.summarise([0.1 + 0.2] * n)
+        assert (got.low, got.high, got.why) == (None, None, "no spread over runs")
+        assert (got.n, got.mean) == (n, pytest.approx(0.3))
+
+
+@pytest.mark.parametrize("values", [[0.9, 0.99], [0.02, 0.1], [0.999, 0.9, 1.0]])
+def test_intervals_of_scores_are_cut_to_what_a_score_can_be(values):
+    want = stats.t.interval(0.95, len(values) - 1, np.mean(values), stats.sem(values))
+    assert min(want) < 0 or max(want) > 1
+    got = statistics.summarise(values)
+    np.testing.assert_allclose((got.low, got.high), np.clip(want, 0, 1), rtol=1e-12)
+    alike = statistics.mean_of_groups([{str(i): v for i, v in enumerate(values)}])
+    np.testing.assert_allclose((alike.low, alike.high), np.clip(want, 0, 1), rtol=1e-12)
+
+
+def test_intervals_of_differences_are_cut_to_what_a_difference_can_be():
+    a, b = {"0": 0.95, "1": 0.35}, {"0": 0.05, "1": 0.55}
+    paired = statistics.compare(a, b)
+    want = stats.t.interval(0.95, 1, *mean_and_sem([0.9, -0.2]))
+    assert want[0] < -1
+    assert want[1] > 1
+    assert paired.ends == (-1, 1)
+    welch = statistics.compare({"0": 0.95, "1": 0.75}, {"2": 0.05, "3": 0.15})
+    parts = np.array([0.1**2, 0.05**2])  # squared standard errors
+    df = parts.sum() ** 2 / (parts**2).sum()
+    want = stats.t.interval(0.95, df, 0.75, parts.sum() ** 0.5)
+    assert want[1] > 1
+    np.testing.assert_allclose(welch.ends, (want[0], 1), rtol=1e-9)
+
+
+def test_the_interval_over_both_is_cut_too():
+    want = 0.6 - np.hypot(0.4, 0.5), 0.6 + np.hypot(0.3, 0.2)
+    np.testing.assert_allclose(statistics.over_both(0.6, (0.2, 0.9), (0.1, 0.8)), want)
+    assert statistics.over_both(0.6, (0.2, 0.9), (0.1, 0.95))[1] == 1
+    assert statistics.over_both(-0.6, (-1, 1), (-0.7, -0.5)) == (-1, 1)
+
+
+def test_cutting_before_or_after_joining_is_the_same():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        estimate = rng.uniform(-1, 1)
+        ends = [(estimate - a, estimate + b) for a, b in rng.exponential(0.7, (2, 2))]
+        first = [statistics.cut(*pair, statistics.DIFFERENCE) for pair in ends]
+        later = statistics.over_both(estimate, *ends, REALS)
+        np.testing.assert_allclose(
+            statistics.over_both(estimate, *first), np.clip(later, -1, 1), atol=1e-12
+        )
 
 
 def test_t_interval_holds_the_mean_at_its_level():
     rng = np.random.default_rng(0)
     draws = rng.normal(3, 2, (2000, 3))
-    held = sum(s.low <= 3 <= s.high for s in map(statistics.summarise, draws))
+    held = sum(s.low <= 3 <= s.high for s in (statistics.summarise(d, REALS) for d in draws))
     assert stats.binomtest(held, 2000, 0.95).pvalue > 0.01
+
+
+def test_a_cut_interval_holds_the_mean_as_often():
+    """Scores near 1, two and three of them: nearly all intervals are cut, and none loses it."""
+    rng = np.random.default_rng(0)
+    for n in (2, 3):
+        draws = rng.beta(40, 2, (500, n))
+        whole = [statistics.summarise(d, REALS) for d in draws]
+        cut = [statistics.summarise(d) for d in draws]
+        assert sum(s.high > 1 for s in whole) > 100
+        assert all(0 <= s.low <= s.high <= 1 for s in cut)
+        held = [[s.low <= 40 / 42 <= s.high for s in part] for part in (whole, cut)]
+        assert held[0] == held[1]
 
 
 def test_same_seeds_are_paired_in_any_order():
@@ -39,8 +106,13 @@ def test_same_seeds_are_paired_in_any_order():
     p = 2 * stats.t.sf(abs(t), 2)
     assert got.name == "paired t"
     np.testing.assert_allclose((got.difference, got.t, got.df, got.p), (moved.mean(), t, 2, p))
-    one = statistics.summarise(moved)
+    one = statistics.summarise(moved, statistics.DIFFERENCE)
     np.testing.assert_allclose((got.low, got.high), (one.low, one.high))
+    np.testing.assert_allclose((got.low, got.high), stats.t.interval(0.95, 2, *mean_and_sem(moved)))
+
+
+def mean_and_sem(values):
+    return np.mean(values), stats.sem(values)
 
 
 def test_other_seeds_are_compared_by_welch():
@@ -57,24 +129,27 @@ def test_other_seeds_are_compared_by_welch():
 @pytest.mark.parametrize(
     ("a", "b", "why"),
     [
-        ({"0": 0.5}, {"0": 0.4}, "two seeds"),
+        ({"0": 0.5}, {"0": 0.4}, "1 run"),
+        ({"0": 0.5, "1": 0.6}, {"0": 0.4}, "1 run"),
         ({"0": 0.5, "1": 0.6}, {"0": 0.4, "1": 0.5}, "no spread"),
         ({"0": 0.5, "1": 0.5}, {"2": 0.4, "3": 0.4}, "no spread"),
     ],
 )
 def test_there_is_no_test_without_spread(a, b, why):
     got = statistics.compare(a, b)
+    assert got.name.startswith("none: ")
     assert why in got.name
-    assert (got.p, got.low, got.t) == (None, None, None)
-    assert got.difference == pytest.approx(0.1)
+    assert why in got.why
+    assert (got.p, got.ends, got.t) == (None, None, None)
+    assert got.difference == pytest.approx(np.mean(list(a.values())) - np.mean(list(b.values())))
 
 
 def test_interval_over_both_adds_variances():
     """Of two normal errors whose variances are known it is the interval of their sum."""
     first, second = stats.norm.interval(0.95, 1, 3), stats.norm.interval(0.95, 1, 4)
     want = stats.norm.interval(0.95, 1, 5)
-    np.testing.assert_allclose(statistics.over_both(1, first, second), want)
-    np.testing.assert_allclose(statistics.over_both(1, (0, 4), (0, 5)), (1 - 2**0.5, 6))
+    np.testing.assert_allclose(statistics.over_both(1, first, second, REALS), want)
+    np.testing.assert_allclose(statistics.over_both(1, (0, 4), (0, 5), REALS), (1 - 2**0.5, 6))
 
 
 def closed_testing(p_values):
@@ -120,12 +195,28 @@ def test_mean_over_variants_goes_seed_by_seed():
     got = statistics.mean_of_groups([a, b])
     by_seed = statistics.summarise([0.55, 0.8, 0.65])
     assert got.n == 6
-    np.testing.assert_allclose((got.mean, got.low, got.high), by_seed[1:2] + by_seed[3:])
+    assert (got.sd, got.why) == (None, None)
+    np.testing.assert_allclose((got.mean, got.low, got.high), by_seed[1:2] + by_seed[3:5])
 
 
 def test_mean_over_variants_of_other_seeds_is_satterthwaites():
-    a, b = {"0": 0.5, "1": 0.7, "2": 0.6}, {"7": 0.6, "8": 0.9}
+    a, b = {"0": 0.5, "1": 0.7, "2": 0.6}, {"7": 0.6, "8": 0.7}
     got = statistics.mean_of_groups([a, b])
     welch = statistics.compare(a, b)  # of a difference: the same width, twice as wide
-    assert got.mean == pytest.approx((0.6 + 0.75) / 2)
+    assert got.mean == pytest.approx((0.6 + 0.65) / 2)
     assert got.high - got.low == pytest.approx((welch.high - welch.low) / 2)
+
+
+def test_mean_over_variants_says_why_it_has_no_interval():
+    one, two, other = {"0": 0.5}, {"0": 0.5, "1": 0.6}, {"5": 0.4, "6": 0.4}
+    why = {
+        "1 run": [one, {"0": 0.7}],
+        "1 run of a variant": [one, two],
+        "no spread over runs": [other, {"0": 0.5, "1": 0.5}],
+    }
+    for reason, groups in why.items():
+        got = statistics.mean_of_groups(groups)
+        assert (got.low, got.high, got.why) == (None, None, reason)
+        assert got.mean == pytest.approx(np.mean([np.mean(list(g.values())) for g in groups]))
+    gone = statistics.mean_of_groups([{"0": 0.3, "1": 0.6}, {"0": 0.5, "1": 0.2}])
+    assert gone.why == "no spread over runs"  # the seeds' means are equal

@@ -7,12 +7,14 @@ import dm_pix
 import jax
 import jax.numpy as jnp
 
+from unet_jax.config import check_range
 from unet_jax.errors import UserError
 from unet_jax.traced import is_on, is_traced
 
 Augment = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], tuple[jax.Array, ...]]
 
 GREY = 0.5
+MOST_CHANGE = 100.0  # of size or shape; beyond it nothing of a picture is left to see
 
 
 def to_unit(image: jax.Array) -> jax.Array:
@@ -125,10 +127,14 @@ def make_augment(
     Raises:
         UserError: A value is out of its range.
     """
-    if len(zoom) != 2 or (not is_traced(zoom) and not 0 < zoom[0] <= zoom[1]):
-        raise UserError(f"config.augment.zoom={zoom} must be (smallest, largest), both above 0.")
-    if not is_traced(aspect) and aspect < 1:
-        raise UserError(f"config.augment.aspect={aspect} must be 1 or more.")
+    least = 1 / MOST_CHANGE
+    if len(zoom) != 2 or (not is_traced(zoom) and not least <= zoom[0] <= zoom[1] <= MOST_CHANGE):
+        raise UserError(
+            f"config.augment.zoom={zoom} must be (smallest, largest), both above 0: from {least} "
+            f"to {MOST_CHANGE}."
+        )
+    if not is_traced(aspect):
+        check_range("config.augment.aspect", aspect, 1, MOST_CHANGE)
     jitter = {"brightness": brightness, "contrast": contrast, "saturation": saturation, "hue": hue}
     for name, value in jitter.items():
         if not is_traced(value) and not 0 <= value <= (0.5 if name == "hue" else 1.0):

@@ -37,6 +37,23 @@ def bytes_per_device(shapes: Any) -> int:
     )
 
 
+def program_bytes(compiled: Any) -> int | None:
+    """Returns the bytes that a compiled program holds on each device at its peak.
+
+    Args:
+        compiled: A `jax.stages.Compiled`.
+
+    Returns:
+        Its arguments, results and workspace, what was donated once; None where the compiler does
+        not tell.
+    """
+    found = compiled.memory_analysis()
+    if found is None:
+        return None
+    total = found.argument_size_in_bytes + found.output_size_in_bytes + found.temp_size_in_bytes
+    return total - found.alias_size_in_bytes
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Tells whether an error says that a device, or the host, has no memory left."""
     is_native = isinstance(error, jax.errors.JaxRuntimeError)

@@ -4,9 +4,10 @@ import errno
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict
@@ -143,6 +144,50 @@ def parse(argv: list[str]) -> None:
         raise UserError(f"{str(error).strip().splitlines()[-1]} (see --help)") from error
     if len(left) > 1:
         raise UserError(f"{left[1]!r} is no flag; write --FLAG=VALUE (see --help).")
+    if page is not None and "config" not in given:
+        flags.FLAGS["config"].present = 0  # it was not the user who gave it
+
+
+def refuse_unused(choice: str, uses: Mapping[str, Sequence[Any]]) -> None:
+    """Refuses a flag that was given, but that the command would not look at.
+
+    Args:
+        choice: Name of the flag that decides, such as "mode".
+        uses: By name of a flag, the values of that one for which it is; where several are wrong,
+            the first here is told.
+
+    Raises:
+        UserError: There is such a flag.
+    """
+    chosen = flags.FLAGS[choice]
+    for name, values in uses.items():
+        # A value of a config page is a flag of its own, such as --config.train.seed.
+        given = [flag for flag in flags.FLAGS if flag.partition(".")[0] == name]
+        given = [flag for flag in given if flags.FLAGS[flag].present]
+        if not given or chosen.value in values:
+            continue
+        said, wanted = _said(given[0]), " or ".join(_say(choice, value) for value in values)
+        if chosen.present:
+            takes = ", ".join(f"--{other}" for other in uses if chosen.value in uses[other])
+            raise UserError(
+                f"{said} is not for {_said(choice)}, which takes {takes or 'no such flag'}, but "
+                f"for {wanted}; leave it out or change --{choice}."
+            )
+        without = "" if chosen.value is None else f", and without it {_said(choice)} counts"
+        raise UserError(f"{wanted} is missing: {said} is for nothing else{without}.")
+
+
+def _said(name: str) -> str:
+    return _say(name, flags.FLAGS[name].value)
+
+
+def _say(name: str, value: Any) -> str:
+    """Writes a flag as on the command line."""
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no{name}"
+    if isinstance(value, ConfigDict):
+        return f"--{name}"
+    return f"--{name}={','.join(map(str, value)) if isinstance(value, list) else value}"
 
 
 def _first_look(argv: list[str]) -> dict[str, str]:

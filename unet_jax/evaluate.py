@@ -1,33 +1,27 @@
 """Evaluation: every picture once, scored at its label's own resolution."""
 
-from collections.abc import Callable, Collection, Iterator
+import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
-from jax.lax import with_sharding_constraint
 from ml_collections import ConfigDict
 
 from unet_jax import workdir as run_dir
-from unet_jax.augment import standardise, to_unit
 from unet_jax.config import call, check_sections, choose
 from unet_jax.data.base import Dataset, Source
 from unet_jax.data.doctor import check
-from unet_jax.data.pipeline import eval_batches
-from unet_jax.data.sources import Loading, open_data
+from unet_jax.data.splits import open_run
 from unet_jax.errors import UserError
+from unet_jax.eval_step import EvalStep, cut_predictions
 from unet_jax.gallery import Gallery
 from unet_jax.logs import console, print_scores
-from unet_jax.metrics import Scores, confusion_matrices, scores, view_confusion
-from unet_jax.models.unet import UNet, whole_logits
+from unet_jax.metrics import Scores, scores, view_confusion
 from unet_jax.multihost import is_first
-from unet_jax.sharding import Shardings, check_batch_size, process_rows, put_batch
+from unet_jax.sharding import check_batch_size
 from unet_jax.trained import restore
-
-EvalStep = Callable[[Any, dict[str, jax.Array]], dict[str, jax.Array]]
 
 
 class Evaluation(NamedTuple):
@@ -35,69 +29,13 @@ class Evaluation(NamedTuple):
 
     Attributes:
         confusion: int64 [N, K, K], picture by picture; rows are truth.
-        cross_entropy: Mean over the pixels that count.
+        cross_entropy: Mean over the pixels that count; None where none does.
         predictions: uint8 [H, W] by index, for the pictures that were asked for.
     """
 
     confusion: np.ndarray
-    cross_entropy: float
+    cross_entropy: float | None
     predictions: dict[int, np.ndarray]
-
-
-def resize_logits(logits: jax.Array, size: jax.Array, canvas: tuple[int, int]) -> jax.Array:
-    """Resizes each picture's logits, bilinear, to its own size in the corner of a canvas.
-
-    Args:
-        logits: float32 [B, h, w, K].
-        size: float32 [B, 2], (height, width) to resize to.
-        canvas: (H, W), at least as large as every size.
-
-    Returns:
-        float32 [B, H, W, K]; what lies outside a picture's size means nothing.
-    """
-
-    def one(picture: jax.Array, own_size: jax.Array) -> jax.Array:
-        scale = own_size / jnp.array(picture.shape[:2], jnp.float32)
-        shape = (*canvas, picture.shape[-1])
-        shift = jnp.zeros(2)
-        return jax.image.scale_and_translate(
-            picture, shape, (0, 1), scale, shift, method="linear", antialias=False
-        )
-
-    return jax.vmap(one)(logits, size)
-
-
-def make_eval_step(model: UNet, shardings: Shardings) -> EvalStep:
-    """Makes the compiled step of evaluation.
-
-    Args:
-        model: The model.
-        shardings: The mesh.
-
-    Returns:
-        step(variables, batch) -> {"confusion": int32 [B, K, K], "loss": float32 [B] (sums of the
-        pixels' cross-entropy), "prediction": uint8 [B, H, W]}, for batches of
-        `pipeline.eval_batches`.
-    """
-
-    def eval_step(variables: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        image, label, weight = batch["image"], batch["label"].astype(jnp.int32), batch["weight"]
-        height, width = label.shape[1:]
-        variables = with_sharding_constraint(variables, shardings.replicated)
-        logits = whole_logits(model, variables, standardise(to_unit(image)))
-        # Whole pictures, so that resizing sums over their rows in one order on every mesh.
-        logits = with_sharding_constraint(logits, shardings.rows)
-        logits = resize_logits(logits, batch["size"], (height, width))
-        prediction = jnp.argmax(logits, axis=-1)
-        loss = optax.softmax_cross_entropy_with_integer_labels(logits, label)
-        return {
-            "confusion": confusion_matrices(prediction, label, weight, logits.shape[-1]),
-            "loss": jnp.sum(loss * weight, axis=(1, 2)),
-            "prediction": prediction.astype(jnp.uint8),
-        }
-
-    # Every process fetches the counts of all pictures.
-    return jax.jit(eval_step, out_shardings=shardings.replicated)
 
 
 class EvalSettings(NamedTuple):
@@ -126,84 +64,32 @@ def make_eval_settings(batch_size: int = 32, pictures: int = 6) -> EvalSettings:
     return EvalSettings(batch_size, pictures)
 
 
-def run_batches(
-    step: EvalStep,
-    variables: Any,
-    source: Source,
-    loading: Loading,
-    batch_size: int,
-    shardings: Shardings,
-) -> Iterator[tuple[dict[str, Any], dict[str, jax.Array]]]:
-    """Runs the step over a source; a result comes when the next batch is under way.
-
-    Args:
-        step: Of `make_eval_step`.
-        variables: {"params", "batch_stats"}.
-        source: Pictures.
-        loading: How they are loaded.
-        batch_size: B.
-        shardings: The mesh.
-
-    Yields:
-        Batches of `pipeline.eval_batches` with what the step returned for them.
-    """
-    before = None
-    rows, multiple = process_rows(batch_size, shardings), shardings.size("space")
-    share = {"batch_size": batch_size, "rows": rows.tolist(), "multiple": multiple}
-    for batch in eval_batches(source, loading, **share):
-        arrays = {key: batch[key] for key in ("image", "label", "weight", "size")}
-        under_way = batch, step(variables, put_batch(arrays, shardings))
-        if before is not None:
-            yield before
-        before = under_way
-    if before is not None:
-        yield before
-
-
-def crop_predictions(prediction: jax.Array, batch: dict[str, Any]) -> dict[int, np.ndarray]:
-    """Fetches a batch's predictions and cuts each to its label's own size.
-
-    Args:
-        prediction: uint8 [B, H, W].
-        batch: Of `pipeline.eval_batches`.
-
-    Returns:
-        uint8 [h, w] by index.
-    """
-    labels, pictures = jax.device_get(prediction), zip(batch["index"], batch["sizes"], strict=True)
-    return {index: labels[row, :h, :w] for row, (index, (h, w)) in enumerate(pictures)}
-
-
 def evaluate(
     step: EvalStep,
     variables: Any,
     source: Source,
-    loading: Loading,
     *,
     batch_size: int,
-    shardings: Shardings,
     keep: Collection[int] = (),
 ) -> Evaluation:
     """Evaluates every picture of a source once.
 
     Args:
-        step: Of `make_eval_step`.
+        step: The step, of the model.
         variables: {"params", "batch_stats"} to evaluate.
         source: N pictures.
-        loading: How they are loaded.
         batch_size: B.
-        shardings: The mesh.
         keep: Indices of pictures whose predictions are returned.
 
     Returns:
         What was found; the same whatever B and the mesh are, but for rounding of the logits.
     """
     found, predictions = [], {}
-    for batch, result in run_batches(step, variables, source, loading, batch_size, shardings):
+    for batch, result in step.batches(variables, source, batch_size):
         prediction = result.pop("prediction")
         found.append((batch["index"], result))  # fetched when all is under way
         if any(index in keep for index in batch["index"]):
-            own = crop_predictions(prediction, batch)
+            own = cut_predictions(prediction, batch)
             predictions |= {index: label for index, label in own.items() if index in keep}
     confusions: dict[int, np.ndarray] = {}
     losses: dict[int, float] = {}
@@ -214,7 +100,8 @@ def evaluate(
             losses[index] = float(values["loss"][row])
     order = range(len(source))
     confusion = np.stack([confusions[index] for index in order])
-    loss = sum(losses[index] for index in order) / max(1, int(confusion.sum()))
+    pixels = int(confusion.sum())
+    loss = sum(losses[index] for index in order) / pixels if pixels else None
     return Evaluation(confusion, loss, predictions)
 
 
@@ -239,23 +126,18 @@ def summarise(evaluation: Evaluation, dataset: Dataset) -> Scores:
     return result
 
 
-def save_counts(
-    workdir: Path, split: str, step: int, evaluation: Evaluation, source: Source
-) -> None:
+def save_counts(file: Path, evaluation: Evaluation, source: Source) -> None:
     """Writes the counts of every picture, for comparisons picture by picture.
 
     Args:
-        workdir: The run's directory.
-        split: Name of the source.
-        step: Of the state that was evaluated.
+        file: An npz file, which is written whole or not at all; its folder is made.
         evaluation: What was found.
         source: The N pictures.
     """
-    folder = workdir / run_dir.EVALUATIONS
-    folder.mkdir(exist_ok=True)
-    part = folder / f".{split}.part.npz"  # a run may die while it is written
+    file.parent.mkdir(exist_ok=True)
+    part = file.with_name(f".{file.stem}.part.npz")
     np.savez_compressed(part, confusion=evaluation.confusion, id=np.array(source.ids))
-    part.replace(folder / f"{split}_{step:08d}.npz")
+    part.replace(file)
 
 
 def fixed_pictures(source: Source, count: int) -> list[int]:
@@ -267,17 +149,23 @@ def fixed_pictures(source: Source, count: int) -> list[int]:
 def evaluate_run(config: ConfigDict, workdir: Path, *, split: str, checkpoint: str) -> None:
     """Scores a checkpoint of a run on one split: results.json, figures and a table.
 
+    The best checkpoint's scores come under the split's name, those of the latest one under
+    SPLIT_latest. What an earlier evaluation left is replaced when all is there, and nothing of
+    another step is: files are named by the step, which results.json, written last, tells.
+
     Args:
-        config: The run's config.
+        config: The run's config; only keys of `config.MAY_DIFFER` may be other.
         workdir: The run's directory.
         split: "val", "test" or "train".
         checkpoint: "best" (by val/mIoU) or "latest".
 
     Raises:
-        UserError: The run, its data or the split are missing.
+        UserError: The run, its data or the split are missing, or it is a run of another config.
     """
     check_sections(config)
-    dataset, loading = call(open_data, "config.data", config.data)
+    for line in run_dir.check_same(workdir, config):
+        console.print(line, markup=False)
+    dataset, loading = open_run(config.data, workdir, split)
     source = choose(dataset.splits, "--split", split)
     settings = call(make_eval_settings, "config.eval", config.eval)
     trained = restore(config, workdir, checkpoint, loading.image_size)
@@ -285,22 +173,26 @@ def evaluate_run(config: ConfigDict, workdir: Path, *, split: str, checkpoint: s
     check(source, split)
     shown = fixed_pictures(source, settings.pictures)
     result = evaluate(
-        make_eval_step(trained.model, trained.shardings),
+        EvalStep(trained.model, loading, trained.shardings),
         trained.variables,
         source,
-        loading,
         batch_size=settings.batch_size,
-        shardings=trained.shardings,
         keep=shown,
     )
     title = f"{split}, {checkpoint} checkpoint (step {trained.step}), {len(source)} pictures"
-    file = workdir / run_dir.FIGURES / f"predictions_{split}.png"
     summary = summarise(result, dataset)
     if not is_first():
         return
-    save_counts(workdir, split, trained.step, result, source)
+    entry = run_dir.ENTRIES[split] + ("" if checkpoint == "best" else f"_{checkpoint}")
+    name = f"{entry}_{trained.step:08d}"
     gallery = Gallery(workdir, source, shown, dataset.class_names)
-    gallery.draw_split(file, title, result.predictions, result.confusion.sum(axis=0))
-    run_dir.write_results(workdir, **{split: {"step": trained.step, **summary}})
+    with tempfile.TemporaryDirectory(prefix=".evaluation_", dir=workdir) as folder:
+        figure = Path(folder) / f"predictions_{name}.png"
+        gallery.draw_split(figure, title, result.predictions, result.confusion.sum(axis=0))
+        save_counts(Path(folder) / f"{name}.npz", result, source)
+        # All is there.
+        run_dir.move(Path(folder).glob("*.png"), workdir / run_dir.FIGURES)
+        run_dir.move(Path(folder).glob("*.npz"), workdir / run_dir.EVALUATIONS)
+    run_dir.write_results(workdir, **{entry: {"step": trained.step, **summary}})
     print_scores(title, summary, dataset.class_names)
-    console.print(f"pictures: {file}")
+    console.print(f"pictures: {workdir / run_dir.FIGURES / figure.name}")

@@ -52,14 +52,21 @@ SEED = flags.DEFINE_integer("seed", 0, "Seed of random numbers.", lower_bound=0)
 SIZE = flags.DEFINE_integer("size", None, "Rows and columns of a random input.", lower_bound=1)
 NUM_CLASSES = flags.DEFINE_integer("num_classes", 3, "unet: K.", lower_bound=1)
 
-_WINDOW = {"filter", "stride", "padding", "dilation", "input", "seed", "size"}
-USED = {
-    "transpose_conv": _WINDOW | {"output_padding", "kernel"},
-    "conv": _WINDOW | {"kernel"},
-    "max_pool": _WINDOW,
-    "unet": {"num_classes"},
+_WINDOWS = tuple(DEFAULTS)
+OPERATIONS = {
+    "filter": _WINDOWS,
+    "stride": _WINDOWS,
+    "padding": _WINDOWS,
+    "dilation": _WINDOWS,
+    "input": _WINDOWS,
+    "seed": _WINDOWS,
+    "size": _WINDOWS,
+    "output_padding": ("transpose_conv",),
+    "kernel": ("transpose_conv", "conv"),
+    "config": ("unet",),
+    "num_classes": ("unet",),
 }
-"""Which flags an operation takes, besides --operation and --output."""
+"""The operations that take a flag; --output is for all of them."""
 
 
 def explain() -> None:
@@ -69,12 +76,12 @@ def explain() -> None:
         UserError: Flags do not fit together, or the files cannot be written.
     """
     name = OPERATION.value
-    for flag in sorted(set.union(*USED.values()) - USED[name]):
-        if flags.FLAGS[flag].present:
-            raise UserError(
-                f"--{flag}={flags.FLAGS[flag].value} is not for --operation={name}, which takes "
-                f"{', '.join('--' + other for other in sorted(USED[name]))}."
-            )
+    command_line.refuse_unused("operation", OPERATIONS)
+    if INPUT.value is not None and SIZE.value is not None:
+        raise UserError(f"--size={SIZE.value} is for a random input; leave it out beside --input.")
+    has_kernel = KERNEL.value is not None or name == "max_pool"
+    if flags.FLAGS["seed"].present and INPUT.value is not None and has_kernel:
+        raise UserError(f"--seed={SEED.value} is for random numbers, and all are given.")
     try:
         os.makedirs(OUTPUT.value, exist_ok=True)
         written = _unet() if name == "unet" else _windows(name)
@@ -98,8 +105,6 @@ def _windows(name: str) -> list[str]:
         default if value is None else value
         for value, default in zip(given, DEFAULTS[name], strict=True)
     )
-    if INPUT.value is not None and SIZE.value is not None:
-        raise UserError(f"--size={size} is for a random input; leave it out beside --input.")
     x = None if INPUT.value is None else read_numbers("input", INPUT.value)
     shape = (size, size) if x is None else x.shape
     geometry = Geometry(f, s, p, OUTPUT_PADDING.value, DILATION.value)

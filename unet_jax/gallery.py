@@ -45,7 +45,8 @@ class Gallery:
         history = []
         for file in sorted(self._history.glob("[0-9]*.npz")):
             with np.load(file) as saved:
-                history.append((int(file.stem), [saved[str(index)] for index in self._shown]))
+                if all(str(index) in saved for index in self._shown):  # eval.pictures may change
+                    history.append((int(file.stem), [saved[str(index)] for index in self._shown]))
         examples = [self._source[index] for index in self._shown]
         figures.prediction_history(
             folder / "predictions_over_time.png",

@@ -202,11 +202,16 @@ def print_header(title: str, facts: dict[str, Any]) -> None:
 def print_scores(title: str, scores: dict[str, float | None], class_names: tuple[str, ...]) -> None:
     """Prints the scores of a split: a table of the classes, then pixel accuracy and views.
 
+    A split without a labelled pixel has none, and the line says so.
+
     Args:
         title: Above the table.
         scores: See `evaluate.evaluate`; entries of views have the view's name before a "/".
         class_names: K names.
     """
+    if scores["pixel_accuracy"] is None:
+        console.print(f"{title}: no pixel is labelled, so there is no score.", markup=False)
+        return
     table = Table(title=title, title_justify="left")
     kinds = ("IoU", "Dice", "accuracy")
     for heading in ("class", *kinds):

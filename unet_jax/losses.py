@@ -1,6 +1,8 @@
 """Losses over pixels, each with a weight per pixel."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +12,54 @@ from unet_jax.config import choose
 from unet_jax.errors import UserError
 from unet_jax.traced import is_on, is_traced
 
-Loss = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+MOST_WEIGHT = 1e6  # of a class or of Dice; sums over an image's pixels are then far from overflow
+
+
+@dataclasses.dataclass(frozen=True)
+class Loss:
+    """A training loss of one head; see `make_loss`.
+
+    Attributes:
+        mean: (logits [B, *n, K], label [B, *n], weight [B, *n]) -> scalar.
+        class_weights: See `cross_entropy`.
+    """
+
+    mean: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+    class_weights: tuple[float, ...] = ()
+
+    def __call__(self, logits: jax.Array, label: jax.Array, weight: jax.Array) -> jax.Array:
+        """Computes the loss of a batch."""
+        return self.mean(logits, label, weight)
+
+    def batch_weight(self, label: jax.Array, weight: jax.Array) -> jax.Array:
+        """Returns the mean of a batch's pixel weights, which its cross-entropy was divided by.
+
+        Not their sum, so that gradients times it are of the size of gradients.
+        """
+        return jnp.mean(pixel_weights(label, weight, self.class_weights))
+
+
+class Head(NamedTuple):
+    """What one head is trained on; see `supervise`.
+
+    Attributes:
+        logits: float32 [B, *n, K].
+        label: int [B, *n].
+        weight: float32 [B, *n].
+        stride: Pixels of the label, along an axis, that are one of the head.
+    """
+
+    logits: jax.Array
+    label: jax.Array
+    weight: jax.Array
+    stride: int
+
+
+def pixel_weights(
+    label: jax.Array, weight: jax.Array, class_weights: tuple[float, ...]
+) -> jax.Array:
+    """Returns the weights of pixels, times those of their classes where there are any."""
+    return weight * jnp.asarray(class_weights)[label] if class_weights else weight
 
 
 def cross_entropy(
@@ -35,14 +84,14 @@ def cross_entropy(
         Scalar, 0 if all weights are 0.
     """
     num_classes = logits.shape[-1]
-    if class_weights:
-        weight = weight * jnp.asarray(class_weights)[label]
+    weight = pixel_weights(label, weight, class_weights)
     if is_on(label_smoothing):
         target = optax.smooth_labels(jax.nn.one_hot(label, num_classes), label_smoothing)
         pixel_loss = optax.softmax_cross_entropy(logits, target)
     else:
         pixel_loss = optax.softmax_cross_entropy_with_integer_labels(logits, label)
-    return jnp.sum(weight * pixel_loss) / jnp.maximum(jnp.sum(weight), 1e-6)
+    # No sum of weights is too small to divide by, so that the scale of class weights says nothing.
+    return jnp.sum(weight * pixel_loss) / jnp.maximum(jnp.sum(weight), jnp.finfo(weight.dtype).tiny)
 
 
 def soft_dice(logits: jax.Array, label: jax.Array, weight: jax.Array) -> jax.Array:
@@ -89,6 +138,35 @@ def crop_label(
     return label[inside], weight[inside]
 
 
+def split_heads(
+    heads: Sequence[jax.Array], label: jax.Array, weight: jax.Array, multiple: int
+) -> list[Head]:
+    """Brings the label to the size of every head.
+
+    Args:
+        heads: float32 [B, *n, K]; the first at full resolution, or with less than it where
+            convolutions are valid.
+        label: int [B, *N].
+        weight: float32 [B, *N].
+        multiple: What the model rounds N up to a multiple of, which is s times each other head's n.
+
+    Returns:
+        What each head is trained on: those after the first read every s-th pixel of the label.
+    """
+    first, *others = heads
+    result = [Head(first, *crop_label(label, weight, first.shape[1:-1]), 1)]
+    for logits in others:
+        sizes = [-(-n // multiple) * multiple for n in label.shape[1:]]
+        strides = [n // m for n, m in zip(sizes, logits.shape[1:-1], strict=True)]
+        # What was rounded up has weight 0.
+        ends = [(0, m - n) for n, m in zip(label.shape[1:], sizes, strict=True)]
+        every = (slice(None), *(slice(s // 2, None, s) for s in strides))
+        own_label = jnp.pad(label, ((0, 0), *ends))[every]
+        own_weight = jnp.pad(weight, ((0, 0), *ends))[every]
+        result.append(Head(logits, own_label, own_weight, strides[-1]))
+    return result
+
+
 def supervise(
     loss: Loss,
     heads: Sequence[jax.Array],
@@ -99,33 +177,50 @@ def supervise(
 ) -> jax.Array:
     """Averages the loss over the heads of deep supervision, finer ones counting more.
 
-    A head at 1 / s of the resolution has weight 1 / s, as in nnU-Net (Isensee et al., 2021), and
-    reads every s-th pixel of the label.
+    A head at 1 / s of the resolution has weight 1 / s, as in nnU-Net (Isensee et al., 2021).
 
     Args:
         loss: Of `make_loss`.
-        heads: float32 [B, *n, K]; the first at full resolution, or with less than it where
-            convolutions are valid.
+        heads: See `split_heads`.
         label: int [B, *N].
         weight: float32 [B, *N].
-        multiple: What the model rounds N up to a multiple of, which is s times each other head's n.
+        multiple: See `split_heads`.
 
     Returns:
         Scalar.
     """
-    first, *others = heads
-    total, share = loss(first, *crop_label(label, weight, first.shape[1:-1])), 1.0
-    for logits in others:
-        sizes = [-(-n // multiple) * multiple for n in label.shape[1:]]
-        strides = [n // m for n, m in zip(sizes, logits.shape[1:-1], strict=True)]
-        # What was rounded up has weight 0.
-        ends = [(0, m - n) for n, m in zip(label.shape[1:], sizes, strict=True)]
-        every = (slice(None), *(slice(s // 2, None, s) for s in strides))
-        own_label = jnp.pad(label, ((0, 0), *ends))[every]
-        own_weight = jnp.pad(weight, ((0, 0), *ends))[every]
-        total += loss(logits, own_label, own_weight) / strides[-1]
-        share += 1 / strides[-1]
+    first, *others = split_heads(heads, label, weight, multiple)
+    total, share = loss(first.logits, first.label, first.weight), 1.0
+    for head in others:
+        total += loss(head.logits, head.label, head.weight) / head.stride
+        share += 1 / head.stride
     return total / share
+
+
+def supervise_apart(
+    loss: Loss,
+    heads: Sequence[jax.Array],
+    label: jax.Array,
+    weight: jax.Array,
+    *,
+    multiple: int = 1,
+) -> tuple[list[jax.Array], list[jax.Array]]:
+    """Computes what each head adds to the loss of `supervise`, and how much its batch weighs.
+
+    Args:
+        loss: Of `make_loss`.
+        heads: See `split_heads`.
+        label: int [B, *N].
+        weight: float32 [B, *N].
+        multiple: See `split_heads`.
+
+    Returns:
+        Scalars, one per head, whose sum is `supervise`; and `Loss.batch_weight` of each head.
+    """
+    each = split_heads(heads, label, weight, multiple)
+    share = sum(1 / head.stride for head in each)
+    losses = [loss(head.logits, head.label, head.weight) / head.stride / share for head in each]
+    return losses, [loss.batch_weight(head.label, head.weight) for head in each]
 
 
 def make_loss(
@@ -140,9 +235,9 @@ def make_loss(
 
     Args:
         name: "cross_entropy", or "cross_entropy+dice" for its sum with `dice_weight` x soft Dice.
-        class_weights: See `cross_entropy`.
+        class_weights: See `cross_entropy`; one or more above 0.
         label_smoothing: See `cross_entropy`.
-        dice_weight: Factor of the soft Dice loss.
+        dice_weight: Factor of the soft Dice loss, 0 or more.
         num_classes: K.
 
     Returns:
@@ -156,11 +251,20 @@ def make_loss(
             f"config.loss.class_weights={class_weights} has {len(class_weights)} values for "
             f"{num_classes} classes; give one per class, or () for equal weights."
         )
-    are_numbers = all(isinstance(w, int | float) and w >= 0 for w in class_weights)
-    if not is_traced(class_weights) and not are_numbers:
-        raise UserError(f"config.loss.class_weights={class_weights} must be numbers, 0 or more.")
+    are_weights = is_traced(class_weights) or all(
+        isinstance(w, int | float) and 0 <= w <= MOST_WEIGHT for w in class_weights
+    )
+    if not are_weights or (
+        class_weights and not is_traced(class_weights) and not any(class_weights)
+    ):
+        raise UserError(
+            f"config.loss.class_weights={class_weights} must be numbers from 0 to "
+            f"{MOST_WEIGHT:g}, one or more of them above 0."
+        )
     if not is_traced(label_smoothing) and not 0 <= label_smoothing < 1:
         raise UserError(f"config.loss.label_smoothing={label_smoothing} must be in [0, 1).")
+    if not is_traced(dice_weight) and not 0 <= dice_weight <= MOST_WEIGHT:
+        raise UserError(f"config.loss.dice_weight={dice_weight} must be from 0 to {MOST_WEIGHT:g}.")
 
     def pixelwise(logits: jax.Array, label: jax.Array, weight: jax.Array) -> jax.Array:
         smoothing = label_smoothing
@@ -172,6 +276,5 @@ def make_loss(
         overlap = soft_dice(logits, label, weight)
         return pixelwise(logits, label, weight) + dice_weight * overlap
 
-    return choose(
-        {"cross_entropy": pixelwise, "cross_entropy+dice": with_dice}, "config.loss.name", name
-    )
+    names = {"cross_entropy": pixelwise, "cross_entropy+dice": with_dice}
+    return Loss(choose(names, "config.loss.name", name), class_weights)

@@ -27,13 +27,14 @@ flags.register_multi_flags_validator(
     lambda given: given["workdir"] or given["mode"] == "plan",
     "Give the directory of the run: --workdir=DIRECTORY.",
 )
-OVERWRITE = flags.DEFINE_bool("overwrite", False, "Delete the run that is in --workdir.")
+OVERWRITE = flags.DEFINE_bool("overwrite", False, "train: Delete the run in --workdir.")
 SPLIT = flags.DEFINE_enum("split", "val", ["train", "val", "test"], "eval: which pictures.")
 CHECKPOINT = flags.DEFINE_enum(
     "checkpoint", "best", ["best", "latest"], "eval, predict: the best by val/mIoU or the latest."
 )
 INPUT = flags.DEFINE_multi_string("input", [], "predict: a picture or folder; may be repeated.")
 OUTPUT = flags.DEFINE_string("output", None, "predict: folder for masks; WORKDIR/predictions.")
+REPLACE = flags.DEFINE_bool("replace", False, "predict: Replace results that are there already.")
 MEMORY = flags.DEFINE_string(
     "memory", None, "plan: of each device, such as 16GiB; default: what the device reports."
 )
@@ -46,10 +47,26 @@ COORDINATOR = flags.DEFINE_string(
 NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "multihost: likewise, how many.")
 PROCESS_ID = flags.DEFINE_integer("process_id", None, "multihost: likewise, which one, from 0.")
 
+MODES = {
+    "input": ("predict",),
+    "output": ("predict",),
+    "replace": ("predict",),
+    "memory": ("plan",),
+    "split": ("eval",),
+    "checkpoint": ("eval", "predict"),
+    "overwrite": ("train",),
+}
+"""The modes that take a flag; a flag that is not here is for all of them."""
+OF_MANY = {"coordinator": (True,), "num_processes": (True,), "process_id": (True,)}
+"""Likewise of --multihost, where no launcher started several processes."""
+
 
 def run() -> None:
     """Does what the flags say; see `train`, `evaluate`, `plan` and `predict` for what it raises."""
-    if runtime.is_one_of_many(MULTIHOST.value):
+    command_line.refuse_unused("mode", MODES)
+    if not runtime.is_one_of_many(MULTIHOST.value):
+        command_line.refuse_unused("multihost", OF_MANY)
+    else:
         runtime.supervise()
         from unet_jax import multihost
 
@@ -85,8 +102,14 @@ def run() -> None:
     else:
         from unet_jax.predict import predict_run
 
-        output, inputs = Path(OUTPUT.value or workdir / "predictions"), INPUT.value
-        predict_run(config, workdir, inputs=inputs, output=output, checkpoint=CHECKPOINT.value)
+        predict_run(
+            config,
+            workdir,
+            inputs=INPUT.value,
+            output=OUTPUT.value,
+            checkpoint=CHECKPOINT.value,
+            replace=REPLACE.value,
+        )
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from unet_jax.capacity import (
     device_memory,
     is_out_of_memory,
     parse_memory,
+    program_bytes,
     search,
     write_bytes,
 )
@@ -202,8 +203,8 @@ def read_memory(experiment: Experiment, compiled: Any) -> Memory:
     Raises:
         UserError: The compiler does not tell.
     """
-    found = compiled.memory_analysis()
-    if found is None:
+    total = program_bytes(compiled)  # donated: the new state lies where the old one was
+    if total is None:
         platform = jax.devices()[0].platform
         raise UserError(f"the compiler for {platform} tells nothing of memory; plan on CPU or GPU.")
     (state, batch, _), (_, where, _) = step_shapes(experiment), compiled.input_shardings[0]
@@ -211,8 +212,6 @@ def read_memory(experiment: Experiment, compiled: Any) -> Memory:
     parameters = bytes_per_device((state.params, state.batch_stats))
     optimizer = bytes_per_device((state.opt_state, state.step))
     in_batch = bytes_per_device(batch)
-    total = found.argument_size_in_bytes + found.output_size_in_bytes + found.temp_size_in_bytes
-    total -= found.alias_size_in_bytes  # donated: the new state lies where the old one was
     rest = total - parameters - optimizer - in_batch
     return Memory(parameters, optimizer, in_batch, rest, beside_program(total))
 

@@ -160,13 +160,12 @@ class Validation:
             e.eval_step,
             state.eval_variables(),
             self._source,
-            e.loading,
             batch_size=e.eval.batch_size,
-            shardings=e.shardings,
             keep=self._shown,
         )
         if is_first():
-            save_counts(self._workdir, "val", step, self._result, self._source)
+            file = self._workdir / run_dir.EVALUATIONS / f"val_{step:08d}.npz"
+            save_counts(file, self._result, self._source)
         return summarise(self._result, e.dataset)
 
     def draw(self, step: int) -> None:

@@ -94,6 +94,17 @@ def supervise() -> None:
     os._exit(code if code >= 0 else 128 - code)
 
 
+def cores() -> int:
+    """Returns how many threads XLA computes with on CPU, which decides how it splits its sums.
+
+    That is $NPROC, or the number of cores that this process may use.
+    """
+    if "NPROC" in os.environ:
+        return int(os.environ["NPROC"])
+    can_tell = hasattr(os, "sched_getaffinity")  # not on macOS
+    return len(os.sched_getaffinity(0)) if can_tell else os.cpu_count() or 1
+
+
 def cache_dir() -> Path:
     """Returns where this user's caches lie: $UNET_JAX_CACHE, or ~/.cache/unet_jax."""
     return Path(os.environ.get("UNET_JAX_CACHE", "~/.cache/unet_jax")).expanduser()

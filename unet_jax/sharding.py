@@ -8,10 +8,12 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from unet_jax.config import check_range
 from unet_jax.errors import UserError
 
 AXES = ("data", "fsdp", "space")
 ROWS = ("data", "fsdp")  # the axes that split the pictures of a batch
+MOST_BATCH = 2**16  # pictures
 LEAST_SPLIT = 2**14  # numbers in an array that is worth splitting over "fsdp"
 
 
@@ -104,10 +106,11 @@ def check_batch_size(key: str, batch_size: int, shardings: Shardings) -> None:
         shardings: The mesh.
 
     Raises:
-        UserError: It does not.
+        UserError: It does not, or nobody could hold such a batch.
     """
+    check_range(key, batch_size, 1, MOST_BATCH)
     size = shardings.size(*ROWS)
-    if batch_size < 1 or batch_size % size:
+    if batch_size % size:
         raise UserError(
             f"{key}={batch_size} cannot be split over the {size} devices of config.mesh (data * "
             f"fsdp); use {_around(batch_size, size)}."
@@ -210,7 +213,7 @@ def process_rows(batch_size: int, shardings: Shardings) -> np.ndarray:
 
 
 def put_batch(batch: Mapping[str, np.ndarray], shardings: Shardings) -> dict[str, jax.Array]:
-    """Sends a batch to the devices, split by pictures and by height.
+    """Sends a batch to the devices, split by images and, where it divides, by height.
 
     Args:
         batch: Arrays with the rows of `process_rows`: images [b, *n, C], labels and weights
@@ -220,28 +223,53 @@ def put_batch(batch: Mapping[str, np.ndarray], shardings: Shardings) -> dict[str
     Returns:
         Global arrays [B, ...].
     """
-    where, blocks = batch_shardings(shardings), shardings.size(*ROWS)
+    blocks = shardings.size(*ROWS)
     own_blocks = len(process_rows(blocks, shardings))
 
-    def put(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
+    def put(array: np.ndarray) -> jax.Array:
         batch_size = len(array) // own_blocks * blocks
         rows = process_rows(batch_size, shardings)
+        shape = (batch_size, *array.shape[1:])
 
         def piece(index: Any) -> np.ndarray:
             first, last, _ = index[0].indices(batch_size)
             start = int(np.searchsorted(rows, first))
             return array[(slice(start, start + last - first), *index[1:])]
 
-        return jax.make_array_from_callback((batch_size, *array.shape[1:]), sharding, piece)
+        return jax.make_array_from_callback(shape, batch_sharding(shape, shardings), piece)
 
     with jax.transfer_guard_host_to_device("allow"):  # this one is meant
-        return {key: put(array, where[key]) for key, array in batch.items()}
+        return {key: put(array) for key, array in batch.items()}
 
 
-def batch_shardings(shardings: Shardings) -> dict[str, NamedSharding]:
-    """Says where the arrays of a batch lie, by their names."""
-    pictures = dict.fromkeys(("image", "label", "weight"), shardings.pictures)
-    return {**pictures, "size": shardings.rows}
+def batch_sharding(shape: tuple[int, ...], shardings: Shardings) -> NamedSharding:
+    """Says where an array of a batch lies.
+
+    Args:
+        shape: [B, 2] of sizes, else [B, H, ...]. An H that "space" does not divide is not split, as
+            in evaluation, where H is that of the image; then what the image is padded with does not
+            depend on the mesh.
+        shardings: The mesh.
+
+    Returns:
+        Where.
+    """
+    splits_height = len(shape) > 2 and shape[1] % shardings.size("space") == 0
+    return shardings.pictures if splits_height else shardings.rows
+
+
+def batch_shapes(
+    shapes: Mapping[str, tuple[int, ...]], shardings: Shardings
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """Describes a batch of `put_batch` without making it, from its arrays' shapes by name."""
+    return {
+        name: jax.ShapeDtypeStruct(
+            shape,
+            np.float32 if name == "size" else np.uint8,
+            sharding=batch_sharding(shape, shardings),
+        )
+        for name, shape in shapes.items()
+    }
 
 
 def replicate(tree: Any, shardings: Shardings) -> Any:

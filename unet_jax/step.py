@@ -1,7 +1,8 @@
 """The training state and the one train step: pure functions."""
 
+import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax
 import jax
@@ -10,9 +11,9 @@ import optax
 from jax.lax import with_sharding_constraint
 
 from unet_jax.augment import Augment, standardise
-from unet_jax.losses import Loss, crop_label, supervise
+from unet_jax.losses import Loss, crop_label, supervise, supervise_apart
 from unet_jax.models.unet import UNet
-from unet_jax.optim import averaged_params
+from unet_jax.optim import Accumulation, Optimizer, averaged_params
 from unet_jax.sharding import Shardings, replicate, split_state
 from unet_jax.weights import Load
 
@@ -47,7 +48,7 @@ Step = Callable[[State, dict[str, jax.Array], jax.Array], tuple[State, dict[str,
 
 def make_init(
     model: UNet,
-    optimizer: optax.GradientTransformation,
+    optimizer: Optimizer,
     image_size: tuple[int, int],
     shardings: Shardings,
 ) -> Init:
@@ -74,7 +75,7 @@ def make_init(
 
 
 def make_pretrained_init(
-    init: Init, load: Load, optimizer: optax.GradientTransformation, shardings: Shardings
+    init: Init, load: Load, optimizer: Optimizer, shardings: Shardings
 ) -> Init:
     """Makes an `init` that starts from loaded weights, the optimiser and its averages included.
 
@@ -129,7 +130,7 @@ def abstract_state(init: Init, shardings: Shardings) -> State:
 def make_pure_step(
     model: UNet,
     loss: Loss,
-    optimizer: optax.GradientTransformation,
+    optimizer: Optimizer,
     schedule: optax.Schedule,
     augment: Augment,
     *,
@@ -150,8 +151,11 @@ def make_pure_step(
     Returns:
         train_step(state, batch, key) -> (state, scalars): augments with a key of this step, takes
         one step of the optimiser on the loss over the global batch, and returns float32 scalars
-        "train/loss", "train/pixel_accuracy", "train/gradient_norm" and "learning_rate".
+        "train/loss", "train/pixel_accuracy", "train/gradient_norm" and "learning_rate". All are of
+        this batch alone, also where gradients are accumulated; the norm is that of the gradient of
+        its loss, before clipping.
     """
+    take_gradients = _gradients_by_head if isinstance(optimizer, Accumulation) else _gradients
 
     def train_step(
         state: State, batch: dict[str, jax.Array], key: jax.Array
@@ -162,39 +166,95 @@ def make_pure_step(
         batch_stats = whole(state.batch_stats)
         rngs = {"dropout": jax.random.fold_in(step_key, 1)}
 
-        def compute_loss(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
+        def forward(params: Any) -> tuple[list[jax.Array], Any]:
             variables = {"params": whole(params), "batch_stats": batch_stats}
             outputs: Any = model.apply(
                 variables, standardise(image), train=True, rngs=rngs, mutable=SOWN
             )
             logits, updated = outputs
             heads = [logits, *(head for (head,) in updated.get("deep_supervision", {}).values())]
-            value = supervise(loss, heads, label, weight, multiple=model.multiple())
-            return value, (logits, updated.get("batch_stats", {}))
+            return heads, updated.get("batch_stats", {})
 
-        (value, (logits, new_stats)), gradients = jax.value_and_grad(compute_loss, has_aux=True)(
-            state.params
-        )
-        gradients = split(gradients)
-        label, weight = crop_label(label, weight, logits.shape[1:-1])
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        targets = {"label": label, "weight": weight, "multiple": model.multiple()}
+        found = take_gradients(forward, loss, targets, state.params, split)
+        label, weight = crop_label(label, weight, found.logits.shape[1:-1])
+        update: Any = optimizer.update
+        updates, opt_state = update(*found.given, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        correct = jnp.sum(weight * (jnp.argmax(logits, axis=-1) == label))
+        correct = jnp.sum(weight * (jnp.argmax(found.logits, axis=-1) == label))
         scalars = {
-            "train/loss": value,
+            "train/loss": found.loss,
             "train/pixel_accuracy": correct / jnp.maximum(jnp.sum(weight), 1.0),
-            "train/gradient_norm": optax.tree.norm(gradients),
+            "train/gradient_norm": optax.tree.norm(found.gradient),
             "learning_rate": jnp.asarray(schedule(state.step), jnp.float32),
         }
-        return State(state.step + 1, params, new_stats, opt_state), scalars
+        return State(state.step + 1, params, found.batch_stats, opt_state), scalars
 
     return train_step
+
+
+Forward = Callable[[Any], tuple[list[jax.Array], Any]]
+Split = Callable[[Any], Any]
+
+
+class Found(NamedTuple):
+    """What a forward and a backward pass found.
+
+    Attributes:
+        loss: Scalar.
+        logits: float32 [B, *n, K], of the first head.
+        batch_stats: The running statistics after this batch.
+        gradient: Of the loss.
+        given: What the optimiser is given of gradients.
+    """
+
+    loss: jax.Array
+    logits: jax.Array
+    batch_stats: Any
+    gradient: Any
+    given: tuple[Any, ...]
+
+
+def _gradients(
+    forward: Forward, loss: Loss, targets: dict[str, Any], params: Any, split: Split
+) -> Found:
+    """Differentiates the loss of all heads at once."""
+
+    def compute_loss(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
+        heads, batch_stats = forward(params)
+        return supervise(loss, heads, **targets), (heads[0], batch_stats)
+
+    (value, (logits, batch_stats)), gradient = jax.value_and_grad(compute_loss, has_aux=True)(
+        params
+    )
+    gradient = split(gradient)
+    return Found(value, logits, batch_stats, gradient, (gradient,))
+
+
+def _gradients_by_head(
+    forward: Forward, loss: Loss, targets: dict[str, Any], params: Any, split: Split
+) -> Found:
+    """Differentiates what each head adds to the loss, for an `optim.Accumulation`."""
+
+    def compute_loss(params: Any, head: int) -> tuple[jax.Array, Any]:
+        heads, batch_stats = forward(params)
+        losses, weights = supervise_apart(loss, heads, **targets)
+        return losses[head], (losses, weights, heads[0], batch_stats)
+
+    differentiate = jax.grad(compute_loss, has_aux=True)
+    first, (losses, weights, logits, batch_stats) = differentiate(params, 0)
+    # One forward pass is left of them in the compiled program, since they are equal.
+    others = [differentiate(params, head)[0] for head in range(1, len(losses))]
+    gradients = [split(gradient) for gradient in (first, *others)]
+    gradient = functools.reduce(optax.tree.add, gradients)
+    value = functools.reduce(jnp.add, losses)
+    return Found(value, logits, batch_stats, gradient, (gradients, weights))
 
 
 def make_train_step(
     model: UNet,
     loss: Loss,
-    optimizer: optax.GradientTransformation,
+    optimizer: Optimizer,
     schedule: optax.Schedule,
     augment: Augment,
     shardings: Shardings,

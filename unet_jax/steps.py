@@ -4,8 +4,11 @@ import math
 import re
 from typing import NamedTuple
 
+from unet_jax.config import check_range
 from unet_jax.errors import UserError
 
+MOST_STEPS = 2**31 - 1  # what the state counts to
+MOST_SEED = 2**32 - 1  # beyond it, random keys begin again
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?(?:[eE]\d+)?)\s*(steps?|epochs?|%)?\s*")
 
 
@@ -24,7 +27,8 @@ def to_steps(
         Steps, rounded up, so that "1 epoch" sees every picture; at least 1 unless the number is 0.
 
     Raises:
-        UserError: The text is no duration, or a percentage stands where it has no meaning.
+        UserError: The text is no duration, a percentage stands where it has no meaning or is above
+            100, or no run can be that long.
     """
     match = _DURATION.fullmatch(str(duration))
     allowed = '"30 epochs", "5000 steps", "5000"' + (', "10%"' if total_steps is not None else "")
@@ -33,9 +37,14 @@ def to_steps(
     number, unit = float(match[1]), match[2] or "steps"
     if unit == "%" and total_steps is None:
         raise UserError(f"{key}={duration!r}: a share needs a whole. Write it as one of {allowed}.")
+    if unit == "%" and number > 100:
+        raise UserError(f"{key}={duration!r} is more than the whole run; use 100% or less.")
     per_unit = {"%": (total_steps or 0) / 100, "epoch": epoch_steps, "step": 1.0}
+    steps = number * per_unit[unit.rstrip("s")]
+    if steps > MOST_STEPS:
+        raise UserError(f"{key}={duration!r} is more than the {MOST_STEPS:,} steps of any run.")
     # The tolerance keeps 30 * (n / B) from being rounded up by floating-point dust.
-    return math.ceil(number * per_unit[unit.rstrip("s")] - 1e-6)
+    return max(math.ceil(steps - 1e-6), math.ceil(min(number, 1)))
 
 
 class Plan(NamedTuple):
@@ -65,11 +74,12 @@ def make_plan(
     Args:
         duration: Length of the run: steps or epochs.
         batch_size: B, over all devices.
-        seed: Of initialisation, order and augmentation.
-        eval_every: Duration between evaluations; also percent. The last step is always evaluated.
-        checkpoint_every: Duration between checkpoints; also percent. Every evaluation saves one.
-        log_every: Duration between lines of scalars.
-        pictures: Training pictures.
+        seed: Of initialisation, order and augmentation; below 2^32.
+        eval_every: Duration between evaluations; also percent, and 0 for none but that of the last
+            step, which is always evaluated.
+        checkpoint_every: Likewise between checkpoints. Every evaluation saves one.
+        log_every: Likewise between lines of scalars.
+        pictures: Training images in an epoch, one for every crop.
 
     Returns:
         The plan.
@@ -77,20 +87,17 @@ def make_plan(
     Raises:
         UserError: A duration cannot be read, or a number is out of range.
     """
-    if batch_size < 1:
-        raise UserError(f"config.train.batch_size={batch_size} must be 1 or more.")
-    if seed < 0:
-        raise UserError(f"config.train.seed={seed} must be 0 or more.")
+    check_range("config.train.batch_size", batch_size, 1)
+    check_range("config.train.seed", seed, 0, MOST_SEED)
     epoch_steps = pictures / batch_size
     total = to_steps(duration, key="config.train.duration", epoch_steps=epoch_steps)
     if total < 1:
         raise UserError(f"config.train.duration={duration!r} must be at least one step.")
     every = {"eval_every": eval_every, "checkpoint_every": checkpoint_every, "log_every": log_every}
+    lengths = {"epoch_steps": epoch_steps, "total_steps": total}
+    # Every 0 steps is never, but at the end.
     steps = {
-        name: max(
-            1,
-            to_steps(value, key=f"config.train.{name}", epoch_steps=epoch_steps, total_steps=total),
-        )
+        name: to_steps(value, key=f"config.train.{name}", **lengths) or total
         for name, value in every.items()
     }
     return Plan(total, epoch_steps, batch_size, seed, **steps)

@@ -1,5 +1,6 @@
 """The training loop: from a config to a checkpoint, the only one there is."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,9 +11,9 @@ from ml_collections import ConfigDict
 
 from unet_jax import workdir as run_dir
 from unet_jax.anatomy import forward_flops
-from unet_jax.data.base import Dataset
+from unet_jax.data import splits
 from unet_jax.data.doctor import check
-from unet_jax.data.pipeline import train_batches
+from unet_jax.data.pipeline import read_sizes, seen_share, train_batches
 from unet_jax.errors import StoppedError
 from unet_jax.experiment import Experiment, assemble
 from unet_jax.logs import console, print_header, print_scores
@@ -29,6 +30,7 @@ from unet_jax.steps import Plan
 from unet_jax.watchdog import Watchdog
 
 S = TypeVar("S")
+ADVICE = "Choose another directory, undo these changes, or delete that run with --overwrite."
 
 
 class Keeper(Protocol[S]):
@@ -123,24 +125,30 @@ def train_and_evaluate(
         NonFiniteLossError: The loss became NaN or infinite.
         StoppedError: A signal asked to stop; the state was saved.
     """
-    experiment = assemble(config)
-    dataset, plan, shardings = experiment.dataset, experiment.plan, experiment.shardings
-    run_dir.check(workdir, config, overwrite=overwrite)
+    lines = [] if overwrite else run_dir.check_config(workdir, config, ADVICE)
+    for line in lines:
+        console.print(line, markup=False)
     if run_dir.is_finished(workdir) and not overwrite:
         console.print(f"{workdir} holds a finished run; --overwrite would train it again.")
         if is_first():
-            report(workdir, dataset)
+            report(workdir)
         return
+    kept = None if overwrite else splits.read(workdir)
+    experiment = assemble(config, kept)
+    dataset, plan, shardings = experiment.dataset, experiment.plan, experiment.shardings
+    run_dir.check_writable(workdir)
     for split in ("train", "val"):
         check(dataset.splits[split], split)
     wait_for_all("the run may begin")
     if is_first():
-        run_dir.begin(workdir, config, overwrite=overwrite)
-        write_run(experiment, workdir, overrides or {})
+        split = splits.settle(dataset, workdir, kept, overwrite=overwrite)
+        run_dir.begin(workdir, config, overwrite=overwrite, split=split)
     wait_for_all("the run has begun")
     init_key, step_key = jax.random.split(jax.random.key(plan.seed))
     run = Run(experiment, workdir)
     start = run.checkpoints.steps().get("latest", 0)
+    if is_first():
+        write_run(experiment, workdir, overrides or {}, start)
     state = run.begin_state(start, init_key)
     _print_header(experiment, workdir, start)
     order = {"batch_size": plan.batch_size, "seed": plan.seed, "start": start, "stop": plan.total}
@@ -153,20 +161,23 @@ def train_and_evaluate(
         results = run.results()
     if is_first():
         run_dir.write_results(workdir, **results)
-        report(workdir, dataset)
+        report(workdir)
 
 
-def write_run(experiment: Experiment, workdir: Path, overrides: dict[str, Any]) -> None:
-    """Writes run.json: what runs, on what.
+def write_run(experiment: Experiment, workdir: Path, overrides: dict[str, Any], start: int) -> None:
+    """Writes run.json: what runs, on what; says where that is other than what the run began with.
 
     Args:
         experiment: What trains.
         workdir: The run's directory.
         overrides: The config values given on the command line.
+        start: Steps that the run has taken.
     """
+    for line in run_dir.other_machine(workdir, describe_devices()) if start else []:
+        console.print(line, markup=False)
     size = {"parameters": count_parameters(experiment), "flops_per_image": count_flops(experiment)}
     split = describe_split(experiment.state_shapes, experiment.shardings)
-    run_dir.write_run(workdir, overrides, describe_devices(), split, size)
+    run_dir.write_run(workdir, overrides, describe_devices(), split, size, start=start)
 
 
 def count_parameters(experiment: Experiment) -> int:
@@ -196,6 +207,8 @@ def _print_header(experiment: Experiment, workdir: Path, start: int) -> None:
         f"{plan.total / plan.epoch_steps:.1f} epochs",
         "workdir": workdir,
     }
+    if e.loading.fit == "crop":
+        facts["an epoch sees"] = _describe_crops(e)
     for level, warning in enumerate(e.model.checkerboards()):
         if warning:
             facts[f"up_{level}"] = warning
@@ -204,9 +217,21 @@ def _print_header(experiment: Experiment, workdir: Path, start: int) -> None:
     print_header("unet_jax", facts)
 
 
-def report(workdir: Path, dataset: Dataset) -> None:
-    """Prints the scores of a finished run."""
+def _describe_crops(e: Experiment) -> str:
+    """Says how much of the training images an epoch of random crops sees."""
+    loading, train = e.loading, e.dataset.splits["train"]
+    share = seen_share(read_sizes(train, loading.workers), loading)
+    height, width = loading.image_size
+    text = f"{loading.crops} crop{'s' * (loading.crops > 1)} of {height}x{width} an image, "
+    enough = math.ceil(loading.crops / share)
+    more = f" (as many as there are with config.data.crops={enough})" if share < 0.5 else ""
+    return f"{text}{share:.0%} of the pixels of {len(train)} images{more}"
+
+
+def report(workdir: Path) -> None:
+    """Prints the scores of a finished run, whose data need not be there any more."""
     val = run_dir.read_results(workdir)["val"]
     title = f"validation, best checkpoint (step {val['step']})"
-    print_scores(title, val, dataset.class_names)
+    names = [key.removeprefix("IoU/") for key in val if key.startswith("IoU/")]
+    print_scores(title, val, tuple(names))
     console.print(f"pictures: {workdir / run_dir.FIGURES}")

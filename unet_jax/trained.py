@@ -13,6 +13,7 @@ from unet_jax.models.unet import UNet
 from unet_jax.optim import make_optimizer
 from unet_jax.sharding import Shardings, check_height, make_shardings
 from unet_jax.step import abstract_state, make_init
+from unet_jax.steps import MOST_STEPS
 
 
 class Trained(NamedTuple):
@@ -58,10 +59,9 @@ def restore(config: ConfigDict, workdir: Path, which: str, image_size: tuple[int
     shardings = call(make_shardings, "config.mesh", config.mesh)
     model = call(UNet, "config.model", config.model, num_classes=len(class_names))
     check_height(image_size[0], model.multiple(), model.padding, shardings)
-    # The state's tree does not depend on the length of the run.
-    optimizer, _ = call(
-        make_optimizer, "config.optim", config.optim, total_steps=1, epoch_steps=1.0
-    )
+    # The state's tree does not depend on the length of the run; no warm-up is longer than this.
+    length = {"total_steps": MOST_STEPS, "epoch_steps": 1.0}
+    optimizer, _ = call(make_optimizer, "config.optim", config.optim, **length, heads=model.heads())
     like = abstract_state(make_init(model, optimizer, image_size, shardings), shardings)
     state = checkpoints.restore(step, like)
     checkpoints.close()

@@ -255,6 +255,7 @@ def _make_step(member: Member) -> Any:
     e, config = member.experiment, member.config
     classes = {"num_classes": len(e.dataset.class_names)}
     steps = {"total_steps": e.plan.total, "epoch_steps": e.plan.epoch_steps}
+    steps |= {"heads": e.model.heads()}
 
     def step(state: State, batch: Any, key: Any, numbers: Any) -> Any:
         model, loss, augment, optim = (

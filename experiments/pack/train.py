@@ -1,7 +1,7 @@
 """Several trials as one: each leaves in its directory what it would leave alone."""
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from experiments.pack.grouping import program_of, varying
 from experiments.pack.step import InTurn, Member, SideBySide, Way, distinct
 from unet_jax import workdir as run_dir
+from unet_jax.data import splits
 from unet_jax.data.base import Source
 from unet_jax.data.doctor import check
 from unet_jax.data.images import resize_image, resize_label
@@ -22,7 +23,7 @@ from unet_jax.experiment import Experiment, assemble
 from unet_jax.logs import console, print_header
 from unet_jax.run import Run
 from unet_jax.sharding import replicate
-from unet_jax.train import loop, write_run
+from unet_jax.train import ADVICE, loop, write_run
 
 WAYS: dict[str, Callable[[Sequence[Member]], Way]] = {
     "in_turn": InTurn,
@@ -52,11 +53,16 @@ def train_packed(
                 f"{first.name} and {folder.name} differ in more than numbers, so they cannot be "
                 "one program; see experiments/pack/grouping.py, and train each by itself."
             )
-    members = _share([Member(path, config, assemble(config)) for path, config in configs.items()])
+    for folder, config in configs.items():
+        for line in run_dir.check_config(folder, config, ADVICE):
+            console.print(f"{folder.name}: {line}", markup=False)
+    kept = _kept(configs)
+    members = [Member(path, config, assemble(config, kept)) for path, config in configs.items()]
+    dataset, members = members[0].experiment.dataset, _share(members)
     for member in members:
-        run_dir.check(member.folder, member.config, overwrite=False)
-        run_dir.begin(member.folder, member.config, overwrite=False)
-        write_run(member.experiment, member.folder, overrides[member.folder])
+        run_dir.check_writable(member.folder)
+        split = splits.settle(dataset, member.folder, kept)
+        run_dir.begin(member.folder, member.config, overwrite=False, split=split)
     make_way = WAYS[kind or ("in_turn" if jax.default_backend() == "cpu" else "side_by_side")]
     way = make_way(members)
     size, failures = min(way.most(), len(members)), []
@@ -64,9 +70,22 @@ def train_packed(
         console.print(f"{size} of {len(members)} trials train at once; no more fit into memory.")
     for begin in range(0, len(members), size):
         some = members[begin : begin + size]
-        failures += _train(some, way if len(some) == len(members) else make_way(some))
+        failures += _train(some, way if len(some) == len(members) else make_way(some), overrides)
     if failures:
         raise NonFiniteLossError(f"{len(failures)} of {len(members)} trials: {failures[0]}")
+
+
+def _kept(folders: Iterable[Path]) -> splits.Splits | None:
+    """Returns the splits that trials keep; those that begin take what others of the pack have."""
+    found = {folder: kept for folder in folders if (kept := splits.read(folder)) is not None}
+    first = next(iter(found), None)
+    for folder, kept in found.items():
+        if kept != found[first]:
+            raise UserError(
+                f"{first.name} and {folder.name} keep different splits ({run_dir.SPLIT}), so they "
+                "cannot be one program; train each by itself."
+            )
+    return None if first is None else found[first]
 
 
 def _share(members: Sequence[Member]) -> list[Member]:
@@ -86,11 +105,13 @@ def _share(members: Sequence[Member]) -> list[Member]:
     return [member._replace(experiment=member.experiment._replace(**same)) for member in members]
 
 
-def _train(members: Sequence[Member], way: Way) -> list[str]:
+def _train(members: Sequence[Member], way: Way, overrides: Mapping[Path, Any]) -> list[str]:
     """Trains trials at once; returns what failed."""
     runs = [Run(member.experiment, member.folder) for member in members]
     plan = members[0].experiment.plan
     start = common_start([set(run.checkpoints.all_steps()) for run in runs])
+    for member in members:
+        write_run(member.experiment, member.folder, overrides[member.folder], start)
     keys = [jax.random.split(jax.random.key(member.seed))[0] for member in members]
     states = way.put([run.begin_state(start, key) for run, key in zip(runs, keys, strict=True)])
     _print_header(members, way, start)

@@ -12,7 +12,7 @@ and worse on others: then the test over seeds finds that of the pictures at hand
 interval over both is right. A share is given with its own 95% interval (Wilson).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,8 +24,12 @@ from experiments.report.resampling import Counts
 from experiments.report.synthetic import Pictures, Spread, draw_networks, draw_pictures
 
 STUDIES = flags.DEFINE_integer("studies", 2000, "Synthetic studies of each kind.", 10)
-SEEDS = flags.DEFINE_list("seeds", ["2", "3", "5", "10"], "Seeds per variant.")
-PICTURES = flags.DEFINE_list("pictures", ["20", "50", "200"], "Pictures of the interval's check.")
+SEEDS = flags.DEFINE_list("seeds", ["2", "3", "5", "10"], "Seeds per variant, 2 or more.")
+PICTURES = flags.DEFINE_list(
+    "pictures",
+    ["10", "20", "50", "200"],
+    f"Pictures of the interval's check, {resampling.LEAST} or more.",
+)
 EQUAL = flags.DEFINE_integer("equal", 3, "Variants that are truly equal to the baseline.", 1)
 EFFECT = flags.DEFINE_float("effect", 0.15, "Log-odds that the better variant gains.")
 
@@ -141,7 +145,7 @@ def run_intervals(
         seed: Of all draws.
 
     Returns:
-        Samples, and how many intervals held the true difference.
+        Samples that gave an interval, and how many of these held the true difference.
     """
     rng = np.random.default_rng(seed)
     held = count = 0
@@ -154,7 +158,9 @@ def run_intervals(
             drawn = rng.integers(0, POPULATION, pictures)
             part = [[Counts(*(array[drawn] for array in run)) for run in runs] for runs in groups]
             found = resampling.bootstrap(part, 0, resamples, int(rng.integers(2**31)))
-            low, high = found.differences[1] or (0.0, 0.0)
+            if isinstance(found.differences[1], str):
+                continue
+            low, high = found.differences[1]
             held += low <= means[1] - means[0] <= high
             count += 1
     return count, int(held)
@@ -191,9 +197,9 @@ def run_errors(
         scores = [np.array([resampling.whole(run) for run in runs]) for runs in groups]
         names = [str(s) for s in range(seeds)]
         test = statistics.compare(*(_by_seed(names, row) for row in reversed(scores)))
-        if test.low is None or test.high is None or found.differences[1] is None:
+        if test.ends is None or isinstance(found.differences[1], str):
             continue
-        ends = [(test.low, test.high), found.differences[1]]
+        ends = [test.ends, found.differences[1]]
         ends.append(statistics.over_both(test.difference, *ends))
         out += [low > 0 or high < 0 for low, high in ends]
     return int(out[0]), int(out[1]), int(out[2])
@@ -203,6 +209,16 @@ def share(found: int, of: int) -> str:
     """Writes a share with its interval."""
     interval = stats.binomtest(found, of).proportion_ci(statistics.LEVEL, method="wilson")
     return f"{found / of:.1%} ({interval.low:.1%} to {interval.high:.1%})"
+
+
+def _at_least(least: int) -> Callable[[list[str]], bool]:
+    return lambda values: all(value.isdecimal() and int(value) >= least for value in values)
+
+
+flags.register_validator(SEEDS, _at_least(2), "each must be a whole number from 2 on")
+flags.register_validator(
+    PICTURES, _at_least(resampling.LEAST), f"each must be a whole number from {resampling.LEAST} on"
+)
 
 
 def main(argv: list[str]) -> None:

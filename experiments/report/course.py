@@ -48,7 +48,8 @@ def _curve(variant: Variant, index: int, key: str, is_noisy: bool) -> Curve | No
     """Returns the curve of a variant over the steps that all its runs have."""
     series = []
     for run in variant.runs:
-        points = {line["step"]: line[key] for line in run.lines if line.get(key) is not None}
+        known = [(line["step"], line.get(key)) for line in run.lines]
+        points = {step: v for step, v in known if v is not None and np.isfinite(v)}
         series.append(_binned(points) if is_noisy else points)
     steps = sorted(set.intersection(*map(set, series))) if series else []
     if not steps:
@@ -93,7 +94,7 @@ def tradeoffs_section(material: Material) -> Section:
         if len(found) < 2:
             blocks.append(Words(f"Missing: {name}; fewer than two variants have it on record."))
         elif len({value for _, value in found}) == 1:
-            blocks.append(Words(f"All variants have the same {name}: {found[0][1]:,}."))
+            blocks.append(Words(f"All variants have the same {name}: {found[0][1]:,.0f}."))
         else:
             blocks.append(_tradeoff(material, kind, name, found))
     return Section(title, tuple(blocks))

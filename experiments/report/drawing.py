@@ -55,6 +55,7 @@ def make_axes(figure: Any, height: float, box: tuple[float, float, float, float]
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(MUTED)
     axes.tick_params(labelsize=SMALL, colors=MUTED, labelcolor=INK)
+    axes.ticklabel_format(useOffset=False)  # of equal scores too, the numbers that a reader knows
     return axes
 
 

@@ -6,8 +6,8 @@ import numpy as np
 
 from experiments.report import statistics
 from experiments.report.material import Material
-from experiments.report.statistics import Summary
-from experiments.report.tables import Column, Table
+from experiments.report.statistics import DIFFERENCE, Summary
+from experiments.report.tables import Column, Table, interval
 from experiments.report.variants import Variant, as_number
 
 _FEW = 8
@@ -90,8 +90,9 @@ def _difference(material: Material, pairs: list[tuple[Variant, Variant]]) -> Sum
         np.mean([np.mean(list(a.values())) - np.mean(list(b.values())) for a, b in scores])
     )
     if any(values.keys() != seeds for pair in scores for values in pair):
-        return Summary(len(pairs), mean)
-    return statistics.mean_of_groups([{s: a[s] - b[s] for s in seeds} for a, b in scores])
+        return Summary(len(pairs), mean, why="pairs of other seeds")
+    groups = [{s: a[s] - b[s] for s in seeds} for a, b in scores]
+    return statistics.mean_of_groups(groups, DIFFERENCE)
 
 
 def effect_table(found: list[Effect]) -> Table:
@@ -104,10 +105,12 @@ def effect_table(found: list[Effect]) -> Table:
             "mean": e.mean.mean,
             "low": e.mean.low,
             "high": e.mean.high,
+            "why": e.mean.why,
             "pairs": e.pairs,
             "difference": e.difference.mean,
             "difference low": e.difference.low,
             "difference high": e.difference.high,
+            "difference why": e.difference.why,
         }
         for e in found
     ]
@@ -116,9 +119,9 @@ def effect_table(found: list[Effect]) -> Table:
         Column("label", ("label",)),
         Column("variants", ("variants",), "{:d}"),
         Column("marginal mean of mIoU", ("mean",), "{:.4f}"),
-        Column("95% over seeds", ("low", "high"), "{:.4f} to {:.4f}"),
+        interval("95% over seeds", "", "{:.4f}"),
         Column("difference from the first label", ("difference",), "{:+.4f}"),
-        Column("95% over seeds", ("difference low", "difference high"), "{:+.4f} to {:+.4f}"),
+        interval("95% over seeds", "difference", "{:+.4f}"),
         Column("pairs", ("pairs",), "{:d}"),
     )
     return Table(columns, rows, file="effects.csv")

@@ -5,8 +5,8 @@ from typing import Any
 from experiments.report import statistics
 from experiments.report.costs import cost, mean_cost
 from experiments.report.material import Material
-from experiments.report.statistics import Summary
-from experiments.report.tables import Column, Table
+from experiments.report.statistics import Ends, Summary
+from experiments.report.tables import Column, Table, interval
 from experiments.report.variants import Variant
 
 SCORES = {"mIoU": "mIoU", "mDice": "Dice", "pixel_accuracy": "pixel accuracy"}
@@ -27,21 +27,27 @@ def _name(variant: Variant) -> dict[str, Any]:
 
 
 def _spread(prefix: str, summary: Summary) -> dict[str, Any]:
-    parts = {"mean": summary.mean, "sd": summary.sd, "low": summary.low, "high": summary.high}
-    return {f"{prefix} {name}": value for name, value in parts.items()}
+    names = ("mean", "sd", "low", "high", "why")
+    return {f"{prefix} {name}": getattr(summary, name) for name in names}
+
+
+def _ends(prefix: str, found: Ends | str | None) -> dict[str, Any]:
+    """Returns an interval, or why there is none, as the values of its column."""
+    has_ends = isinstance(found, tuple)
+    low, high, why = (*found, None) if has_ends else (None, None, found)
+    return {f"{prefix} low": low, f"{prefix} high": high, f"{prefix} why": why}
 
 
 def variant_table(material: Material) -> Table:
     """Makes the table of scores by variant, as variants.csv."""
     rows = []
     for variant in material.variants:
-        low, high = material.pooled.intervals.get(variant.key, (None, None))
         costs = mean_cost(variant)
         row = {**_name(variant), "seeds": len(variant.runs), "baseline": variant.is_baseline}
         for score in SCORES:
             values = list(variant.values(material.split, score).values())
             row |= _spread(score, statistics.summarise(values))
-        row |= {"mIoU pictures low": low, "mIoU pictures high": high}
+        row |= _ends("mIoU pictures", material.pooled.intervals.get(variant.key))
         for name in material.class_names:
             values = list(variant.values(material.split, f"IoU/{name}").values())
             row |= _spread(f"IoU/{name}", statistics.summarise(values))
@@ -52,11 +58,10 @@ def variant_table(material: Material) -> Table:
         columns += [
             Column(heading, (f"{score} mean",), "{:.4f}"),
             Column("sd", (f"{score} sd",), "{:.4f}"),
-            Column("95% over seeds", (f"{score} low", f"{score} high"), "{:.4f} to {:.4f}"),
+            interval("95% over seeds", score, "{:.4f}"),
         ]
         if score == "mIoU":
-            keys = ("mIoU pictures low", "mIoU pictures high")
-            columns.append(Column("95% over pictures", keys, "{:.4f} to {:.4f}"))
+            columns.append(interval("95% over pictures", "mIoU pictures", "{:.4f}"))
     for name in material.class_names:
         columns += [Column("", (f"IoU/{name} {part}",)) for part in ("mean", "sd", "low", "high")]
     hidden = ("parameters", "flops_per_image", "training_seconds", "device")
@@ -100,25 +105,25 @@ def comparison_table(material: Material) -> Table:
             continue
         values = [v.values(material.split, "mIoU") for v in (variant, base)]
         test = statistics.compare(*values)
-        low, high = material.pooled.differences.get(variant.key, (None, None))
+        seeds = test.ends or test.why
+        pictures = material.pooled.differences[variant.key]
         row = {**_name(variant), "baseline": base.name, "seeds": len(variant.runs)}
         row |= {"baseline seeds": len(base.runs), "difference": test.difference}
-        row |= {"pictures low": low, "pictures high": high, "test": test.name}
-        row |= {"seeds low": test.low, "seeds high": test.high, "t": test.t, "df": test.df}
-        row |= {"both low": None, "both high": None}
-        if low is not None and high is not None and test.low is not None and test.high is not None:
-            ends = statistics.over_both(test.difference, (low, high), (test.low, test.high))
-            row["both low"], row["both high"] = ends
-        rows.append(row | {"p": test.p})
+        row |= {"test": test.name, "t": test.t, "df": test.df, "p": test.p}
+        row |= _ends("seeds", seeds) | _ends("pictures", pictures)
+        both: Ends | str | None = "it takes the other two"
+        if isinstance(seeds, tuple) and isinstance(pictures, tuple):
+            both = statistics.over_both(test.difference, pictures, seeds)
+        rows.append(row | _ends("both", both))
     for row, adjusted in zip(rows, statistics.holm([row["p"] for row in rows]), strict=True):
         row |= {"p Holm": adjusted, "verdict": _verdict(row, adjusted)}
     columns = [
         *_named(material),
         Column("difference of mIoU", ("difference",), "{:+.4f}"),
         Column("reading", ("verdict",)),
-        Column("95% over pictures", ("pictures low", "pictures high"), "{:+.4f} to {:+.4f}"),
-        Column("95% over seeds", ("seeds low", "seeds high"), "{:+.4f} to {:+.4f}"),
-        Column("95% over both", ("both low", "both high"), "{:+.4f} to {:+.4f}"),
+        interval("95% over pictures", "pictures", "{:+.4f}"),
+        interval("95% over seeds", "seeds", "{:+.4f}"),
+        interval("95% over both", "both", "{:+.4f}"),
         Column("p", ("p",), "{:.2g}"),
         Column("p, Holm", ("p Holm",), "{:.2g}"),
         Column("test", ("test",)),

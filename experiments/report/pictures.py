@@ -11,10 +11,12 @@ from experiments.report.blocks import Block, Section, Strip, Words
 from experiments.report.material import Material
 from experiments.report.read import Run
 from experiments.report.variants import Variant
-from unet_jax.config import call, choose
-from unet_jax.data.sources import Loading, open_data
+from unet_jax.config import choose
+from unet_jax.data.sources import Loading
+from unet_jax.data.splits import open_run
 from unet_jax.errors import UserError
-from unet_jax.evaluate import evaluate, make_eval_step
+from unet_jax.eval_step import EvalStep
+from unet_jax.evaluate import evaluate
 from unet_jax.figures.canvas import MUTED, Page
 from unet_jax.figures.colours import encode_drawing, overlay
 from unet_jax.figures.pages import add_legend, legend_entries
@@ -142,7 +144,7 @@ def _open(run: Run, split: str, names: Sequence[str]) -> tuple[Part, Loading]:
     """Opens the pictures of those names in the data of a run, and says how they are loaded."""
     if run.config is None:
         raise UserError(f"{run.folder} has no config.json.")
-    dataset, loading = call(open_data, "config.data", run.config.data)
+    dataset, loading = open_run(run.config.data, run.folder, split, says=False)
     source = choose(dataset.splits, "--split", split)
     places = {name: index for index, name in enumerate(source.ids)}
     absent = [name for name in names if name not in places]
@@ -160,12 +162,10 @@ def predict(run: Run, split: str, names: Sequence[str]) -> dict[int, np.ndarray]
     part, loading = _open(run, split, names)
     trained = restore(config, run.folder, "best", loading.image_size)
     return evaluate(
-        make_eval_step(trained.model, trained.shardings),
+        EvalStep(trained.model, loading, trained.shardings),
         trained.variables,
         part,
-        loading,
         batch_size=config.eval.batch_size,
-        shardings=trained.shardings,
         keep=range(len(part)),
     ).predictions
 

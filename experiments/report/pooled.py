@@ -7,7 +7,10 @@ import numpy as np
 
 from experiments.report import resampling
 from experiments.report.read import Evaluated, read_evaluation
+from experiments.report.statistics import Ends
 from experiments.report.variants import Variant
+
+NO_COUNTS = "no counts of these images"
 
 
 class Pooled(NamedTuple):
@@ -15,16 +18,16 @@ class Pooled(NamedTuple):
 
     Attributes:
         ids: Of the N pictures.
-        intervals: Of the mIoU, over pictures.
-        differences: Of its difference from the baseline's, over pictures.
+        intervals: Of the mIoU, over pictures; or why there is none.
+        differences: Of its difference from the baseline's, over pictures; or why there is none.
         by_picture: The mIoU of every picture alone, [N].
         notes: Which variants are left out, and why.
         resamples: R.
     """
 
     ids: tuple[str, ...]
-    intervals: dict[str, tuple[float, float]]
-    differences: dict[str, tuple[float, float]]
+    intervals: dict[str, Ends | str]
+    differences: dict[str, Ends | str]
     by_picture: dict[str, np.ndarray]
     notes: tuple[str, ...]
     resamples: int
@@ -39,30 +42,30 @@ def pool(variants: Sequence[Variant], split: str, resamples: int = resampling.RE
         resamples: R.
 
     Returns:
-        What was found; of no variant where there are no evaluations.
+        What was found, of all variants with a finished run.
     """
     ids: tuple[str, ...] = ()
     counts: dict[str, list[resampling.Counts]] = {}
     notes = []
-    for variant in variants:
-        if not variant.runs:
-            continue
+    scored = [variant for variant in variants if variant.runs]
+    none: dict[str, Ends | str] = {variant.key: NO_COUNTS for variant in scored}
+    for variant in scored:
         found = _read(variant, split, ids)
         if isinstance(found, str):
             notes.append(f"{variant.label}: {found}")
             continue
         ids, counts[variant.key] = found
     if not counts:
-        return Pooled((), {}, {}, {}, tuple(notes), resamples)
+        return Pooled((), none, none, {}, tuple(notes), resamples)
     keys = list(counts)
     base = next((keys.index(v.key) for v in variants if v.is_baseline and v.key in counts), None)
     found = resampling.bootstrap(list(counts.values()), base, resamples)
-    differences = {k: ends for k, ends in zip(keys, found.differences, strict=True) if ends}
+    intervals = none | dict(zip(keys, found.means, strict=True))
+    differences = none | dict(zip(keys, found.differences, strict=base is not None))
     by_picture = {
         key: np.mean([resampling.by_picture(c) for c in runs], axis=0)
         for key, runs in counts.items()
     }
-    intervals = dict(zip(keys, found.means, strict=True))
     return Pooled(ids, intervals, differences, by_picture, tuple(notes), resamples)
 
 

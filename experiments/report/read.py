@@ -44,7 +44,7 @@ class Run(NamedTuple):
     @property
     def state(self) -> str:
         """Returns "finished", "unfinished at step N", or "not started"."""
-        if "train" in self.results:
+        if run_dir.says_finished(self.results):
             return "finished"
         steps = [line["step"] for line in self.lines]
         return f"unfinished at step {steps[-1]:,}" if steps else "not started"
@@ -180,13 +180,14 @@ def read_docstring(page: str) -> str | None:
 
 
 def read_all(folders: Sequence[Path]) -> list[Sweep]:
-    """Reads several directories; see `read`."""
-    return [read(folder) for folder in folders]
+    """Reads several directories, each once; see `read`."""
+    return [read(folder) for folder in {folder.resolve(): folder for folder in folders}.values()]
 
 
 def _read_json(file: Path) -> dict[str, Any]:
+    """Reads a JSON object; {} where it cannot be read, and None for what is NaN or infinite."""
     try:
-        value = json.loads(file.read_text())
+        value = json.loads(file.read_text(), parse_constant=lambda _: None)
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -5,7 +5,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.report.statistics import LEVEL
+from experiments.report.statistics import DIFFERENCE, LEVEL, ROUNDING, SCORE, Ends, cut
+
+LEAST = 10
+"""Images that an interval over them takes.
+
+Of fewer, so many draws hold one image alone, and have no spread, that they reach into its ends.
+"""
 
 RESAMPLES, SEED = 10_000, 0
 _CHUNK = 250_000  # weights at a time
@@ -26,10 +32,10 @@ class Counts(NamedTuple):
 
 
 class Intervals(NamedTuple):
-    """Lower and upper ends, by group; see `bootstrap`."""
+    """Lower and upper ends by group, or why there are none; see `bootstrap`."""
 
-    means: list[tuple[float, float]]
-    differences: Sequence[tuple[float, float] | None]
+    means: Sequence[Ends | str]
+    differences: Sequence[Ends | str]
 
 
 def count(confusion: np.ndarray) -> Counts:
@@ -96,23 +102,24 @@ def bootstrap(
 
     Returns:
         Intervals of the mean mIoU over the runs of each group, and of its difference from the
-        baseline's.
+        baseline's, in [0, 1] and [-1, 1]; no differences without a baseline.
     """
-    pictures = len(groups[0][0].hit)
+    pictures, count = len(groups[0][0].hit), len(groups)
+    labelled = min(int(np.sum(run.truth.any(axis=1))) for runs in groups for run in runs)
+    if labelled < LEAST:
+        why = f"{labelled} labelled image{'s' if labelled != 1 else ''}, it takes {LEAST}"
+        return Intervals([why] * count, [why] * count if base is not None else [])
     value, slope = _linearise(groups, np.ones((1, pictures)))
     wholes, errors = _contrast(value, slope, np.ones((1, pictures)), base)
     ratios = []
     for weight in weights(pictures, resamples, seed):
         drawn, spread = _contrast(*_linearise(groups, weight), weight, base)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratios.append((drawn - wholes) / spread)
+        ratios.append(_studentise(drawn - wholes, spread))
     studentised = np.concatenate(ratios, axis=1)
-    found = [
-        _interval(estimate, error, row)
-        for estimate, error, row in zip(wholes[:, 0], errors[:, 0], studentised, strict=True)
-    ]
-    count = len(groups)
-    return Intervals(found[:count], found[count:] if base is not None else [None] * count)
+    bounds = [SCORE] * count + [DIFFERENCE] * (len(wholes) - count)
+    rows = zip(wholes[:, 0], errors[:, 0], studentised, bounds, strict=True)
+    found = [_interval(*row) for row in rows]
+    return Intervals(found[:count], found[count:])
 
 
 def _linearise(
@@ -152,10 +159,18 @@ def _contrast(
     return value, np.sqrt(squares) / weight.shape[1]
 
 
-def _interval(estimate: float, error: float, studentised: np.ndarray) -> tuple[float, float]:
-    """Turns studentised values into an interval; both ends the estimate where nothing varies."""
-    known = studentised[np.isfinite(studentised)]
-    if not error or not len(known):
-        return float(estimate), float(estimate)
-    low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(estimate - high * error), float(estimate - low * error)
+def _studentise(moved: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """Divides by standard errors; of one that is 0 but for rounding the ratio is infinite, or 0."""
+    infinite = np.where(np.abs(moved) > ROUNDING, np.copysign(np.inf, moved), 0)
+    return np.divide(moved, spread, out=infinite, where=spread > ROUNDING)
+
+
+def _interval(estimate: float, error: float, studentised: np.ndarray, bounds: Ends) -> Ends | str:
+    """Turns studentised values into an interval, or says why there is none."""
+    if error <= ROUNDING:
+        return "no spread over images"
+    with np.errstate(invalid="ignore"):  # between two infinite values
+        low, high = np.quantile(studentised, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    if not np.isfinite([low, high]).all():
+        return "too few images differ"
+    return cut(estimate - high * error, estimate - low * error, bounds)

@@ -90,7 +90,7 @@ def _limits(rows: Sequence[Interval], reference: float | None) -> tuple[float, f
     points = [x for row in rows for x in (row.value, *(row.thick or ()), *row.dots)]
     points += [] if reference is None else [reference]
     low, high = min(points), max(points)
-    room = max(high - low, 1e-3 * max(abs(low), abs(high)), 1e-6)
+    room = max(high - low, 1e-3)
     thin = [x for row in rows for x in row.thin or ()]
     low, high = (
         max(low - room, min([low, *thin])),

@@ -7,11 +7,17 @@ from experiments.report.blocks import Block, Figure, Points, Section, Words
 from experiments.report.effects import Effect, effect_table, effects, is_crossed, is_range
 from experiments.report.fronts import Point, draw_front
 from experiments.report.material import Material
+from experiments.report.resampling import LEAST
 from experiments.report.rows import Interval, draw_classes, draw_intervals
 from experiments.report.tables import Table
 from experiments.report.variants import Variant, as_number
 
 MOST_ROWS = 24
+INTERVALS_TAKE = (
+    f"An interval over seeds takes 2 runs, one over images {LEAST} images with a labelled pixel; "
+    "elsewhere there is none. Intervals are cut to what a score can be, 0 to 1, or a difference, "
+    "-1 to 1, which they hold as often as before."
+)
 PICTURES_COVER = (
     "The interval over pictures (studentised bootstrap: pictures are drawn anew {n:,} times, the "
     "same ones for both variants, and the mIoU is computed from the sums of their counts) says how "
@@ -38,7 +44,7 @@ def variants_section(material: Material, table: Table) -> Section:
         Words(
             f"Scores on {split} at each run's best step by val mIoU. Means, standard deviations "
             "(sd) and 95% intervals (Student's t) are over seeds; the interval over pictures is "
-            "that of the mean over these networks."
+            "that of the mean over these networks. " + INTERVALS_TAKE
         ),
         table,
     ]
@@ -60,10 +66,7 @@ def variants_section(material: Material, table: Table) -> Section:
     if rows:
         base = material.baseline
         reference = None if base is None else base.mean(split)
-        caption = (
-            f"{split} mIoU. Point: mean; ticks: single runs; thin line: 95% interval over seeds "
-            "(an arrowhead: it goes on); bar: 95% over pictures"
-        )
+        caption = f"{split} mIoU. Point: mean; ticks: single runs{_lines(rows)}"
         caption += "; dashed: baseline." if base else "."
         drawing = draw_intervals(rows, f"{split} mIoU", reference)
         blocks.append(Figure("variants", caption + left_out, drawing))
@@ -73,6 +76,14 @@ def variants_section(material: Material, table: Table) -> Section:
 
 def _pair(row: Mapping[str, Any], low: str, high: str) -> tuple[float, float] | None:
     return None if row[low] is None else (row[low], row[high])
+
+
+def _lines(rows: Sequence[Interval]) -> str:
+    """Says what the lines and bars of a figure are, of those that it has."""
+    thin = "; thin line: 95% interval over seeds (an arrowhead: it goes on)"
+    thick = "; bar: 95% interval over pictures"
+    has_thin, has_thick = (any(r.thin for r in rows), any(r.thick for r in rows))
+    return thin * has_thin + thick * has_thick
 
 
 def choose(material: Material, most: int = MOST_ROWS) -> tuple[list[Variant], str]:
@@ -114,16 +125,19 @@ def comparisons_section(material: Material, table: Table) -> Section:
     if any(row["pictures low"] is not None for row in table.rows):
         blocks.append(Words(PICTURES_COVER.format(n=material.pooled.resamples)))
     else:
-        blocks.append(Words("No interval over pictures: there are no counts by picture."))
+        blocks.append(Words(f"No interval over images: {_reasons(table, 'pictures')}."))
     if tested:
         blocks.append(Words(SEEDS_COVER))
         if any(row["both low"] is not None for row in table.rows):
             blocks.append(Words(BOTH_COVER))
     else:
         blocks.append(
-            Words("There is no test: one seed tells nothing of how much training again changes.")
+            Words(
+                f"There is no test: {_reasons(table, 'seeds')}, which tells nothing of how much "
+                "training again changes."
+            )
         )
-    if material.seeds in (2, 3, 4):
+    if tested and material.seeds in (2, 3, 4):
         blocks.append(
             Words(
                 f"With {material.seeds} seeds the test finds only differences several times "
@@ -143,13 +157,15 @@ def comparisons_section(material: Material, table: Table) -> Section:
         for row in table.rows
         if row["key"] in keys
     ]
-    caption = (
-        "Difference of mIoU from the baseline (dashed: none). Bar: 95% interval over pictures; "
-        "thin line: 95% over seeds (an arrowhead: it goes on)."
-    )
+    caption = f"Difference of mIoU from the baseline; dashed: none{_lines(rows)}."
     drawing = draw_intervals(rows, "difference of mIoU from the baseline", 0.0)
     blocks.append(Figure("differences", caption, drawing))
     return Section(title, tuple(blocks))
+
+
+def _reasons(table: Table, kind: str) -> str:
+    """Joins the reasons why comparisons have no interval of that kind."""
+    return ", ".join(dict.fromkeys(row[f"{kind} why"] for row in table.rows))
 
 
 def effects_section(material: Material) -> tuple[Section, Table | None]:
@@ -212,7 +228,7 @@ def _effect_figure(found: Mapping[str, Sequence[Effect]]) -> Figure:
             mean = effect.mean
             thin = None if mean.low is None or mean.high is None else (mean.low, mean.high)
             rows.append(Interval(f"{name}: {effect.label}", mean.mean or 0.0, thin=thin))
-    caption = "Marginal means of mIoU with their 95% intervals over seeds."
+    caption = f"Marginal means of mIoU{_lines(rows)}."
     name = "effects" if len(found) > 1 else f"effect_{next(iter(found))}"
     return Figure(name, caption, draw_intervals(rows, "marginal mean of mIoU"))
 

@@ -9,6 +9,15 @@ from scipy import stats
 LEVEL = 0.95
 """Of all intervals."""
 
+Ends = tuple[float, float]
+
+SCORE: Ends = (0.0, 1.0)
+DIFFERENCE: Ends = (-1.0, 1.0)
+"""What a score can be, and a difference of two; see `cut`."""
+
+ROUNDING = 1e-12
+"""A spread up to this is that of rounding; far below one pixel of all that a split can have."""
+
 
 class Summary(NamedTuple):
     """Some numbers in short.
@@ -17,8 +26,9 @@ class Summary(NamedTuple):
         n: How many.
         mean: Their mean; None of none.
         sd: Standard deviation, with n - 1; None of one.
-        low: Lower end of Student's t-interval for the mean.
+        low: Lower end of Student's t-interval for the mean; None where there is none.
         high: Upper end.
+        why: Why there is no interval.
     """
 
     n: int
@@ -26,19 +36,21 @@ class Summary(NamedTuple):
     sd: float | None = None
     low: float | None = None
     high: float | None = None
+    why: str | None = None
 
 
 class Test(NamedTuple):
     """A test of the hypothesis that two variants have the same mean over seeds.
 
     Attributes:
-        name: "paired t", "Welch t", or why there is none.
+        name: "paired t", "Welch t", or "none: " and why.
         difference: Of the means.
         low: Lower end of the test's interval for it.
         high: Upper end.
         t: The statistic.
         df: Degrees of freedom.
         p: Two-sided.
+        why: Why there is no test and no interval.
     """
 
     name: str
@@ -48,16 +60,40 @@ class Test(NamedTuple):
     t: float | None = None
     df: float | None = None
     p: float | None = None
+    why: str | None = None
+
+    @property
+    def ends(self) -> Ends | None:
+        """Returns the interval; None without one."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
 
 
-def summarise(values: Sequence[float]) -> Summary:
-    """Summarises numbers that are independent draws of one distribution."""
+def cut(low: float, high: float, bounds: Ends) -> Ends:
+    """Cuts an interval to what its target can be.
+
+    It holds the target as often as before: the target is never in what is cut off.
+    """
+    return float(np.clip(low, *bounds)), float(np.clip(high, *bounds))
+
+
+def summarise(values: Sequence[float], bounds: Ends = SCORE) -> Summary:
+    """Summarises numbers that are independent draws of one distribution.
+
+    Args:
+        values: The numbers.
+        bounds: What their mean can be.
+
+    Returns:
+        Their summary; of one number, or of equal ones, without an interval.
+    """
     n = len(values)
     if n < 2:
-        return Summary(n, *map(float, values))
+        return Summary(n, *map(float, values), why="1 run" if n else None)
     mean, sd = float(np.mean(values)), float(np.std(values, ddof=1))
+    if np.ptp(values) <= ROUNDING:
+        return Summary(n, mean, sd, why="no spread over runs")
     half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * sd / np.sqrt(n)
-    return Summary(n, mean, sd, mean - half, mean + half)
+    return Summary(n, mean, sd, *cut(mean - half, mean + half, bounds))
 
 
 def compare(variant: Mapping[str, float], baseline: Mapping[str, float]) -> Test:
@@ -77,33 +113,37 @@ def compare(variant: Mapping[str, float], baseline: Mapping[str, float]) -> Test
     difference = float(np.mean(a) - np.mean(b))
     is_paired = variant.keys() == baseline.keys()
     if min(len(a), len(b)) < 2:
-        return Test("none: it takes two seeds or more of both", difference)
+        return _no_test(difference, "1 run")
     if is_paired:
         b = [baseline[seed] for seed in variant]
-        has_spread = np.ptp(np.subtract(a, b)) > 1e-12
+        has_spread = np.ptp(np.subtract(a, b)) > ROUNDING
     else:
-        has_spread = max(np.ptp(a), np.ptp(b)) > 1e-12
+        has_spread = max(np.ptp(a), np.ptp(b)) > ROUNDING
     if not has_spread:
-        return Test("none: no spread over seeds", difference)
+        return _no_test(difference, "no spread over runs")
     found = stats.ttest_rel(a, b) if is_paired else stats.ttest_ind(a, b, equal_var=False)
     interval = found.confidence_interval(LEVEL)
     return Test(
         "paired t" if is_paired else "Welch t",
         difference,
-        *map(float, (interval.low, interval.high, found.statistic, found.df, found.pvalue)),
+        *cut(interval.low, interval.high, DIFFERENCE),
+        *map(float, (found.statistic, found.df, found.pvalue)),
     )
 
 
-def over_both(
-    estimate: float, first: tuple[float, float], second: tuple[float, float]
-) -> tuple[float, float]:
+def _no_test(difference: float, why: str) -> Test:
+    return Test(f"none: {why}", difference, why=why)
+
+
+def over_both(estimate: float, first: Ends, second: Ends, bounds: Ends = DIFFERENCE) -> Ends:
     """Joins intervals for two independent sources of chance: their half-widths in quadrature.
 
-    This is the method of variance estimates recovery (Zou and Donner, 2008).
+    This is the method of variance estimates recovery (Zou and Donner, 2008). An end that was cut
+    before stays at the bound.
     """
     below = np.hypot(first[0] - estimate, second[0] - estimate)
     above = np.hypot(first[1] - estimate, second[1] - estimate)
-    return float(estimate - below), float(estimate + above)
+    return cut(estimate - below, estimate + above, bounds)
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
@@ -124,7 +164,7 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return adjusted
 
 
-def mean_of_groups(groups: Sequence[Mapping[str, float]]) -> Summary:
+def mean_of_groups(groups: Sequence[Mapping[str, float]], bounds: Ends = SCORE) -> Summary:
     """Summarises the mean over several variants, each of which counts the same.
 
     Where all have the same seeds, the mean over variants is a number per seed, and its t-interval
@@ -133,6 +173,7 @@ def mean_of_groups(groups: Sequence[Mapping[str, float]]) -> Summary:
 
     Args:
         groups: Score by seed of each variant, one or more.
+        bounds: What the mean can be.
 
     Returns:
         The mean, and its interval over seeds; `n` is the number of scores, `sd` None.
@@ -141,17 +182,16 @@ def mean_of_groups(groups: Sequence[Mapping[str, float]]) -> Summary:
     mean = float(np.mean([np.mean(list(group.values())) for group in groups]))
     if all(group.keys() == groups[0].keys() for group in groups):
         by_seed = [float(np.mean([group[seed] for group in groups])) for seed in groups[0]]
-        whole = summarise(by_seed)
-        return Summary(n, mean, None, whole.low, whole.high)
+        return summarise(by_seed, bounds)._replace(n=n, mean=mean, sd=None)
     if min(map(len, groups)) < 2:
-        return Summary(n, mean)
+        return Summary(n, mean, why="1 run of a variant")
     parts = [(np.var(list(g.values()), ddof=1) / len(g), len(g) - 1) for g in groups]
     total = sum(part for part, _ in parts)
-    if not total:
-        return Summary(n, mean, None, mean, mean)
+    if total <= ROUNDING**2:
+        return Summary(n, mean, why="no spread over runs")
     df = total**2 / sum(part**2 / degrees for part, degrees in parts)
     half = float(stats.t.ppf((1 + LEVEL) / 2, df) * np.sqrt(total)) / len(groups)
-    return Summary(n, mean, None, mean - half, mean + half)
+    return Summary(n, mean, None, *cut(mean - half, mean + half, bounds))
 
 
 def pareto(costs: Sequence[float], scores: Sequence[float]) -> list[bool]:

@@ -15,16 +15,21 @@ class Column(NamedTuple):
         heading: Above it; "" leaves the column out of what is shown, but not of the CSV.
         keys: Of the values.
         form: How they are shown, such as "{:.4f} to {:.4f}".
+        why: Key of the reason why there is no value, which is shown in its place.
     """
 
     heading: str
     keys: tuple[str, ...]
     form: str = "{}"
+    why: str = ""
 
     def cell(self, row: Mapping[str, Any]) -> str:
         """Returns the text of a cell."""
         values = [row.get(key) for key in self.keys]
-        return ABSENT if any(value is None for value in values) else self.form.format(*values)
+        if all(value is not None for value in values):
+            return self.form.format(*values)
+        why = row.get(self.why)
+        return ABSENT if why is None else f"none: {why}"
 
     @property
     def is_number(self) -> bool:
@@ -32,12 +37,18 @@ class Column(NamedTuple):
         return self.form != "{}"
 
 
+def interval(heading: str, prefix: str, form: str) -> Column:
+    """Returns the column of an interval: of "PREFIX low" and "PREFIX high", or of "PREFIX why"."""
+    low, high, why = (f"{prefix} {name}".strip() for name in ("low", "high", "why"))
+    return Column(heading, (low, high), f"{form} to {form}", why)
+
+
 class Table(NamedTuple):
     """Rows of values at full precision, and how they are shown.
 
     Attributes:
         columns: In order.
-        rows: Value by key; None or missing is shown as "-" and empty in CSV.
+        rows: Value by key; None or missing is shown as "-", or as its reason, and empty in CSV.
         marked: Indices of rows that stand out.
         file: Name of its CSV; "" for none.
     """

@@ -1,7 +1,8 @@
 """Groups runs into variants: the same labels of every factor but the seed."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from experiments.report.read import Run, Sweep
@@ -63,13 +64,17 @@ def label_runs(sweeps: Sequence[Sweep]) -> list[Run]:
     Returns:
         The runs, in order.
     """
-    firsts: dict[str, str] = {}
+    firsts: dict[str, Path] = {}
+    for sweep in sweeps:
+        for run in () if sweep.is_study else sweep.runs:
+            firsts.setdefault(_without_seed(run), run.folder)
+    called, places = _names(firsts.values()), _names(sweep.folder for sweep in sweeps)
     labelled: list[tuple[Sweep, Run, dict[str, str]]] = []
     for sweep in sweeps:
         for run in sweep.runs:
             factors = dict(run.factors)
             if not sweep.is_study:
-                factors = {"run": firsts.setdefault(_without_seed(run), run.folder.name), **factors}
+                factors = {"run": called[firsts[_without_seed(run)]], **factors}
             labelled.append((sweep, run, factors))
     distinct = {tuple(sorted(factors.items())) for _, _, factors in labelled}
     names = list(dict.fromkeys(name for _, _, factors in labelled for name in factors))
@@ -77,9 +82,19 @@ def label_runs(sweeps: Sequence[Sweep]) -> list[Run]:
     for sweep, run, factors in labelled:
         whole = {name: factors.get(name, "-") for name in names}
         # The same trial in two sweeps is two: they may have run on different pages.
-        where = {"folder": sweep.folder.name} if len(distinct) < len(labelled) else {}
+        where = {"folder": places[sweep.folder]} if len(distinct) < len(labelled) else {}
         runs.append(run._replace(factors=where | whole))
     return runs
+
+
+def _names(folders: Iterable[Path]) -> dict[Path, str]:
+    """Names folders by the ends of their paths, as long as it takes to tell them apart."""
+    parts = {folder: folder.absolute().parts for folder in folders}
+    for count in range(1, max(map(len, parts.values()), default=0) + 1):
+        names = {folder: "/".join(own[-count:]) for folder, own in parts.items()}
+        if len(set(names.values())) == len(names):
+            return names
+    return {folder: str(folder) for folder in parts}
 
 
 def _without_seed(run: Run) -> str:

@@ -4,6 +4,7 @@ from experiments.report.blocks import Block, Listing, Points, Section, Words
 from experiments.report.material import Material
 from experiments.report.numbers import ALPHA
 from experiments.report.read import read_docstring
+from experiments.report.resampling import LEAST
 from experiments.report.tables import Table
 
 
@@ -60,6 +61,10 @@ def limits_section(material: Material, comparisons: Table) -> Section:
         )
     if material.seeds < 2:
         points.append("One seed per variant: nothing is known of what training again would change.")
+    if 0 < len(material.pooled.ids) < LEAST:
+        points.append(
+            f"Fewer than {LEAST} images: nothing is known of what other images would change."
+        )
     tested = sum(row["p"] is not None for row in comparisons.rows)
     if tested:
         points.append(

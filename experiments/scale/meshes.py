@@ -82,7 +82,8 @@ def measure(
     from unet_jax.augment import make_augment
     from unet_jax.data.sources import Loading
     from unet_jax.data.synthetic import open_synthetic
-    from unet_jax.evaluate import evaluate, make_eval_step
+    from unet_jax.eval_step import EvalStep
+    from unet_jax.evaluate import evaluate
     from unet_jax.losses import make_loss
     from unet_jax.models.unet import UNet
     from unet_jax.models.variants import section
@@ -120,8 +121,8 @@ def measure(
     if dimensions == 2:
         pictures = open_synthetic(train=8, val=10, test=8, size=40, shapes=2, seed=0).splits["val"]
         found = evaluate(
-            make_eval_step(model, shardings), state.eval_variables(), pictures,
-            Loading(size, "resize", 2), batch_size=BATCH, shardings=shardings,
+            EvalStep(model, Loading(size, "resize", 2), shardings), state.eval_variables(),
+            pictures, batch_size=BATCH,
         )  # fmt: skip
         confusion = found.confusion
     state, scalars = compiled(state, batch, key)

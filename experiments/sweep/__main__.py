@@ -19,7 +19,7 @@ from absl import flags
 from experiments.engines.base import Engine
 from experiments.engines.local import Local, Slots, make_slots
 from unet_jax import command_line
-from unet_jax.errors import StoppedError
+from unet_jax.errors import StoppedError, UserError
 
 STUDY = flags.DEFINE_string("study", None, "Study page.")
 flags.register_validator("study", bool, "Give the study page: --study=FILE.")
@@ -64,6 +64,10 @@ ENGINE = flags.DEFINE_enum("engine", "local", list(ENGINES), "What runs the tria
 ENGINE_OPTIONS = flags.DEFINE_string(
     "engine_options", "", "slurm: options of sbatch, --gres=gpu:1; ray: of a task, num_gpus=1."
 )
+SEARCHES = {"trials": ("tpe", "random")}
+"""The searches that take a flag."""
+CLUSTERS = {"engine_options": ("slurm", "ray")}
+"""The engines that take a flag."""
 
 
 def run() -> None:
@@ -74,6 +78,11 @@ def run() -> None:
         StoppedError: A signal asked to stop; everything is saved.
         FailedTrialsError: Some trials failed, and the others are finished.
     """
+    command_line.refuse_unused("search", SEARCHES)
+    command_line.refuse_unused("engine", CLUSTERS)
+    if SEARCH.value and PACK.value and flags.FLAGS["pack"].present:
+        raise UserError(f"--pack is not for --search={SEARCH.value}, whose trials run one by one.")
+
     from experiments.pages import load_study, parse_overrides
     from experiments.sweep.launcher import Sweep, print_plan, run_design
     from experiments.trials import locked

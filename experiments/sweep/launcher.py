@@ -59,7 +59,7 @@ def print_plan(sweep: Sweep) -> None:
     if not configs:
         outlook.print_trials(trials, sweep.folder, {}, {})
         return
-    answer = ask(configs, sweep.slots[0], timed=True)
+    answer = ask(configs, sweep.slots[0], sweep.folder, timed=True)
     assert answer.timing is not None  # asked for
     facts = dict(zip(configs, answer.facts, strict=True))
     seconds = {
@@ -86,7 +86,7 @@ def run_design(sweep: Sweep, engine: Engine) -> None:
     """
     trials = make_trials(sweep.study, sweep.base)
     configs = unfinished(sweep, trials)
-    answer = ask(configs, sweep.slots[0]) if configs else None
+    answer = ask(configs, sweep.slots[0], sweep.folder) if configs else None
     write_study(sweep.folder, sweep.page, sweep.study.baseline, trials)
     failed = 0
     if answer is not None:
@@ -150,7 +150,7 @@ def print_scores(trials: Sequence[Trial], folder: Path) -> None:
         table.add_column(name, justify="right")
     for trial in trials:
         results = run_dir.read_results(folder / trial.name)
-        val = results.get("val", {}) if "train" in results else {}
+        val = results.get("val", {}) if run_dir.says_finished(results) else {}
         score = "not finished" if not val else f"{val['mIoU']:.4f}"
         labels = [trial.factors.get(name, "") for name in factors]
         table.add_row(*labels, score, str(val.get("step", "")))

@@ -5,6 +5,7 @@ The sweep itself then never holds a device that its trials need.
 
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from ml_collections import ConfigDict
 
 from experiments.engines.child import ROOT, tied
 from unet_jax import config as configs
+from unet_jax import workdir as run_dir
 from unet_jax.errors import UserError
 
 SECONDS = 3.0  # of timed steps, at most
@@ -81,13 +83,18 @@ class Answer(NamedTuple):
 
 
 def ask(
-    configs_by_name: Mapping[str, ConfigDict], env: Mapping[str, str], *, timed: bool = False
+    configs_by_name: Mapping[str, ConfigDict],
+    env: Mapping[str, str],
+    study: Path,
+    *,
+    timed: bool = False,
 ) -> Answer:
     """Checks configs as training would, and counts what they take.
 
     Args:
         configs_by_name: The configs by their trials' names.
         env: Environment variables of the process that does it, beside those of this one.
+        study: Folder with the trials' folders; those that go on keep their splits.
         timed: Whether to time a few steps of the first one.
 
     Returns:
@@ -98,9 +105,12 @@ def ask(
     """
     names = list(configs_by_name)
     with tempfile.TemporaryDirectory() as folder:
-        files = [Path(folder) / f"{index}.json" for index in range(len(names))]
-        for file, config in zip(files, configs_by_name.values(), strict=True):
+        files = [Path(folder) / str(index) / run_dir.CONFIG for index in range(len(names))]
+        for file, (name, config) in zip(files, configs_by_name.items(), strict=True):
+            file.parent.mkdir()
             file.write_text(configs.to_json(config))
+            if (kept := study / name / run_dir.SPLIT).exists():
+                shutil.copy(kept, file.parent)
         reply = Path(folder) / "reply.json"
         line = [sys.executable, "-m", "experiments.sweep.probe", reply, int(timed), *files]
         code = subprocess.run(tied(map(str, line)), cwd=ROOT, env=os.environ | env).returncode
@@ -129,35 +139,39 @@ def answer(files: Sequence[Path], *, timed: bool, began: float) -> dict[str, Any
     for index, file in enumerate(files):
         config = configs.load(file)
         try:
-            facts.append(_check(config, known))
+            facts.append(_check(config, file.parent, known))
         except UserError as error:
             return {"error": str(error), "index": index}
         if index == 0 and timed:
-            timing = _time(known[_shapes(config)][0], began)
+            timing = _time(known[_shapes(config, file.parent)][0], began)
     return {"facts": facts, "timing": timing}
 
 
-def _shapes(config: ConfigDict) -> str:
-    return json.dumps([config[name].to_dict() for name in _SHAPES], sort_keys=True)
+def _shapes(config: ConfigDict, folder: Path) -> str:
+    split = folder / run_dir.SPLIT
+    sections = json.dumps([config[name].to_dict() for name in _SHAPES], sort_keys=True)
+    return sections + (split.read_text() if split.exists() else "")
 
 
-def _check(config: ConfigDict, known: dict[str, Any]) -> Facts:
+def _check(config: ConfigDict, folder: Path, known: dict[str, Any]) -> Facts:
     """Checks a config; of one whose shapes are known, only what is left.
 
     Args:
         config: The whole config.
+        folder: Where its trial's split.json is, if it goes on.
         known: Experiments and their FLOPs, by `_shapes`; a new one is added.
 
     Returns:
         Its facts.
     """
     from unet_jax.anatomy import forward_flops
+    from unet_jax.data import splits
     from unet_jax.experiment import assemble
 
     configs.check_sections(config)
-    key = _shapes(config)
+    key = _shapes(config, folder)
     if key not in known:
-        e = assemble(config)
+        e = assemble(config, splits.read(folder))
         variables = e.state_shapes.eval_variables()
         known[key] = e, forward_flops(e.model, variables, (1, *e.loading.image_size, 3))
         plan = e.plan
@@ -179,10 +193,13 @@ def _check_numbers(config: ConfigDict, e: Any) -> Any:
     from unet_jax.sharding import check_batch_size
     from unet_jax.steps import make_plan
 
-    pictures, classes = len(e.dataset.splits["train"]), len(e.dataset.class_names)
+    classes = len(e.dataset.class_names)
+    pictures = len(e.dataset.splits["train"]) * e.loading.crops
     plan = call(make_plan, "config.train", config.train, pictures=pictures)
     settings = call(make_eval_settings, "config.eval", config.eval)
     check_batch_size("config.train.batch_size", plan.batch_size, e.shardings)
+    size = e.loading.image_size
+    e.model.check_not_dead(f"config.data.image_size={size}", size, plan.batch_size)
     check_batch_size("config.eval.batch_size", settings.batch_size, e.shardings)
     call(make_loss, "config.loss", config.loss, num_classes=classes)
     call(make_augment, "config.augment", config.augment)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.engines.base import Engine, Job, Status
-from experiments.naming import HARMLESS, make_trial
+from experiments.naming import UNNAMED, make_trial
 from experiments.ranges import Range
 from experiments.study import Point, Trial, point_of
 from experiments.sweep.jobs import single
@@ -53,7 +53,7 @@ def search(sweep: Sweep, engine: Engine, sampler: str, count: int) -> None:
         FailedTrialsError: Some trials failed, and the others are finished.
     """
     ends = _check_ends(sweep)
-    facts = ask(ends, sweep.slots[0]).facts[0]
+    facts = ask(ends, sweep.slots[0], sweep.folder).facts[0]
     study = _open(sweep, sampler)
     found = _Search(sweep, engine, study, facts, count)
     with stop_requests() as stop, Board(sweep.folder, {}, count) as board:
@@ -83,7 +83,7 @@ def print_search_plan(sweep: Sweep, sampler: str, count: int) -> None:
         UserError: The study does not fit.
     """
     ends = _check_ends(sweep)
-    answer = ask(ends, sweep.slots[0], timed=True)
+    answer = ask(ends, sweep.slots[0], sweep.folder, timed=True)
     assert answer.timing is not None  # asked for
     is_begun = (sweep.folder / STORAGE).exists()
     old = _open(sweep, sampler).get_trials(deepcopy=False) if is_begun else []
@@ -232,7 +232,7 @@ def _open(sweep: Sweep, sampler: str) -> optuna.Study:
     common = {**sweep.study.overrides, **sweep.base}
     about = {
         "page": sweep.study.page,
-        "overrides": write_overrides({k: v for k, v in common.items() if k not in HARMLESS}),
+        "overrides": write_overrides({k: v for k, v in common.items() if k not in UNNAMED}),
         "ranges": {key: str(span) for key, span in sweep.study.search.items()},
     }
     for name, value in about.items():

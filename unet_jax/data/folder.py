@@ -1,10 +1,10 @@
 """A user's own pictures and masks in folders."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from unet_jax.data import pets, storage
-from unet_jax.data.base import IGNORE, Dataset, PairSource, split_off
+from unet_jax.data.base import IGNORE, Dataset, PairSource, pick, split_off
 from unet_jax.data.files import FilePairs, list_pictures, read_list, say_once
 from unet_jax.data.storage import AnyPath
 from unet_jax.errors import UserError
@@ -25,6 +25,7 @@ def open_folder(
     ignore_values: tuple[int, ...] = (),
     test_fraction: float = 0.0,
     lists: str = "",
+    kept: Mapping[str, Iterable[str]] | None = None,
 ) -> Dataset:
     """Opens PATH/images/NAME.jpg with PATH/masks/NAME.png, or the official layout of Oxford pets.
 
@@ -48,6 +49,7 @@ def open_folder(
         test_fraction: Share of the training pictures kept for the test.
         lists: Folder of the lists: below `path`, or anywhere where it begins with / or ~ or is
             remote; "" for `path` itself.
+        kept: Ids by split of a run that keeps its own splits; see `sources.open_data`.
 
     Returns:
         The splits.
@@ -57,29 +59,49 @@ def open_folder(
     """
     if not 0 <= test_fraction < 1:
         raise UserError(f"config.data.folder.test_fraction={test_fraction} must be in [0, 1).")
+    root = _open_root(path, images, masks)
+    if pets.is_official_layout(root):
+        _refuse_lists(root, lists)
+        return pets.open_official_layout(root, val_fraction, split_seed, kept)
+    pairs = _pairs(root, images, masks, mask_suffix, must_match=kept is None)
+    values = _label_map(class_names, label_map, ignore_values)
+    if kept is None:
+        listed = _read_lists(_lists_folder(root, lists), pairs)
+        splits = _splits(listed, pairs.ids, val_fraction, test_fraction, split_seed)
+        _say_left_out(pairs.ids, splits, root / images)
+    else:
+        splits = {split: pick(pairs.ids, names) for split, names in kept.items()}
+    return Dataset(_sources(pairs, splits, values), tuple(class_names))
+
+
+def _open_root(path: str, images: str, masks: str) -> AnyPath:
     root = storage.as_path(path, "config.data.path")
     if not path or not storage.is_folder(root):
         raise UserError(
             f"config.data.path={path!r} is not a directory; give the one that holds "
             f"{images}/ and {masks}/."
         )
-    if pets.is_official_layout(root):
-        if lists:
-            raise UserError(
-                f"config.data.folder.lists={lists!r} has no effect: {root} has the official layout "
-                "of Oxford-IIIT Pet, with lists of its own. Leave it empty, or rename annotations."
-            )
-        return pets.open_official_layout(root, val_fraction, split_seed)
-    pairs = _pairs(root, images, masks, mask_suffix)
-    values = _label_map(class_names, label_map, ignore_values)
-    listed = _read_lists(_lists_folder(root, lists), pairs)
-    splits = _splits(listed, pairs.ids, val_fraction, test_fraction, split_seed)
-    pairs, splits = _used(pairs, splits, root / images)
-    sources = {name: PairSource(pairs, indices, values) for name, indices in splits.items()}
-    return Dataset(sources, tuple(class_names))
+    return root
 
 
-def _pairs(root: AnyPath, images: str, masks: str, mask_suffix: str) -> FilePairs:
+def _refuse_lists(root: AnyPath, lists: str) -> None:
+    if lists:
+        raise UserError(
+            f"config.data.folder.lists={lists!r} has no effect: {root} has the official layout of "
+            "Oxford-IIIT Pet, with lists of its own. Leave it empty, or rename annotations."
+        )
+
+
+def _sources(
+    pairs: FilePairs, splits: Mapping[str, list[int]], values: dict[int, int]
+) -> dict[str, PairSource]:
+    used = {pairs.ids[index] for indices in splits.values() for index in indices}
+    return {name: PairSource(pairs, indices, values, used=used) for name, indices in splits.items()}
+
+
+def _pairs(
+    root: AnyPath, images: str, masks: str, mask_suffix: str, *, must_match: bool
+) -> FilePairs:
     pictures = list_pictures(root / images, "config.data.path or config.data.folder.images")
     found = list_pictures(root / masks, "config.data.path or config.data.folder.masks")
     if storage.is_same(root / images, root / masks):
@@ -94,7 +116,7 @@ def _pairs(root: AnyPath, images: str, masks: str, mask_suffix: str) -> FilePair
         ("mask", mask_of, pictures, f"{images}/NAME.jpg or .png"),
     ):
         alone = [file for name, file in here.items() if name not in there]
-        if alone:
+        if alone and must_match:
             partner = "mask" if kind == "picture" else "picture"
             raise UserError(
                 f"{len(alone)} of {len(here)} {kind}s have no {partner}, the first is {alone[0]}; "
@@ -106,7 +128,8 @@ def _pairs(root: AnyPath, images: str, masks: str, mask_suffix: str) -> FilePair
             f"{root / masks}: {len(others)} without config.data.folder.mask_suffix={mask_suffix!r} "
             f"passed over, such as {others[0].name}"
         )
-    return FilePairs(tuple(pictures), [(file, mask_of[name]) for name, file in pictures.items()])
+    whole = {name: (file, mask_of[name]) for name, file in pictures.items() if name in mask_of}
+    return FilePairs(tuple(whole), list(whole.values()))
 
 
 def _label_map(
@@ -200,18 +223,11 @@ def _positions(pairs: FilePairs) -> dict[str, list[int]]:
     return position
 
 
-def _used(
-    pairs: FilePairs, splits: Mapping[str, list[int]], images: AnyPath
-) -> tuple[FilePairs, dict[str, list[int]]]:
-    """Leaves out the pairs of no split, and says so."""
-    used = sorted({index for indices in splits.values() for index in indices})
-    left_out = sorted(set(range(len(pairs.ids))) - set(used))
+def _say_left_out(ids: Sequence[str], splits: Mapping[str, list[int]], images: AnyPath) -> None:
+    used = {index for indices in splits.values() for index in indices}
+    left_out = [name for index, name in enumerate(ids) if index not in used]
     if left_out:
-        example = pairs.ids[left_out[0]]
-        say_once(f"{images}: {len(left_out)} in no list passed over, such as {example}")
-    new = {index: position for position, index in enumerate(used)}
-    kept = FilePairs([pairs.ids[i] for i in used], [pairs.files[i] for i in used])
-    return kept, {split: [new[index] for index in indices] for split, indices in splits.items()}
+        say_once(f"{images}: {len(left_out)} in no list passed over, such as {left_out[0]}")
 
 
 def _splits(

@@ -3,9 +3,9 @@
 import collections
 import functools
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import grain
 import numpy as np
@@ -29,8 +29,9 @@ def train_batches(
 ) -> Iterator[Batch]:
     """Yields the batches of the steps start..stop-1, decoded ahead by threads.
 
-    Every epoch is shuffled anew and every picture comes once in it; an epoch's last pictures and
-    the next one's first may share a batch. Batch `step` is the same wherever the run began.
+    Every epoch is shuffled anew and every picture comes `loading.crops` times in it; an epoch's
+    last pictures and the next one's first may share a batch. Batch `step` is the same wherever
+    the run began.
 
     Args:
         source: The pictures.
@@ -47,12 +48,13 @@ def train_batches(
         [b, H, W], 0 where the label is to be ignored}.
     """
     own = range(batch_size) if rows is None else rows
-    order: Any = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
+    parts = len(source) * loading.crops
+    order: Any = grain.MapDataset.range(parts).seed(seed).shuffle().repeat()
 
     def example(row: int) -> Batch:
         step, column = divmod(row, len(own))
         position = step * batch_size + int(own[column])
-        loaded = source[int(order[position])]
+        loaded = source[int(order[position]) // loading.crops]
         rng = np.random.default_rng((seed, position))
         return _train_example(loaded["image"], loaded["label"], loading, rng)
 
@@ -63,75 +65,144 @@ def train_batches(
     yield from batches[start:].to_iter_dataset(options)
 
 
+class Fit(Protocol):
+    """How whole images come to a network, and its logits back to their pixels."""
+
+    def canvas(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Returns (height, width) of the array that holds a label of this size, in its corner."""
+        ...
+
+    def read(self, canvas: tuple[int, int]) -> tuple[int, int]:
+        """Returns (height, width) of what the network reads for a canvas."""
+        ...
+
+    def put(self, image: np.ndarray, canvas: tuple[int, int]) -> np.ndarray:
+        """Makes of an image uint8 [h, w, 3] what the network reads for a canvas."""
+        ...
+
+    def back(self, logits: Any, size: Any, canvas: tuple[int, int]) -> Any:
+        """Makes of the network's logits [B, h, w, K] those of the labels' own pixels.
+
+        Args:
+            logits: Of a batch of what `put` made.
+            size: float32 [B, 2], the labels' own heights and widths.
+            canvas: (H, W).
+
+        Returns:
+            [B, H, W, K]; what lies outside a label's size means nothing.
+        """
+        ...
+
+
 def eval_batches(
     source: Source,
-    loading: Loading,
+    fit: Fit,
     *,
     batch_size: int,
-    rows: Sequence[int] | None = None,
-    multiple: int = 1,
+    workers: int,
+    rows: Callable[[int], Sequence[int]] = range,
+    share: int = 1,
 ) -> Iterator[dict[str, Any]]:
-    """Yields every picture once, with its label at its own resolution.
+    """Yields every image once, with its label at its own resolution.
 
-    Pictures are gathered by the size of their canvas, their own size rounded up, so that few shapes
-    are compiled and what a picture is padded with does not depend on the others in its batch.
+    Images are gathered by the size of their canvas, so that what an image is padded with does not
+    depend on the others in its batch.
 
     Args:
-        source: The pictures.
-        loading: Their size, fit and threads.
-        batch_size: B, over all processes; the last batch of each size is filled up with pictures
-            of weight 0.
-        rows: b rows of every batch, in 0..B-1, that this process reads; None for all.
-        multiple: What the height of a canvas must be a multiple of.
+        source: The images.
+        fit: How they come to the network.
+        batch_size: B, over all processes; less where fewer images have a canvas. The last batch of
+            each canvas is filled up with images of weight 0.
+        workers: Threads that decode.
+        rows: From B to the b of its rows 0..B-1 that this process reads.
+        share: What B must be a multiple of.
 
     Yields:
         "image" uint8 [b, h, w, 3], "label" uint8 [b, H, W], "weight" uint8 [b, H, W] (0 for what is
-        ignored, outside the picture, or filled up), "size" float32 [b, 2] (the label's own height
-        and width); and of the at most B pictures of the whole batch, whoever reads them, "index",
-        the indices in the source, and "sizes", the same heights and widths as integers.
+        ignored, outside the image, or filled up), "size" float32 [b, 2] (the label's own height and
+        width); "batch_size", B; and of the at most B images of the whole batch, whoever reads them,
+        "index", the indices in the source, and "sizes", the same heights and widths as integers.
     """
-    own = range(batch_size) if rows is None else rows
-    sizes = _sizes(source, loading.workers)
-    groups = _group_by_canvas([_canvas(size, multiple) for size in sizes], batch_size)
+    sizes = read_sizes(source, workers)
+    groups = [
+        group._replace(rows=tuple(rows(group.batch_size)))
+        for group in _group_by_canvas([fit.canvas(size) for size in sizes], batch_size, share)
+    ]
+    places = [(group, int(position)) for group in groups for position in group.rows]
 
-    def example(row: int) -> Batch:
-        batch, column = divmod(row, len(own))
-        (canvas, indices), position = groups[batch], int(own[column])
-        loaded = source[indices[min(position, len(indices) - 1)]]
-        return _eval_example(loaded, canvas, loading, is_filler=position >= len(indices))
+    def example(place: int) -> Batch:
+        group, position = places[place]
+        loaded = source[group.indices[min(position, len(group.indices) - 1)]]
+        is_filler = position >= len(group.indices)
+        return _eval_example(loaded, group.canvas, fit, is_filler=is_filler)
 
-    examples = grain.MapDataset.range(len(groups) * len(own)).map(example)
-    ahead = max(2 * len(own), loading.workers)
-    options = grain.ReadOptions(num_threads=loading.workers, prefetch_buffer_size=ahead)
+    examples = grain.MapDataset.range(len(places)).map(example)
+    ahead = max(2 * max(len(group.rows) for group in groups), workers)
+    options = grain.ReadOptions(num_threads=workers, prefetch_buffer_size=ahead)
     loaded = iter(examples.to_iter_dataset(options))
-    for _, indices in groups:
-        share = list(itertools.islice(loaded, len(own)))
-        arrays = {key: np.stack([one[key] for one in share]) for key in share[0]}
-        yield {**arrays, "index": indices, "sizes": [sizes[index] for index in indices]}
+    for group in groups:
+        own = list(itertools.islice(loaded, len(group.rows)))
+        arrays = {key: np.stack([one[key] for one in own]) for key in own[0]}
+        own_sizes = [sizes[index] for index in group.indices]
+        whole = {"batch_size": group.batch_size, "index": group.indices, "sizes": own_sizes}
+        yield {**arrays, **whole}
 
 
 @functools.lru_cache(maxsize=8)
-def _sizes(source: Source, workers: int) -> list[tuple[int, int]]:
-    """Returns every picture's height and width, from headers alone."""
+def read_sizes(source: Source, workers: int) -> list[tuple[int, int]]:
+    """Reads every image's height and width, from headers alone.
+
+    Args:
+        source: The images.
+        workers: Threads that read.
+
+    Returns:
+        (height, width) by index.
+    """
     with ThreadPoolExecutor(workers) as pool:
         return list(pool.map(source.size, range(len(source))))
 
 
-def _canvas(size: tuple[int, int], multiple: int) -> tuple[int, int]:
-    height, width = map(round_up, size)
-    return -(-height // multiple) * multiple, width
+class _Group(NamedTuple):
+    """A batch of images of one canvas, and the rows of it that this process reads."""
+
+    canvas: tuple[int, int]
+    indices: list[int]
+    batch_size: int
+    rows: tuple[int, ...] = ()
 
 
 def _group_by_canvas(
-    canvases: Sequence[tuple[int, int]], batch_size: int
-) -> list[tuple[tuple[int, int], list[int]]]:
-    """Gathers at most `batch_size` indices of one canvas each, in the order they come."""
+    canvases: Sequence[tuple[int, int]], batch_size: int, share: int
+) -> list[_Group]:
+    """Gathers indices of one canvas each, in the order they come, in batches of one size each."""
+    counts = collections.Counter(canvases)
+    most = {c: min(batch_size, -(-n // share) * share) for c, n in counts.items()}
     full, waiting = [], collections.defaultdict(list)
     for index, canvas in enumerate(canvases):
         waiting[canvas].append(index)
-        if len(waiting[canvas]) == batch_size:
+        if len(waiting[canvas]) == most[canvas]:
             full.append((canvas, waiting.pop(canvas)))
-    return [*full, *waiting.items()]
+    groups = [*full, *waiting.items()]
+    return [_Group(canvas, indices, most[canvas]) for canvas, indices in groups]
+
+
+def seen_share(sizes: Sequence[tuple[int, int]], loading: Loading) -> float:
+    """Returns how much of its images an epoch of random crops sees, as a share of their pixels.
+
+    Args:
+        sizes: (height, width) of every image.
+        loading: With `fit` "crop".
+
+    Returns:
+        The pixels of all crops, with those seen twice, over those of all images; 1 would be enough
+        to see all once if no crops met.
+    """
+    context, crop = 2 * loading.context, loading.image_size
+    inside = [
+        min(h, max(1, crop[0] - context)) * min(w, max(1, crop[1] - context)) for h, w in sizes
+    ]
+    return loading.crops * sum(inside) / sum(h * w for h, w in sizes)
 
 
 def round_up(pixels: int) -> int:
@@ -176,18 +247,13 @@ def _random_crop(
 
 
 def _eval_example(
-    loaded: dict[str, Any], canvas: tuple[int, int], loading: Loading, *, is_filler: bool
+    loaded: dict[str, Any], canvas: tuple[int, int], fit: Fit, *, is_filler: bool
 ) -> Batch:
     image, label = loaded["image"], loaded["label"]
-    size = label.shape
-    if loading.fit == "resize":
-        image = resize_image(image, loading.image_size)
-    else:
-        image = _pad_image(image, canvas)
     labels = _label_and_weight(_pad_label(label, canvas))
     if is_filler:
         labels["weight"] = np.zeros_like(labels["weight"])
-    return {"image": image, **labels, "size": np.array(size, np.float32)}
+    return {"image": fit.put(image, canvas), **labels, "size": np.array(label.shape, np.float32)}
 
 
 def _padding(shape: tuple[int, ...], size: tuple[int, int]) -> tuple[tuple[int, int], ...]:

@@ -4,9 +4,11 @@ import functools
 
 import numpy as np
 
+from unet_jax.config import check_range
 from unet_jax.data.base import Dataset
-from unet_jax.errors import UserError
+from unet_jax.steps import MOST_SEED
 
+MOST_PICTURES, MOST_PIXELS, MOST_SHAPES = 10**7, 2**12, 1000
 CLASS_NAMES = ("background", "disk", "square", "triangle", "ring", "cross")
 
 
@@ -147,11 +149,15 @@ def open_synthetic(
     Raises:
         UserError: A number is out of range.
     """
-    least = {"train": 1, "val": 1, "test": 1, "size": 1, "shapes": 0, "seed": 0}
-    given = (train, val, test, size, shapes, seed)
-    for (name, minimum), value in zip(least.items(), given, strict=True):
-        if value < minimum:
-            raise UserError(f"config.data.synthetic.{name}={value} must be {minimum} or more.")
+    for name, value, low, high in (
+        ("train", train, 1, MOST_PICTURES),
+        ("val", val, 1, MOST_PICTURES),
+        ("test", test, 1, MOST_PICTURES),
+        ("size", size, 1, MOST_PIXELS),
+        ("shapes", shapes, 0, MOST_SHAPES),
+        ("seed", seed, 0, MOST_SEED),
+    ):
+        check_range(f"config.data.synthetic.{name}", value, low, high)
     counts = {"train": train, "val": val, "test": test}
     splits = {name: Shapes(name, count, size, shapes, seed) for name, count in counts.items()}
     return Dataset(splits, CLASS_NAMES)

@@ -181,7 +181,8 @@ def _write_image(
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     # Not `tempfile`: its files are readable by their owner only, and would stay so.
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    # Without the target's name, which may be as long as names can be.
+    temporary = target.with_name(f".{os.getpid()}.{threading.get_ident()}.tmp")
     buffer = io.BytesIO()
     image.save(buffer, format=kind, **options)
     try:

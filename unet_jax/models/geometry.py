@@ -28,22 +28,37 @@ class AxisPath(NamedTuple):
 
     def output_size(self, n: int) -> int | None:
         """Returns the output size of valid convolutions for n pixels; None if n does not fit."""
-        sizes = []
-        for margin, up in zip(self.encoder, self.ups, strict=False):
+        sizes = self.block_sizes(n)
+        return sizes and (sizes[1] or sizes[0])[0]
+
+    def block_sizes(self, n: int) -> tuple[list[int], list[int]] | None:
+        """Returns what valid convolutions leave of n pixels at the end of every level's block.
+
+        Args:
+            n: Pixels of the input.
+
+        Returns:
+            Those of the contracting path, the bottom last, and those of the expanding path, each
+            from full resolution down; None if n does not fit.
+        """
+        down, up = [], []
+        for margin, way in zip(self.encoder, self.ups, strict=False):
             n -= 2 * margin
-            sizes.append(n)
-            if n < up.stride or n % up.stride:
+            down.append(n)
+            if n < way.stride or n % way.stride:
                 return None
-            n //= up.stride
+            n //= way.stride
         n -= 2 * self.encoder[-1]
-        for size, margin, up in reversed(list(zip(sizes, self.decoder, self.ups, strict=True))):
+        down.append(n)
+        for size, margin, way in reversed(list(zip(down, self.decoder, self.ups, strict=False))):
             if n < 1:
                 return None
-            n = up.output_size(n)
+            n = way.output_size(n)
             if n > size:
                 return None
             n -= 2 * margin
-        return n if n > 0 else None
+            up.append(n)
+        return (down, up[::-1]) if n > 0 else None
 
     def nearest_sizes(self, n: int, count: int = 4) -> list[int]:
         """Returns the input sizes nearest to n that fit, in order of size."""

@@ -11,6 +11,9 @@ from unet_jax.models.scales import SCALES
 from unet_jax.models.ways_up import INITIALS, UPS
 from unet_jax.traced import is_on, is_traced
 
+MOST_LEVELS, MOST_CHANNELS = 16, 2**16
+MOST_REPEATS, MOST_REACH = 64, 256  # convolutions in a block; filter size and dilation
+MOST_PIXELS = 2**12  # of the image, along an axis, that are one of the deepest level
 CHOICES: dict[str, Any] = {
     "input_scale": SCALES,
     "encoder": ("blocks", *ENCODERS),
@@ -41,22 +44,26 @@ def check_options(model: Any) -> None:
         choose(dict.fromkeys(allowed), f"config.model.{name}", getattr(model, name))
     _check_numbers(model)
     _check_stages(model)
+    _check_multiple(model)
     for message, holds in _combinations(model).items():
         if not holds:
             raise UserError(message)
 
 
 def _check_numbers(model: Any) -> None:
-    if not model.features or not all(type(f) is int and f > 0 for f in model.features):
+    levels = len(model.features)
+    are_counts = all(type(f) is int and 0 < f <= MOST_CHANNELS for f in model.features)
+    if not 1 <= levels <= MOST_LEVELS or not are_counts:
         raise UserError(
-            f"config.model.features={model.features} must be channels per level, each 1 or "
-            "more, such as (64, 128, 256)."
+            f"config.model.features={_short(model.features)} must be channels per level, each 1 "
+            f"or more and {MOST_CHANNELS} or less, of 1 to {MOST_LEVELS} levels, such as "
+            "(64, 128, 256)."
         )
     bottom, is_resnet = model.bottom(), model.encoder != "blocks"
     levels = bottom + 1
     counts = {
-        "repeats": (levels, _is_count, "1 or more"),
-        "decoder_repeats": (bottom, _is_count, "1 or more"),
+        "repeats": (levels, _is_count, f"1 or more, {MOST_REPEATS} or less"),
+        "decoder_repeats": (bottom, _is_count, f"1 or more, {MOST_REPEATS} or less"),
         "dropout": (levels, _is_rate, "in [0, 1)"),
     }
     for name, (number, is_allowed, allowed) in counts.items():
@@ -64,15 +71,23 @@ def _check_numbers(model: Any) -> None:
         fits = len(values) in {1, number} or (name == "dropout" and not values)
         if not fits or not all(map(is_allowed, values)):
             raise UserError(
-                f"config.model.{name}={values} must be one number for all levels or {number}, one "
-                f"per level, each {allowed}."
+                f"config.model.{name}={_short(values)} must be one number for all levels or "
+                f"{number}, one per level, each {allowed}."
             )
+    dilations = model.bottom_dilations
     ranges = {
-        "width": (model.width > 0, "above 0"),
+        "width": (
+            0 < model.width <= MOST_CHANNELS and max(model.channels()) <= MOST_CHANNELS,
+            f"above 0, and no level wider than {MOST_CHANNELS} channels",
+        ),
         "fold": (model.fold >= 1, "1 or more"),
         "squeeze_excite": (model.squeeze_excite >= 0, "0 or more"),
         "stochastic_depth": (_is_rate(model.stochastic_depth), "in [0, 1)"),
-        "bottom_dilations": (all(map(_is_count, model.bottom_dilations)), "each 1 or more"),
+        "bottom_dilations": (
+            all(type(d) is int and 1 <= d <= MOST_REACH for d in dilations)
+            and len(dilations) <= MOST_REPEATS,
+            f"each 1 or more, {MOST_REACH} or less, and {MOST_REPEATS} at most",
+        ),
         "deep_supervision": (
             0 <= model.deep_supervision <= max(0, bottom - 1),
             f"0 to {max(0, bottom - 1)}, the levels between the first and the bottom",
@@ -88,7 +103,8 @@ def _check_numbers(model: Any) -> None:
     }
     for name, (holds, allowed) in ranges.items():
         if not holds:
-            raise UserError(f"config.model.{name}={getattr(model, name)!r} must be {allowed}.")
+            value = _short(getattr(model, name))
+            raise UserError(f"config.model.{name}={value} must be {allowed}.")
 
 
 def _check_stages(model: Any) -> None:
@@ -96,12 +112,16 @@ def _check_stages(model: Any) -> None:
     key, triples = "config.model.up_filters", model.up_filters
     if len(triples) not in {1, stages} or not all(len(triple) == 3 for triple in triples):
         raise UserError(
-            f"{key}={triples} must be one (f, p, s) for all stages or {stages}, one per stage from "
-            "the deepest up."
+            f"{key}={_short(triples)} must be one (f, p, s) for all stages or {stages}, one per "
+            "stage from the deepest up."
         )
     for f, p, s in triples:
-        if s < 1 or f < 1 or not 0 <= p < f:
-            raise UserError(f"{key}: (f={f}, p={p}, s={s}) must have f, s >= 1 and 0 <= p < f.")
+        are_whole = all(type(n) is int for n in (f, p, s))
+        if not are_whole or s < 1 or not 1 <= f <= MOST_REACH or not 0 <= p < f:
+            raise UserError(
+                f"{key}: (f={f}, p={p}, s={s}) must have f, s >= 1 and 0 <= p < f, all whole, and "
+                f"f <= {MOST_REACH}."
+            )
         too_large = model.padding == "same" and f - 2 * p > s
         if too_large or s - f + 2 * p >= max(s, 1):
             low, high = max(0, -(-(f - s) // 2)), (f - 1) // 2
@@ -109,6 +129,16 @@ def _check_stages(model: Any) -> None:
                 f"{key}: (f={f}, p={p}, s={s}) does not make n pixels to s*n; f - 2p must be at "
                 f"most s and at least 1: for f={f} and s={s}, p from {low} to {high}."
             )
+
+
+def _check_multiple(model: Any) -> None:
+    if model.multiple() > MOST_PIXELS:
+        raise UserError(
+            f"one pixel of the deepest of the {model.bottom() + 1} levels would be "
+            f"{model.multiple()} of the image, more than {MOST_PIXELS}; use fewer "
+            "config.model.features, or a smaller stride in config.model.up_filters or "
+            "config.model.fold."
+        )
 
 
 def _combinations(model: Any) -> dict[str, bool]:
@@ -181,7 +211,15 @@ def _are_strides(triples: tuple[tuple[int, int, int], ...]) -> bool:
 
 
 def _is_count(value: Any) -> bool:
-    return type(value) is int and value >= 1
+    return type(value) is int and 1 <= value <= MOST_REPEATS
+
+
+def _short(values: Any) -> str:
+    """Writes a value, a long tuple by its beginning."""
+    is_long = isinstance(values, tuple) and len(values) > 2 * MOST_LEVELS
+    if not is_long:
+        return repr(values)
+    return f"({', '.join(map(repr, values[:4]))}, ... {len(values)} values)"
 
 
 def _is_rate(value: Any) -> bool:

@@ -1,7 +1,8 @@
 """The U-Net."""
 
 import math
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 
 from unet_jax.errors import UserError
 from unet_jax.models.blocks import POOLS, Dropout, PlainBlock, Style
+from unet_jax.models.dead import check_not_dead
 from unet_jax.models.decoders import DECODERS, Wiring
 from unet_jax.models.geometry import AxisPath, block_margins, check_valid_size, up_geometry
 from unet_jax.models.levels import Levels
@@ -133,10 +135,11 @@ class UNet(nn.Module):
             raise UserError(
                 f"config.model.dimensions={axes} takes [B, {axes} sizes, C], not {image.shape}."
             )
-        x = rescale(image, self.input_scale).astype(self.dtype)
         if self.padding == "valid":
             check_valid_size("config.data.image_size", self.axis_path(), size)
-        else:
+        self.check_not_dead(f"an image of {size} pixels", size, image.shape[0] if train else None)
+        x = rescale(image, self.input_scale).astype(self.dtype)
+        if self.padding == "same":
             # Repeating the edge keeps the statistics of the padding those of a picture.
             ends = [(0, -n % self.multiple()) for n in size]
             x = jnp.pad(x, ((0, 0), *ends, (0, 0)), mode="edge")
@@ -195,6 +198,12 @@ class UNet(nn.Module):
         return len(self.features) - (self.encoder == "blocks")
 
     @nn.nowrap
+    def heads(self) -> int:
+        """Returns how many heads are trained: the result's, and those of deep supervision."""
+        unused = self.bottom() - self.prune if self.prune else 0
+        return 1 + self.deep_supervision - unused
+
+    @nn.nowrap
     def _dilations(self, level: int) -> tuple[int, ...]:
         ones = (1,) * self._per_level(self.repeats, level)
         return self.bottom_dilations or ones if level == self.bottom() else ones
@@ -214,6 +223,22 @@ class UNet(nn.Module):
     def multiple(self) -> int:
         """Returns what same padding rounds sizes up to a multiple of."""
         return self.fold * math.prod(up.stride for up in self._ups())
+
+    @nn.nowrap
+    def input_size(self, n: int) -> tuple[int, int]:
+        """Returns the least pixels along one axis to read for n or more with logits, and those."""
+        if self.padding == "valid":
+            return self.axis_path().input_size(n)
+        read = -(-n // self.multiple()) * self.multiple()
+        return read, read
+
+    @nn.nowrap
+    def has_statistics(self) -> bool:
+        """Tells whether a layer takes statistics over the image, in evaluation too.
+
+        Then every pixel's logits depend on all of the image, and on what it is padded with.
+        """
+        return self.norm in ("group", "instance") or self.squeeze_excite > 0
 
     @nn.nowrap
     def checkerboards(self) -> list[str | None]:
@@ -237,10 +262,29 @@ class UNet(nn.Module):
         return AxisPath(encoder, decoder, ups, downs, self.fold)
 
     @nn.nowrap
+    def check_not_dead(self, what: str, size: Sequence[int], batch_size: int | None = None) -> None:
+        """Checks that no normalisation sees a single value; see `dead.check_not_dead`.
+
+        Args:
+            what: The size as the error names it, such as "config.data.image_size=(16, 16)".
+            size: Pixels of an image per axis.
+            batch_size: Images of a batch in training; None in evaluation.
+
+        Raises:
+            UserError: One does.
+        """
+        check_not_dead(self, what, size, batch_size)
+
+    @nn.nowrap
+    def channels(self) -> tuple[int, ...]:
+        """Returns the features of every level, with the width taken into account."""
+        if self.width == 1.0:
+            return self.features
+        return tuple(max(8, 8 * round(f * self.width / 8)) for f in self.features)
+
+    @nn.nowrap
     def _levels(self, train: bool) -> Levels:
-        features = self.features
-        if self.width != 1.0:
-            features = tuple(max(8, 8 * round(f * self.width / 8)) for f in features)
+        features = self.channels()
         if self.encoder != "blocks":
             features = (*features, ENCODERS[self.encoder].channels[-1])
         style = Style(
@@ -273,28 +317,3 @@ class UNet(nn.Module):
             self.attention,
             self.deep_supervision,
         )
-
-
-def whole_logits(model: UNet, variables: Any, image: jax.Array) -> jax.Array:
-    """Computes the logits of every pixel, also where convolutions are valid.
-
-    What valid convolutions would cut off is mirrored around the picture first (the overlap-tile
-    strategy of Ronneberger et al., 2015, Fig. 2, with one tile).
-
-    Args:
-        model: The model.
-        variables: Its variables.
-        image: [B, *n, C], standardised.
-
-    Returns:
-        float32 [B, *n, K].
-    """
-    if model.padding == "same":
-        return cast(jax.Array, model.apply(variables, image, train=False))
-    size = image.shape[1:-1]
-    sizes = [model.axis_path().input_size(n) for n in size]
-    margins = [(before - after) // 2 for before, after in sizes]
-    ends = [(a, m - n - a) for a, (m, _), n in zip(margins, sizes, size, strict=True)]
-    padded = jnp.pad(image, ((0, 0), *ends, (0, 0)), mode="symmetric")
-    logits = cast(jax.Array, model.apply(variables, padded, train=False))
-    return logits[(slice(None), *(slice(n) for n in size))]

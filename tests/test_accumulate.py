@@ -1,0 +1,182 @@
+"""Several batches that make one update: that of one large batch, worked out without the program."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from unet_jax.augment import make_augment
+from unet_jax.checkpoint import Checkpoints
+from unet_jax.losses import make_loss
+from unet_jax.models.unet import UNet
+from unet_jax.optim import averaged_params, make_optimizer
+from unet_jax.sharding import make_shardings, put_batch, split_state
+from unet_jax.step import State, abstract_state, make_init, make_train_step
+
+SGD = {"name": "sgd", "schedule": "constant", "warmup": "0", "clip_norm": 0.0}
+BARE = {**SGD, "momentum": 0.0, "weight_decay": 0.0, "learning_rate": 1.0}
+IGNORED = (0.0, 0.5, 0.97, 1.0, 0.3, 0.8, 0.1)  # of each batch's pixels
+K, SIZE = 3, (12, 10)
+PLAIN = make_augment()
+
+
+def make_batches(count, size=SIZE):
+    rng = np.random.default_rng(0)
+    batches = []
+    for share in IGNORED[:count]:
+        image = rng.integers(0, 256, (2, *size, 3)).astype(np.uint8)
+        label = (image[..., 0] // 86).astype(np.uint8)
+        weight = (rng.random(label.shape) >= share).astype(np.uint8)
+        batches.append({"image": image, "label": label, "weight": weight})
+    return batches
+
+
+def prepare(accumulate, total, class_weights=(), augment=PLAIN, heads=1, **optim):
+    """Returns a state and a compiled step of a small net, the same but for the arguments."""
+    shardings = make_shardings(1)
+    deep = {"deep_supervision": heads - 1}
+    model = UNet(K, (4, 4, 4), norm="none", repeats=(1,), decoder_repeats=(1,), **deep)
+    more = {"heads": heads} if heads > 1 else {}
+    length = {"total_steps": total, "epoch_steps": 1.0, **more}
+    optimizer, schedule = make_optimizer(**BARE | optim, accumulate=accumulate, **length)
+    loss = make_loss(class_weights=class_weights, num_classes=K)
+    state = make_init(model, optimizer, SIZE, shardings)(jax.random.key(0))
+    # As after some training: no activation is a multiple of another.
+    state = State(state.step, jax.tree.map(shake, state.params), {}, state.opt_state)
+    step = make_train_step(model, loss, optimizer, schedule, augment, shardings, state)
+    key = jax.random.key(1)
+
+    def take(state, batch):
+        return step(jax.tree.map(jnp.copy, state), put_batch(batch, shardings), key)
+
+    return model, augment, state, take
+
+
+def shake(x):
+    return x + 0.1 * jax.random.normal(jax.random.key(x.size), x.shape)
+
+
+def large_gradient(model, class_weights):
+    """Makes the gradient of sum w l / sum w over all images at once, head by head."""
+
+    def loss(params, image, label, weight):
+        logits, sown = model.apply(
+            {"params": params}, (image - 0.5) / 0.25, train=True, mutable=["deep_supervision"]
+        )
+        heads = {1: logits}
+        for (head,) in sown.get("deep_supervision", {}).values():
+            heads[12 // head.shape[1]] = head  # 12 x 10 pixels were padded to 12 x 12
+        total = 0.0
+        for s, head in heads.items():
+            ends = ((0, 0), (0, 0), (0, s * head.shape[2] - 10))
+            own_label = jnp.pad(label, ends)[:, s // 2 :: s, s // 2 :: s]
+            own_weight = jnp.pad(weight, ends)[:, s // 2 :: s, s // 2 :: s]
+            own_weight *= jnp.asarray(class_weights or (1.0,) * K)[own_label]
+            one_hot = (own_label[..., None] == jnp.arange(K).reshape(1, 1, 1, K)).astype(float)
+            pixels = -jnp.sum(one_hot * jax.nn.log_softmax(head), axis=-1) * own_weight
+            total += jnp.sum(pixels) / jnp.sum(own_weight) / s
+        return total / sum(1 / s for s in heads)
+
+    return jax.jit(jax.grad(loss))
+
+
+@pytest.mark.parametrize(
+    ("accumulate", "total", "arguments"),
+    [
+        (3, 7, {"class_weights": (1.0, 5.0, 0.2)}),  # groups of 3, 3 and 1
+        (2, 3, {"class_weights": (0.0, 3.0, 0.5), "heads": 2}),  # of 2 and 1
+        (4, 3, {"augment": make_augment(zoom=(0.5, 0.9), flip_lr=True)}),  # of 3
+    ],
+)
+def test_a_group_is_the_large_batch(accumulate, total, arguments):
+    model, augment, state, take = prepare(accumulate, total, **arguments)
+    batches = make_batches(total)
+    truth = large_gradient(model, arguments.get("class_weights", ()))
+    arrays, updates, before = [], 0, state.params
+    for index, batch in enumerate(batches):
+        key = jax.random.fold_in(jax.random.key(1), index)
+        arrays.append(jax.device_get(augment(*batch.values(), key)))
+        state, scalars = take(state, batch)
+        assert np.isfinite(scalars["train/gradient_norm"])
+        if (index + 1) % accumulate and index + 1 < total:
+            jax.tree.map(np.testing.assert_array_equal, state.params, before)
+            continue
+        gradient = truth(before, *map(np.concatenate, zip(*arrays, strict=True)))
+        assert optax.tree.norm(gradient) > 0.05
+        found = jax.tree.map(lambda a, b: a - b, before, state.params)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), found, gradient
+        )
+        before, arrays, updates = state.params, [], updates + 1
+    assert updates == -(-total // accumulate)
+
+
+def test_it_goes_on_inside_a_group(tmp_path):
+    optim = {"ema_decay": 0.5, "momentum": 0.9}
+    *_, state, take = prepare(3, 7, (1.0, 5.0, 0.2), **optim)
+    batches, states = make_batches(7), []
+    for batch in batches:
+        state, _ = take(state, batch)
+        states.append(state)
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(5, states[4], {}, None)  # two batches of the second group
+    checkpoints.wait()
+    # The tree that prediction makes, which does not know how long the run is.
+    optimizer, _ = make_optimizer(**BARE | optim, accumulate=3, total_steps=999, epoch_steps=1.0)
+    model, shardings = prepare(3, 7, (1.0, 5.0, 0.2), **optim)[0], make_shardings(1)
+    like = abstract_state(make_init(model, optimizer, SIZE, shardings), shardings)
+    again = checkpoints.restore(5, like)
+    checkpoints.close()
+    for batch in batches[5:]:
+        again, _ = take(again, batch)
+    jax.tree.map(np.testing.assert_array_equal, again, states[-1])
+    averages = [averaged_params(None, s.opt_state) for s in states]
+    jax.tree.map(np.testing.assert_array_equal, averages[3], averages[4])
+    changed = jax.tree.map(lambda a, b: np.any(a != b), averages[4], averages[5])
+    assert all(jax.tree.leaves(changed))
+
+
+def test_sums_lie_where_their_parameters_do():
+    shardings = make_shardings(1, 8)
+    model = UNet(K, (64, 64, 64), deep_supervision=1)
+    length = {"total_steps": 9, "epoch_steps": 1.0, "heads": model.heads()}
+    optimizer, _ = make_optimizer(accumulate=2, **length)
+    shapes = jax.eval_shape(make_init(model, optimizer, (16, 16), shardings), jax.random.key(0))
+    where = split_state(shapes, shardings)
+    assert len(where.opt_state.gradients) == 2
+    for sums in where.opt_state.gradients:
+        assert sums == where.params
+    assert any("fsdp" in x.spec for x in jax.tree.leaves(where.params))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"deep_supervision": 2},
+        {"decoder": "unet3+", "deep_supervision": 1},
+        {"decoder": "unet++", "deep_supervision": 2},
+        {"decoder": "unet++", "deep_supervision": 2, "prune": 2},
+    ],
+)
+def test_heads_are_those_that_a_step_trains(fields):
+    model = UNet(K, (4, 4, 4, 4), norm="none", **fields)
+
+    def heads():
+        variables = model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)), train=False)
+        params = {"params": variables["params"]}
+        image, sown = jnp.zeros((1, 8, 8, 3)), ["deep_supervision"]
+        return model.apply(params, image, train=True, mutable=sown)
+
+    _, sown = jax.eval_shape(heads)
+    assert model.heads() == 1 + len(sown.get("deep_supervision", {}))
+
+
+def test_schedules_count_updates():
+    optim = {"learning_rate": 0.2, "accumulate": 4, "warmup": "5 steps"}
+    _, rate = make_optimizer(**optim, total_steps=18, epoch_steps=1.0)
+    # 5 updates, of 4, 4, 4, 4 and 2 batches, of which the first 2 are the warm-up of 5 batches.
+    cosine = [0.5 * (1 + np.cos(np.pi * k / 3)) for k in (0, 1, 2)]
+    expected = 0.2 * np.repeat([0.0, 0.5, *cosine], 4)[:18]
+    np.testing.assert_allclose([rate(step) for step in range(18)], expected, atol=1e-7)
