@@ -192,7 +192,7 @@ def test_what_no_split_has_is_said_once(tmp_path, capsys):
         "n00_old.png",
         f"{tmp_path}/images: 18 in no list passed over, such as a/n00",
     ]
-    assert splits["train"].pairs.ids == ("a/n01", "a/n02")
+    assert splits["train"].used == {"a/n01", "a/n02"}
 
 
 def test_other_kinds_of_files_are_pairs_too(tmp_path):

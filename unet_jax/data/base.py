@@ -1,7 +1,7 @@
 """What every source of labelled pictures shares."""
 
 import collections
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -93,14 +93,20 @@ class PairSource:
         indices: Those of the split, in its order.
         label_map: Class id, or `IGNORE`, of every value that a mask may hold.
         cure: What to do where a mask holds another value; "" where `label_map` is the user's.
+        used: Names of the pairs that are in any split of the data set.
     """
 
     def __init__(
-        self, pairs: Pairs, indices: Sequence[int], label_map: Mapping[int, int], cure: str = ""
+        self,
+        pairs: Pairs,
+        indices: Sequence[int],
+        label_map: Mapping[int, int],
+        cure: str = "",
+        used: Collection[str] | None = None,
     ) -> None:
-        """Describes the split; nothing is read."""
+        """Describes the split; nothing is read. Where `used` is None, all pairs are."""
         self.pairs, self.indices, self.label_map = pairs, tuple(indices), dict(label_map)
-        self.cure = cure
+        self.cure, self.used = cure, pairs.ids if used is None else used
         self._table = np.full(256, IGNORE, np.uint8)
         for value, class_id in label_map.items():
             self._table[value] = class_id

@@ -157,7 +157,7 @@ def _compare_splits(source: PairSource, split: str, colours: Sequence[_Colour]) 
 
 def _is_as_it_was(source: PairSource, colour: _Colour) -> bool:
     """Tells whether a file that was checked is still in the data set and has not changed."""
-    if colour.id not in source.pairs.ids:
+    if colour.id not in source.used or colour.id not in source.pairs.ids:
         return False
     return source.pairs.stamp(source.pairs.ids.index(colour.id)) == colour.stamp
 

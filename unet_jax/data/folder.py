@@ -1,6 +1,6 @@
 """A user's own pictures and masks in folders."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from unet_jax.data import pets, storage
@@ -59,29 +59,44 @@ def open_folder(
     """
     if not 0 <= test_fraction < 1:
         raise UserError(f"config.data.folder.test_fraction={test_fraction} must be in [0, 1).")
-    root = storage.as_path(path, "config.data.path")
-    if not path or not storage.is_folder(root):
-        raise UserError(
-            f"config.data.path={path!r} is not a directory; give the one that holds "
-            f"{images}/ and {masks}/."
-        )
+    root = _open_root(path, images, masks)
     if pets.is_official_layout(root):
-        if lists:
-            raise UserError(
-                f"config.data.folder.lists={lists!r} has no effect: {root} has the official layout "
-                "of Oxford-IIIT Pet, with lists of its own. Leave it empty, or rename annotations."
-            )
+        _refuse_lists(root, lists)
         return pets.open_official_layout(root, val_fraction, split_seed, kept)
     pairs = _pairs(root, images, masks, mask_suffix, must_match=kept is None)
     values = _label_map(class_names, label_map, ignore_values)
     if kept is None:
         listed = _read_lists(_lists_folder(root, lists), pairs)
         splits = _splits(listed, pairs.ids, val_fraction, test_fraction, split_seed)
-        pairs, splits = _used(pairs, splits, root / images)
+        _say_left_out(pairs.ids, splits, root / images)
     else:
         splits = {split: pick(pairs.ids, names) for split, names in kept.items()}
-    sources = {name: PairSource(pairs, indices, values) for name, indices in splits.items()}
-    return Dataset(sources, tuple(class_names))
+    return Dataset(_sources(pairs, splits, values), tuple(class_names))
+
+
+def _open_root(path: str, images: str, masks: str) -> AnyPath:
+    root = storage.as_path(path, "config.data.path")
+    if not path or not storage.is_folder(root):
+        raise UserError(
+            f"config.data.path={path!r} is not a directory; give the one that holds "
+            f"{images}/ and {masks}/."
+        )
+    return root
+
+
+def _refuse_lists(root: AnyPath, lists: str) -> None:
+    if lists:
+        raise UserError(
+            f"config.data.folder.lists={lists!r} has no effect: {root} has the official layout of "
+            "Oxford-IIIT Pet, with lists of its own. Leave it empty, or rename annotations."
+        )
+
+
+def _sources(
+    pairs: FilePairs, splits: Mapping[str, list[int]], values: dict[int, int]
+) -> dict[str, PairSource]:
+    used = {pairs.ids[index] for indices in splits.values() for index in indices}
+    return {name: PairSource(pairs, indices, values, used=used) for name, indices in splits.items()}
 
 
 def _pairs(
@@ -208,18 +223,11 @@ def _positions(pairs: FilePairs) -> dict[str, list[int]]:
     return position
 
 
-def _used(
-    pairs: FilePairs, splits: Mapping[str, list[int]], images: AnyPath
-) -> tuple[FilePairs, dict[str, list[int]]]:
-    """Leaves out the pairs of no split, and says so."""
-    used = sorted({index for indices in splits.values() for index in indices})
-    left_out = sorted(set(range(len(pairs.ids))) - set(used))
+def _say_left_out(ids: Sequence[str], splits: Mapping[str, list[int]], images: AnyPath) -> None:
+    used = {index for indices in splits.values() for index in indices}
+    left_out = [name for index, name in enumerate(ids) if index not in used]
     if left_out:
-        example = pairs.ids[left_out[0]]
-        say_once(f"{images}: {len(left_out)} in no list passed over, such as {example}")
-    new = {index: position for position, index in enumerate(used)}
-    kept = FilePairs([pairs.ids[i] for i in used], [pairs.files[i] for i in used])
-    return kept, {split: [new[index] for index in indices] for split, indices in splits.items()}
+        say_once(f"{images}: {len(left_out)} in no list passed over, such as {left_out[0]}")
 
 
 def _splits(

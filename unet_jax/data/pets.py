@@ -13,6 +13,7 @@ from unet_jax.metrics import View
 
 CLASS_NAMES = ("pet", "background", "border")
 LABEL_MAP = {1: 0, 2: 1, 3: 2}
+CURE = "These are no trimaps of Oxford-IIIT Pet; take the original ones."
 # No proper JPEG files in the archives: TFDS encodes them anew, so their bytes there are others.
 ENCODED_ANEW = frozenset(
     {
@@ -22,7 +23,6 @@ ENCODED_ANEW = frozenset(
         *(f"Egyptian_Mau_{number}" for number in (14, 139, 145, 156, 167, 177, 186, 191)),
     }
 )
-CURE = "These are no trimaps of Oxford-IIIT Pet; take the original ones."
 VIEWS = (
     View("border_as_pet", (0, 1, 0), (0, 1, 0), ("pet", "background")),
     View("border_ignored", (0, 1, -1), (0, 1, 0), ("pet", "background")),
@@ -50,12 +50,12 @@ class RecordPairs:
 
     def stamp(self, index: int) -> str:
         """Names the record; see `Pairs`. A prepared data set never changes."""
-        return f"{self._path}:{self.place}/{self.ids[index]}"
+        return f"{self.place}/{self.ids[index]}"
 
     @property
     def place(self) -> str:
         """Names the official list; see `Pairs`."""
-        return f"oxford_iiit_pet:4.0.0/{self._split}"
+        return f"{self._path}:oxford_iiit_pet:4.0.0/{self._split}"
 
 
 def open_tfds(
