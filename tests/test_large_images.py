@@ -64,14 +64,14 @@ def test_an_image_too_large_for_memory_is_one_line_with_what_would_fit(monkeypat
     with pytest.raises(UserError) as caught:
         list(step.batches(variables, source, 4))
     text = str(caught.value)
-    assert text.startswith("image_1 has 512x640 pixels (height x width): evaluating 1 of that size")
+    assert text.startswith("image 'image_1' has 512x640 pixels (height x width): evaluating 1 of")
     assert "and there are 24.0 MiB" in text
     side = int(text.split("up to about ")[1].split("x")[0])
     # It does fit, and is not much less than what would.
     list(step.batches(variables, Blank((side, side)), 1))
     with pytest.raises(UserError, match="would fit"):
         list(step.batches(variables, Blank((side + 1, side + 1)), 1))
-    with pytest.raises(UserError, match="image_1 has 512x640"):  # by headers alone
+    with pytest.raises(UserError, match="image 'image_1' has 512x640"):  # by headers alone
         step.check(variables, source, 4)
 
 
@@ -97,9 +97,11 @@ def test_few_images_of_a_size_are_not_filled_up_to_a_batch():
 def test_an_image_too_small_for_instance_norm_is_named():
     model, variables = make(norm="instance")
     step = EvalStep(model, CROP, make_shardings(1))
-    with pytest.raises(UserError, match=r"^image_1 \(2x1 pixels\) leaves 1 pixel at level 1"):
+    with pytest.raises(
+        UserError, match=r"^image 'image_1' \(2x1 pixels\) leaves 1 pixel at"
+    ):
         step.check(variables, Blank((8, 8), (2, 1)), 1, known=10**9)
-    with pytest.raises(UserError, match=r"^image_0 \(2x1 pixels\)"):
+    with pytest.raises(UserError, match=r"^image \'image_0\' \(2x1 pixels\)"):
         list(step.batches(variables, Blank((2, 1)), 1))
 
 

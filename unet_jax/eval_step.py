@@ -114,7 +114,7 @@ class EvalStep:
 
     def _check_size(self, canvas: Canvas, source: Source, index: int) -> None:
         height, width = source.size(index)
-        what = f"{source.ids[index]} ({height}x{width} pixels)"
+        what = f"image {source.ids[index]!r} ({height}x{width} pixels)"
         self._model.check_not_dead(what, self.fit.read(canvas))
 
     def _share(self) -> int:
@@ -129,7 +129,7 @@ class EvalStep:
             return
         height, width = source.size(index)
         text = (
-            f"{source.ids[index]} has {height}x{width} pixels (height x width): evaluating "
+            f"image {source.ids[index]!r} has {height}x{width} pixels (height x width): evaluating "
             f"{batch_size} of that size at once needs {write_bytes(needed)} on each device, and "
             f"there are {write_bytes(there)}; "
         )

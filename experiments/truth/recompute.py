@@ -163,7 +163,7 @@ def first_step(case: Case, root: Path, key: jax.Array) -> Mapping[str, float]:
         known, truth = label != IGNORED, np.eye(len(CLASSES))[np.where(label == IGNORED, 0, label)]
         truth = truth * known[..., None]
         log_p = logits - jax.nn.logsumexp(logits, -1, keepdims=True)
-        weights = np.asarray(config.loss.class_weights)
+        weights = np.reshape(config.loss.class_weights, (1, 1, 1, -1))
         entropy = -jnp.sum(log_p * truth * weights) / np.sum(truth * weights)
         overlap = jnp.sum(jnp.exp(log_p) * truth, (0, 1, 2))
         total = jnp.sum(jnp.exp(log_p) * known[..., None], (0, 1, 2)) + truth.sum((0, 1, 2))
