@@ -9,6 +9,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from experiments.study import Study
+from unet_jax.command_line import keep_last
 from unet_jax.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -48,7 +49,7 @@ def parse_overrides(page: str, given: Sequence[str]) -> dict[str, Any]:
         given: KEY=VALUE, such as "data.source=folder".
 
     Returns:
-        The values, of the page's types, by key.
+        The values, of the page's types, by key; of a key that is given twice the last.
 
     Raises:
         UserError: One is no KEY=VALUE, its key is unknown or its value does not fit.
@@ -65,6 +66,7 @@ def parse_overrides(page: str, given: Sequence[str]) -> dict[str, Any]:
     config_flags.DEFINE_config_dict("config", config, flag_values=found, sys_argv=argv)
     try:
         found(argv)
+        keep_last(found, argv)
     except (flags.Error, SyntaxError, TypeError, ValueError) as error:
         raise UserError(f"--set: {str(error).splitlines()[-1]}") from error
     return config_flags.get_override_values(found["config"])

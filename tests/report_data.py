@@ -106,3 +106,32 @@ def write_study(folder, factors, effect, *, seeds=3, pictures=60, rng_seed=0, pa
     }
     (folder / "study.json").write_text(json.dumps(study))
     return confusion
+
+
+def slow_scores(confusion):
+    """The scores of counts [N, K, K], pixel class by pixel class, from their definitions."""
+    size = len(confusion[0])
+    total = [[sum(int(m[i][j]) for m in confusion) for j in range(size)] for i in range(size)]
+    iou, dice = [], []
+    for k in range(size):
+        true, said = sum(total[k]), sum(total[i][k] for i in range(size))
+        if true:
+            iou.append(total[k][k] / (true + said - total[k][k]))
+            dice.append(2 * total[k][k] / (true + said))
+        else:
+            iou.append(None)
+    known = [value for value in iou if value is not None]
+    everything = sum(map(sum, total))
+    return {
+        "mIoU": sum(known) / len(known),
+        "mDice": sum(dice) / len(dice),
+        "pixel_accuracy": sum(total[k][k] for k in range(size)) / everything,
+        **{f"IoU/{name}": value for name, value in zip(CLASSES, iou, strict=True)},
+    }
+
+
+def counts_of(folder):
+    """The counts of a run's only evaluation, as they lie on the disk."""
+    (file,) = (folder / "evaluations").glob("val_*.npz")
+    with np.load(file) as arrays:
+        return arrays["confusion"].tolist()

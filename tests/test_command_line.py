@@ -1,4 +1,5 @@
 import errno
+import json
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -6,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 from conftest import ROOT
 
+from experiments.pages import parse_overrides
 from unet_jax import command_line, multihost
 from unet_jax.errors import LostProcessError, NonFiniteLossError, StoppedError, UserError
 
@@ -132,3 +134,48 @@ def test_the_supervisor_passes_sigterm_on_and_its_child_dies_with_it():
         process.wait()
         assert process.stdout.read() == b"", "its end of the pipe closes when the child is dead"
     assert child != process.pid
+
+
+@pytest.mark.parametrize(
+    ("given", "key", "value"),
+    [
+        (
+            ["--config.model.features=(4, 8)", "--config.model.features=(8, 16)"],
+            "features",
+            [8, 16],
+        ),
+        (["--config.model.features", "(4, 8)", "-config.model.features=[5]"], "features", [5]),
+        (["--config.model.features=(4, 8)", "--config.model.features=()"], "features", []),
+        (["--config.model.dropout=0.1", "--config.model.dropout=0.3"], "dropout", [0.3]),
+        (["--config.model.block=plain", "--config.model.block=residual"], "block", "residual"),
+        (["--config.model.conv_bias", "--noconfig.model.conv_bias"], "conv_bias", False),
+        (["--noconfig.model.conv_bias", "--config.model.conv_bias"], "conv_bias", True),
+        # The page itself, in either form and on either side of the key.
+        (["--config.model.features=(3,)", "--config=configs/shapes.py"], "features", [3]),
+        (["--config", "configs/shapes.py", "--config.model.features=(3,)"], "features", [3]),
+        (["--config", "configs/shapes.py:attention"], "features", [16, 32, 64, 128]),
+    ],
+)
+def test_the_last_of_what_is_given_twice_counts(given, key, value):
+    program = """if True:
+        import json, sys
+        from absl import flags
+        from ml_collections import config_flags
+        from unet_jax import command_line, main
+        command_line.parse(sys.argv)
+        print(json.dumps(main.CONFIG.value.model.to_dict()))
+        print(json.dumps(config_flags.get_override_values(flags.FLAGS["config"])))
+    """
+    line = [sys.executable, "-c", program, "--config=configs/tiny.py", "--workdir=w", *given]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    model, overrides = map(json.loads, done.stdout.splitlines())
+    assert model[key] == value
+    if any(f"config.model.{key}" in arg for arg in given):
+        assert overrides == {f"model.{key}": value}, "the run's record says what it was"
+
+
+def test_the_last_value_for_every_trial_counts():
+    given = ["model.features=(4, 8)", "optim.momentum=0.1", "model.features=(8, 16)"]
+    found = parse_overrides("configs/tiny.py", given)
+    assert found == {"model.features": (8, 16), "optim.momentum": 0.1}

@@ -1,3 +1,4 @@
+import json
 import runpy
 from pathlib import Path
 
@@ -5,8 +6,19 @@ import flax.linen as nn
 import pytest
 from ml_collections import ConfigDict
 
-from unet_jax.config import SECTIONS, call, check_sections, choose, differences, load, to_json
+from configs import oxford_pets
+from unet_jax.config import (
+    SECTIONS,
+    call,
+    check_sections,
+    choose,
+    differences,
+    load,
+    other_results,
+    to_json,
+)
 from unet_jax.errors import UserError
+from unet_jax.experiment import assemble
 
 PAGES = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
 
@@ -23,6 +35,43 @@ def configured(
     classes: int,
 ):
     return name, rate, steps, flag, sizes, names, more, classes
+
+
+def test_a_config_of_json_is_the_one_that_was_written():
+    config = oxford_pets.get_config("cpu")
+    config.data.update({"source": "synthetic", "synthetic": {"train": 8, "val": 2, "size": 16}})
+    config.data.folder = {"class_names": ("a", "b"), "label_map": ((0, 0), (255, 1))}
+    config.model.features, config.model.up_filters = (4, 8, 8), ((4, 1, 2), (2, 0, 2))
+    read = ConfigDict(json.loads(to_json(config)))
+    assert read.model.up_filters == [[4, 1, 2], [2, 0, 2]]
+    assert differences(config, read) == []
+    assert to_json(read) == to_json(config)
+    one, other = assemble(config), assemble(read)
+    assert other.model == one.model
+    assert other.model.up_filters == ((4, 1, 2), (2, 0, 2))
+    assert other.loading == one.loading
+    read.model.up_filters = [[4, 1, 2], [2, 0, "2"]]
+    assert differences(config, read) == [
+        "config.model.up_filters: ((4, 1, 2), (2, 0, 2)) -> ((4, 1, 2), (2, 0, '2'))"
+    ]
+    read.model.features = [4, "8"]
+    with pytest.raises(UserError, match=r"^config\.model\.features\[1\]='8' is of type str"):
+        assemble(read)
+
+
+def test_a_key_that_an_older_config_lacks_is_its_default():
+    new, old = (oxford_pets.get_config("cpu") for _ in range(2))
+    del old.optim["accumulate"], old.model["dropout"], old.data["workers"]
+    assert new.optim.accumulate == 1
+    assert differences(old, new) == ["config.data.workers: 4 -> 2"]  # the page's is another
+    new.optim.accumulate = 3
+    assert differences(old, new) == [
+        "config.data.workers: 4 -> 2",
+        "config.optim.accumulate: 1 -> 3",
+    ]
+    assert other_results(old, new) == ["config.optim.accumulate: 1 -> 3"]
+    new.optim["nonsense"] = 1
+    assert "config.optim.nonsense: '(absent)' -> 1" in differences(old, new)
 
 
 def test_call_gives_a_section_as_arguments():

@@ -199,7 +199,7 @@ def test_files_of_a_split_that_is_not_read_are_said(copied, capsys):
         evaluate_run(config, root / "run", split="train", checkpoint="best")
 
 
-def test_a_run_without_a_stored_split_says_so(copied, capsys):
+def test_a_run_without_a_stored_split_says_so(copied, capsys, monkeypatch):
     root, config = copied
     before = counted_ids(root / "run")
     (root / "run" / "split.json").unlink()
@@ -207,7 +207,9 @@ def test_a_run_without_a_stored_split_says_so(copied, capsys):
     assert "has no split.json" in capsys.readouterr().out
     assert counted_ids(root / "run") == before
     unfinish(root / "run")
-    train.train_and_evaluate(config, root / "run")
+    monkeypatch.setattr(train, "loop", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train.train_and_evaluate(config, root / "run")
     assert "has no split.json" in capsys.readouterr().out
     assert not (root / "run" / "split.json").exists()
 

@@ -1,7 +1,9 @@
 import time
+from types import SimpleNamespace
 
 import pytest
 
+from unet_jax import train
 from unet_jax.watchdog import Watchdog
 
 
@@ -53,3 +55,48 @@ def test_the_default_speaks_on_stderr(capsys):
 def test_an_error_inside_goes_through():
     with pytest.raises(ZeroDivisionError), Watchdog(5.0):
         raise ZeroDivisionError
+
+
+def place_at(moment, monkeypatch):
+    """Returns where a loop of eight steps is, to the watchdog, at one moment."""
+    place, found, start = [""], [], 5
+
+    class Told(Watchdog):
+        def at(self, where):
+            place[0] = where
+
+    monkeypatch.setattr(train, "Watchdog", Told)
+
+    def come_to(now):
+        if now == moment:
+            found.append(place[0])
+
+    def train_step(state, batch, key):
+        come_to(f"call {state + 1}")  # jit compiles in its first call
+        return state + 1, {}
+
+    keeper = SimpleNamespace(
+        record=lambda step, scalars, waited: come_to(f"record {step - start}"),
+        keep=lambda step, state, evaluates: come_to(f"{'evaluate' * evaluates or 'save'} {state}"),
+        wait=lambda: None,
+        restart_clock=lambda step: None,
+    )
+    plan = SimpleNamespace(total=start + 8, eval_every=4, checkpoint_every=3)
+    train.loop(keeper, plan, start, 0, train_step, iter([None] * 8), None)
+    (where,) = found
+    return where
+
+
+@pytest.mark.parametrize(
+    ("moment", "says"),
+    [
+        ("call 1", "step 6, compiling the train step"),
+        ("record 2", "step 7, the step before, which waits until every process has compiled it"),
+        ("record 3", "step 8, the devices or the other processes"),
+        ("save 1", "step 6, the checkpoint"),
+        ("evaluate 3", "step 8, compiling the evaluation, here or on another process"),
+        ("evaluate 7", "step 12, the evaluation and the checkpoint"),
+    ],
+)
+def test_what_compiles_is_not_laid_on_the_devices(moment, says, monkeypatch):
+    assert place_at(moment, monkeypatch) == says

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -112,7 +113,8 @@ def _is_disk_full(error: BaseException) -> bool:
 def parse(argv: list[str]) -> None:
     """Parses the flags; without --config, those of the run in --workdir or `DEFAULT_PAGE`.
 
-    A command that defines no flag --config has none of these.
+    A command that defines no flag --config has none of these. Where a flag, a config key or the
+    page is given several times, the last counts, unless the flag's help says that it is repeated.
 
     Args:
         argv: The command line.
@@ -131,10 +133,12 @@ def parse(argv: list[str]) -> None:
         argv = [argv[0], f"--config={page}", *argv[1:]]
     else:
         page = given["config"]
+        argv = _with_one_page(argv, page)
     if page is not None and not Path(page.partition(":")[0]).is_file():
         raise UserError(f"--config={page} is no file; give a config page, such as {DEFAULT_PAGE}.")
     try:
         left = flags.FLAGS(argv)
+        keep_last(flags.FLAGS, argv)
     except (AttributeError, KeyError) as error:
         raise UserError(
             (page and _unknown_key(argv, page)) or f"--config={page}: {error}"
@@ -188,6 +192,30 @@ def _say(name: str, value: Any) -> str:
     if isinstance(value, ConfigDict):
         return f"--{name}"
     return f"--{name}={','.join(map(str, value)) if isinstance(value, list) else value}"
+
+
+def keep_last(found: flags.FlagValues, argv: list[str]) -> None:
+    """Gives every config key that is a tuple its last value; parsing joins all that were given.
+
+    Args:
+        found: Flags that have parsed `argv`.
+        argv: The command line.
+    """
+    for name, value in _first_look(argv).items():
+        if name.startswith("config.") and isinstance(flag := found[name], flags.MultiFlag):
+            flag.unparse()
+            flag.parse(value)
+
+
+def _with_one_page(argv: list[str], page: str) -> list[str]:
+    """Puts the page where the first --config is, and leaves out the others.
+
+    Config keys would be set on the first page, and defined again for the next.
+    """
+    first, *others = [i for i, arg in enumerate(argv) if re.match(r"--?config(=|$)", arg)]
+    values = [i + 1 for i in (first, *others) if "=" not in argv[i]]
+    argv = [*argv[:first], f"--config={page}", *argv[first + 1 :]]
+    return [arg for i, arg in enumerate(argv) if i not in (*others, *values)]
 
 
 def _first_look(argv: list[str]) -> dict[str, str]:

@@ -73,16 +73,19 @@ def call(function: Callable[..., Any], key: str, section: Mapping[str, Any], **d
     parameters = {
         k: p for k, p in inspect.signature(function).parameters.items() if k not in hidden
     }
+    arguments = dict(section.items())
     for name, value in section.items():
         if name not in parameters:
             allowed = ", ".join(parameters)
             raise UserError(f"{key}.{name} is not a config key; allowed are {allowed}.")
         _check_type(f"{key}.{name}", value, parameters[name].default)
         _check_finite(f"{key}.{name}", value)
+        if type(value) is int and isinstance(parameters[name].default, float):
+            arguments[name] = float(value)  # an int may be more than the devices count to
     for name, parameter in parameters.items():
         if parameter.default is parameter.empty and name not in section:
             raise UserError(f"{key}.{name} is missing from the config page; add it.")
-    return function(**section, **derived)
+    return function(**arguments, **derived)
 
 
 def choose(options: Mapping[Any, Any], key: str, value: Any) -> Any:

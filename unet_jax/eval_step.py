@@ -45,7 +45,7 @@ class EvalStep:
             loading: How images are loaded.
             shardings: The mesh.
         """
-        self.loading, self.shardings = loading, shardings
+        self.loading, self.shardings, self._model = loading, shardings, model
         self.fit = make_fit(loading, model)
         # Every process fetches the counts of all images.
         self.run: Any = jax.jit(
@@ -67,7 +67,7 @@ class EvalStep:
             Batches of `pipeline.eval_batches` with what `run` returned for them.
 
         Raises:
-            UserError: Images need more memory than there is.
+            UserError: An image is too small for the network, or needs more memory than there is.
         """
         before = None
         batches = eval_batches(
@@ -80,6 +80,7 @@ class EvalStep:
         )
         for batch in batches:
             index, canvas = batch["index"][0], batch["label"].shape[1:]
+            self._check_size(canvas, source, index)
             self._check_memory(variables, batch["batch_size"], canvas, source, index)
             arrays = {key: batch[key] for key in ("image", "label", "weight", "size")}
             under_way = batch, self.run(variables, put_batch(arrays, self.shardings))
@@ -89,22 +90,32 @@ class EvalStep:
         if before is not None:
             yield before
 
-    def check_memory(self, variables: Any, source: Source, batch_size: int) -> None:
-        """Checks that the largest images of a source fit, by compiling the step for them.
+    def check(self, variables: Any, source: Source, batch_size: int, known: int = 0) -> None:
+        """Checks that no image of a source is too small or too large, before time is spent.
 
         Args:
             variables: {"params", "batch_stats"}, or their shapes with shardings.
             source: Images; nothing but their headers is read.
             batch_size: B.
+            known: Pixels of a batch that are known to fit into memory; for more the step is
+                compiled.
 
         Raises:
-            UserError: Images need more memory than there is.
+            UserError: An image is too small for the network, or needs more memory than there is.
         """
         canvases = [self.fit.canvas(size) for size in read_sizes(source, self.loading.workers)]
+        for canvas in set(canvases):
+            self._check_size(canvas, source, canvases.index(canvas))
         index = max(range(len(canvases)), key=lambda i: math.prod(canvases[i]))
         count, share = canvases.count(canvases[index]), self._share()
         size = min(batch_size, -(-count // share) * share)
-        self._check_memory(variables, size, canvases[index], source, index)
+        if size * math.prod(self.fit.read(canvases[index])) > known:
+            self._check_memory(variables, size, canvases[index], source, index)
+
+    def _check_size(self, canvas: Canvas, source: Source, index: int) -> None:
+        height, width = source.size(index)
+        what = f"{source.ids[index]} ({height}x{width} pixels)"
+        self._model.check_not_dead(what, self.fit.read(canvas))
 
     def _share(self) -> int:
         return self.shardings.size(*ROWS)
@@ -128,6 +139,9 @@ class EvalStep:
         if 0 < most < batch_size:
             raise UserError(f"{text}config.eval.batch_size={most} would fit.")
         side = math.isqrt(max(0, int((there - fixed) / (each * share) * math.prod(canvas))))
+        padded = side
+        while side and self.fit.canvas((side, side))[0] > padded:
+            side -= 1
         raise UserError(
             f"{text}images of up to about {side}x{side} would fit: cut the image into parts, "
             "train with config.data.fit='resize', or divide its height over more devices with "

@@ -13,9 +13,11 @@ from unet_jax import workdir as run_dir
 from unet_jax.config import call, check_sections, choose
 from unet_jax.data.base import Dataset, Source
 from unet_jax.data.doctor import check
+from unet_jax.data.sources import Loading
 from unet_jax.data.splits import open_run
 from unet_jax.errors import UserError
 from unet_jax.eval_step import EvalStep, cut_predictions
+from unet_jax.fits import other_scale
 from unet_jax.gallery import Gallery
 from unet_jax.logs import console, print_scores
 from unet_jax.metrics import Scores, scores, view_confusion
@@ -146,6 +148,13 @@ def fixed_pictures(source: Source, count: int) -> list[int]:
     return [round((i + 0.5) * len(source) / count - 0.5) for i in range(count)]
 
 
+def say_other_scale(source: Source, loading: Loading, workdir: Path) -> None:
+    """Says in one line where a run sees images at another scale than those it was trained on."""
+    trained = run_dir.read_run(workdir).get(run_dir.SHRINKAGE)  # older runs do not say
+    if line := other_scale(source, loading, trained):
+        console.print(line, markup=False)
+
+
 def evaluate_run(config: ConfigDict, workdir: Path, *, split: str, checkpoint: str) -> None:
     """Scores a checkpoint of a run on one split: results.json, figures and a table.
 
@@ -171,6 +180,7 @@ def evaluate_run(config: ConfigDict, workdir: Path, *, split: str, checkpoint: s
     trained = restore(config, workdir, checkpoint, loading.image_size)
     check_batch_size("config.eval.batch_size", settings.batch_size, trained.shardings)
     check(source, split)
+    say_other_scale(source, loading, workdir)
     shown = fixed_pictures(source, settings.pictures)
     result = evaluate(
         EvalStep(trained.model, loading, trained.shardings),

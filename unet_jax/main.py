@@ -10,6 +10,7 @@ Any value of the config page can be set by --config.SECTION.KEY=VALUE.
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 from ml_collections import config_flags
@@ -76,21 +77,34 @@ def run() -> None:
             f"--workdir={WORKDIR.value} must be a directory, on this machine or mounted; only "
             "config.data.path can be in an object store."
         )
-    config, workdir = CONFIG.value, Path(WORKDIR.value or "")
+    try:
+        _work(CONFIG.value, Path(WORKDIR.value or ""))
+    except (RuntimeError, MemoryError) as error:
+        from unet_jax.capacity import is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(_say_out_of_memory(CONFIG.value)) from None
+
+
+def _say_out_of_memory(config: Any) -> str:
+    """Says what would fit where a device, or the host, had no memory left."""
+    if MODE.value == "train":
+        from unet_jax.memory import advise
+
+        return advise(config)
+    return (
+        "out of memory: the images alone would fit, so something else fills the rest; end other "
+        f"programs on the device, or lower config.eval.batch_size={config.eval.batch_size}."
+    )
+
+
+def _work(config: Any, workdir: Path) -> None:
     if MODE.value == "train":
         from unet_jax.train import train_and_evaluate
 
         overrides = config_flags.get_override_values(flags.FLAGS["config"])
-        try:
-            train_and_evaluate(config, workdir, overwrite=OVERWRITE.value, overrides=overrides)
-        except RuntimeError as error:
-            from unet_jax.capacity import is_out_of_memory
-
-            if not is_out_of_memory(error):
-                raise
-            from unet_jax.memory import advise
-
-            raise UserError(advise(config)) from None
+        train_and_evaluate(config, workdir, overwrite=OVERWRITE.value, overrides=overrides)
     elif MODE.value == "eval":
         from unet_jax.evaluate import evaluate_run
 

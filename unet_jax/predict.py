@@ -19,7 +19,7 @@ from unet_jax.data.images import decode_image
 from unet_jax.data.sources import make_loading
 from unet_jax.errors import UserError
 from unet_jax.eval_step import EvalStep, cut_predictions
-from unet_jax.evaluate import make_eval_settings
+from unet_jax.evaluate import make_eval_settings, say_other_scale
 from unet_jax.logs import console
 from unet_jax.multihost import is_first, wait_for_all
 from unet_jax.predictions import plan_results, same_folder
@@ -163,6 +163,7 @@ def predict_run(
     settings = call(make_eval_settings, "config.eval", config.eval)
     trained = restore(config, workdir, checkpoint, loading.image_size)
     check_batch_size("config.eval.batch_size", settings.batch_size, trained.shardings)
+    say_other_scale(pictures, loading, workdir)
     step = EvalStep(trained.model, loading, trained.shardings)
     batches = step.batches(trained.variables, pictures, settings.batch_size)
     with Progress(console=console, disable=not console.is_terminal) as progress:

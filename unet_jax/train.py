@@ -16,6 +16,7 @@ from unet_jax.data.doctor import check
 from unet_jax.data.pipeline import read_sizes, seen_share, train_batches
 from unet_jax.errors import StoppedError
 from unet_jax.experiment import Experiment, assemble
+from unet_jax.fits import shrinkage
 from unet_jax.logs import console, print_header, print_scores
 from unet_jax.multihost import is_first, stop_requests, wait_for_all
 from unet_jax.run import Run
@@ -31,6 +32,12 @@ from unet_jax.watchdog import Watchdog
 
 S = TypeVar("S")
 ADVICE = "Choose another directory, undo these changes, or delete that run with --overwrite."
+
+# What the first steps of a command wait for; all others wait for the devices.
+FIRST_WAITS = {
+    1: "compiling the train step",
+    2: "the step before, which waits until every process has compiled it",
+}
 
 
 class Keeper(Protocol[S]):
@@ -81,21 +88,24 @@ def loop(
         StoppedError: A signal asked to stop; the state was saved.
     """
     guard = jax.transfer_guard("disallow")
+    evaluation = "compiling the evaluation, here or on another process"
     with stop_requests() as stop, Watchdog() as watchdog, guard:
         for step in range(start + 1, plan.total + 1):
             watchdog.at(f"step {step}, reading the pictures of the batch")
             asked = time.perf_counter()
             batch = next(batches)
             waited = time.perf_counter() - asked
-            watchdog.at(f"step {step}, the devices or the other processes")
+            wait = FIRST_WAITS.get(step - start, "the devices or the other processes")
+            watchdog.at(f"step {step}, {wait}")
             state, scalars = train_step(state, batch, key)
             keeper.record(step, scalars, waited)
             stops = stop.after(step)
             evaluates = step % plan.eval_every == 0 or step == plan.total
             if not (evaluates or step % plan.checkpoint_every == 0 or stops):
                 continue
-            watchdog.at(f"step {step}, the evaluation and the checkpoint")
+            watchdog.at(f"step {step}, {evaluation if evaluates else 'the checkpoint'}")
             keeper.keep(step, state, evaluates=evaluates)
+            evaluation = "the evaluation and the checkpoint" if evaluates else evaluation
             if stops:
                 keeper.wait()
                 raise StoppedError(f"stopped at step {step} of {plan.total}; saved.", stops)
@@ -137,8 +147,7 @@ def train_and_evaluate(
     experiment = assemble(config, kept)
     dataset, plan, shardings = experiment.dataset, experiment.plan, experiment.shardings
     run_dir.check_writable(workdir)
-    for split in ("train", "val"):
-        check(dataset.splits[split], split)
+    check_data(experiment)
     wait_for_all("the run may begin")
     if is_first():
         split = splits.settle(dataset, workdir, kept, overwrite=overwrite)
@@ -164,6 +173,23 @@ def train_and_evaluate(
         report(workdir)
 
 
+def check_data(experiment: Experiment) -> None:
+    """Checks the images and masks that training and validation read, before time is spent.
+
+    Args:
+        experiment: What trains.
+
+    Raises:
+        UserError: One does not fit; see `doctor.check` and `EvalStep.check`.
+    """
+    e = experiment
+    for split in ("train", "val"):
+        check(e.dataset.splits[split], split)
+    known = e.plan.batch_size * math.prod(e.loading.image_size)  # a step takes more memory
+    val, variables = e.dataset.splits["val"], e.state_shapes.eval_variables()
+    e.eval_step.check(variables, val, e.eval.batch_size, known)
+
+
 def write_run(experiment: Experiment, workdir: Path, overrides: dict[str, Any], start: int) -> None:
     """Writes run.json: what runs, on what; says where that is other than what the run began with.
 
@@ -175,7 +201,12 @@ def write_run(experiment: Experiment, workdir: Path, overrides: dict[str, Any], 
     """
     for line in run_dir.other_machine(workdir, describe_devices()) if start else []:
         console.print(line, markup=False)
-    size = {"parameters": count_parameters(experiment), "flops_per_image": count_flops(experiment)}
+    size: dict[str, float] = {
+        "parameters": count_parameters(experiment),
+        "flops_per_image": count_flops(experiment),
+    }
+    if experiment.loading.fit == "resize" and not start:
+        size |= {run_dir.SHRINKAGE: largest_shrinkage(experiment)}
     split = describe_split(experiment.state_shapes, experiment.shardings)
     run_dir.write_run(workdir, overrides, describe_devices(), split, size, start=start)
 
@@ -190,6 +221,12 @@ def count_flops(experiment: Experiment) -> int:
     shape = (1, *experiment.loading.image_size, 3)
     variables = experiment.state_shapes.eval_variables()
     return round(forward_flops(experiment.model, variables, shape))
+
+
+def largest_shrinkage(experiment: Experiment) -> float:
+    """Returns how much the training images are shrunk at most; see `fits.shrinkage`."""
+    loading, train = experiment.loading, experiment.dataset.splits["train"]
+    return max(shrinkage(n, loading.image_size) for n in read_sizes(train, loading.workers))
 
 
 def _print_header(experiment: Experiment, workdir: Path, start: int) -> None:

@@ -20,6 +20,7 @@ CHECKPOINTS, FIGURES, TENSORBOARD = "checkpoints", "figures", "tensorboard"
 EVALUATIONS = "evaluations"
 CONFIG, RUN, METRICS, RESULTS = "config.json", "run.json", "metrics.jsonl", "results.json"
 SPLIT = "split.json"
+SHRINKAGE = "largest_shrinkage"  # in run.json: of the training images, with data.fit="resize"
 # Names of an evaluation by split: "train" in results.json is what training says of itself.
 ENTRIES = {"val": "val", "test": "test", "train": "train_split"}
 _OURS = (CHECKPOINTS, FIGURES, TENSORBOARD, EVALUATIONS, CONFIG, RUN, SPLIT, METRICS, RESULTS)
@@ -148,7 +149,7 @@ def write_run(
     overrides: dict[str, Any],
     devices: dict[str, Any],
     sharding: dict[str, str] | None = None,
-    size: dict[str, int] | None = None,
+    size: Mapping[str, float] | None = None,
     *,
     start: int = 0,
 ) -> None:
@@ -161,7 +162,7 @@ def write_run(
         overrides: The config values given on the command line.
         devices: See `sharding.describe_devices`.
         sharding: See `sharding.describe_split`.
-        size: "parameters", and "flops_per_image" of a forward pass.
+        size: "parameters", "flops_per_image" of a forward pass, and `SHRINKAGE`.
         start: Steps that the run has taken.
     """
     run = {

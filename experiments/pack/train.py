@@ -14,7 +14,6 @@ from experiments.pack.step import InTurn, Member, SideBySide, Way, distinct
 from unet_jax import workdir as run_dir
 from unet_jax.data import splits
 from unet_jax.data.base import Source
-from unet_jax.data.doctor import check
 from unet_jax.data.images import resize_image, resize_label
 from unet_jax.data.pipeline import train_batches
 from unet_jax.data.sources import Loading
@@ -23,7 +22,7 @@ from unet_jax.experiment import Experiment, assemble
 from unet_jax.logs import console, print_header
 from unet_jax.run import Run
 from unet_jax.sharding import replicate
-from unet_jax.train import ADVICE, loop, write_run
+from unet_jax.train import ADVICE, check_data, loop, write_run
 
 WAYS: dict[str, Callable[[Sequence[Member]], Way]] = {
     "in_turn": InTurn,
@@ -91,8 +90,7 @@ def _kept(folders: Iterable[Path]) -> splits.Splits | None:
 def _share(members: Sequence[Member]) -> list[Member]:
     """Gives trials one copy of the pictures and one compiled evaluation."""
     shared = members[0].experiment
-    for split in ("train", "val"):
-        check(shared.dataset.splits[split], split)
+    check_data(shared)
     sources = {
         "train": Remembered(shared.dataset.splits["train"], shared.loading),
         "val": Remembered(shared.dataset.splits["val"]),

@@ -1,90 +1,135 @@
-"""Batch normalisation in few passes over the activations."""
+"""Batch, group and instance normalisation in few passes over the activations."""
+
+import functools
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+# Every so many columns of pixels are looked at for a value near the mean.
+SAMPLED_COLUMNS = 16
+
 
 def channel_sums(x: jax.Array) -> jax.Array:
     """Sums over all axes but the last, in float32.
 
-    The last two axes are summed as one first, which lets a core add whole vectors also where
-    channels are few; three times as fast on CPU.
+    The last two axes are summed as one first, on CPU by a matrix product with ones, which lets a
+    core add whole vectors also where channels are few.
 
     Args:
-        x: [B, *n, C].
+        x: [..., *n, C], with two axes before the last at least.
 
     Returns:
         float32 [C].
     """
     *rest, width, channels = x.shape
-    rows = x.reshape(*rest, width * channels).sum(range(len(rest)), dtype=jnp.float32)
+    rows = x.astype(jnp.float32).reshape(*rest, width * channels)
+
+    def by_product(rows: jax.Array) -> jax.Array:
+        return jnp.tensordot(jnp.ones(rest), rows, len(rest), precision=lax.Precision.HIGHEST)
+
+    def by_sum(rows: jax.Array) -> jax.Array:
+        return rows.sum(range(len(rest)))
+
+    rows = lax.platform_dependent(rows, cpu=by_product, default=by_sum)
     return rows.reshape(width, channels).sum(0)
 
 
-@jax.custom_vjp
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
 def normalise(
-    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float
+    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, groups: int | None = None
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Normalises by the mean and variance of every channel (Ioffe & Szegedy, 2015, Algorithm 1).
 
     Forward reads x once for both sums and once for the result; backward likewise with its gradient.
 
     Args:
-        x: [B, *n, C].
+        x: [..., *n, C], with two axes before the last at least.
         scale: float32 [C].
         bias: float32 [C].
         epsilon: Added to the variance.
+        groups: Of neighbouring channels that share a mean and a variance; None for one per channel.
 
     Returns:
         (scale * (x - mean) / sqrt(variance + epsilon) + bias, in the type of x; mean; variance).
         No gradient goes through mean and variance as results.
     """
-    return _forward(x, scale, bias, epsilon)[0]
+    return _forward(x, scale, bias, epsilon, groups)[0]
 
 
 Residuals = tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]
 
 
 def _forward(
-    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float
+    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, groups: int | None
 ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], Residuals]:
-    count = x.size // x.shape[-1]
-    mean = channel_sums(x) / count
-    squares = channel_sums(jnp.square(x.astype(jnp.float32)))
-    variance = jnp.maximum(squares / count - jnp.square(mean), 0)
+    mean, variance = _moments(x, groups)
     inverse = lax.rsqrt(variance + epsilon)
-    y = affine(x, scale * inverse, bias - scale * inverse * mean)
+    y = affine(x, mean, scale * inverse, bias)
     return (y, mean, variance), (x, scale, bias, mean, inverse)
 
 
+def _moments(x: jax.Array, groups: int | None) -> tuple[jax.Array, jax.Array]:
+    """Returns mean and variance, float32 [C], of one reading of x.
+
+    E[x^2] - E[x]^2 cancels where the mean is large beside the deviation, so that x - c takes the
+    place of x, with c a sample's mean. A sample of a share s of the values whose mean is d off adds
+    s * d^2 to the variance at least: whatever the values are, d is below sqrt(1 / s) deviations,
+    and the variance loses no more than a factor 1 + 1 / s of float32's precision. Columns are not
+    split over devices, unlike images and rows.
+    """
+    width = x.shape[-2]
+    sample = x[..., min(width, SAMPLED_COLUMNS) // 2 :: SAMPLED_COLUMNS, :]
+    near = _share(channel_sums(sample) / (sample.size // x.shape[-1]), groups)
+    count = x.size // x.shape[-1]
+    centred = x.astype(jnp.float32) - _along(near, x)
+    offset = _share(channel_sums(centred) / count, groups)
+    squares = _share(channel_sums(jnp.square(centred)) / count, groups)
+    return near + offset, jnp.maximum(squares - jnp.square(offset), 0)
+
+
+def _share(values: jax.Array, groups: int | None) -> jax.Array:
+    """Gives every channel the mean over its group of values [C]."""
+    if groups is None:
+        return values
+    means = values.reshape(groups, -1).mean(1, keepdims=True)
+    return jnp.broadcast_to(means, (groups, values.size // groups)).reshape(-1)
+
+
 def _backward(
-    residuals: Residuals, gradients: tuple[jax.Array, jax.Array, jax.Array]
+    groups: int | None,
+    residuals: Residuals,
+    gradients: tuple[jax.Array, jax.Array, jax.Array],
 ) -> tuple[jax.Array, jax.Array, jax.Array, None]:
     x, scale, bias, mean, inverse = residuals
     dy, _, _ = gradients
     count = x.size // x.shape[-1]
+    dy, centred = dy.astype(jnp.float32), x.astype(jnp.float32) - _along(mean, x)
     dbias = channel_sums(dy)
-    products = channel_sums(dy.astype(jnp.float32) * x.astype(jnp.float32))
-    dscale = (products - mean * dbias) * inverse
-    # dx = scale * inverse * (dy - dbias / n - (x - mean) * inverse * dscale / n)
-    by_x = -scale * inverse * inverse * dscale / count
-    constant = -scale * inverse * dbias / count - by_x * mean
-    from_x = affine(x.astype(jnp.float32), by_x, constant)
-    dx = affine(dy.astype(jnp.float32), scale * inverse, jnp.zeros_like(bias)) + from_x
+    dscale = channel_sums(dy * centred) * inverse
+    # dx = inverse * (scale * dy - mean(scale * dy) - normal * mean(scale * dy * normal))
+    constant = inverse * _share(scale * dbias / count, groups)
+    by_centred = inverse * inverse * _share(scale * dscale / count, groups)
+    dx = _along(scale * inverse, x) * dy - _along(constant, x) - _along(by_centred, x) * centred
     return dx.astype(x.dtype), dscale.astype(scale.dtype), dbias.astype(bias.dtype), None
 
 
 normalise.defvjp(_forward, _backward)
 
 
-def affine(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
-    """Returns scale * x + bias per channel, computed in float32, in the type of x."""
-    channels = (1,) * (x.ndim - 1) + (-1,)
-    return (x.astype(jnp.float32) * scale.reshape(channels) + bias.reshape(channels)).astype(
-        x.dtype
-    )
+def affine(x: jax.Array, mean: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
+    """Returns scale * (x - mean) + bias per channel, computed in float32, in the type of x.
+
+    The mean is subtracted first: scale * x + (bias - scale * mean) would cancel where it is large.
+    """
+    centred = x.astype(jnp.float32) - _along(mean, x)
+    return (centred * _along(scale, x) + _along(bias, x)).astype(x.dtype)
+
+
+def _along(values: jax.Array, x: jax.Array) -> jax.Array:
+    """Brings values [C] to as many axes as x [..., C] has."""
+    return values.reshape((1,) * (x.ndim - 1) + (-1,))
 
 
 class BatchNorm(nn.Module):
@@ -115,10 +160,37 @@ class BatchNorm(nn.Module):
         x = x.astype(self.dtype)
         if self.use_running_average:
             factor = scale * lax.rsqrt(variance.value + self.epsilon)
-            return affine(x, factor, bias - factor * mean.value)
+            return affine(x, mean.value, factor, bias)
         y, batch_mean, batch_variance = normalise(x, scale, bias, self.epsilon)
         if not self.is_initializing():
             keep = self.momentum
             mean.value = keep * mean.value + (1 - keep) * batch_mean
             variance.value = keep * variance.value + (1 - keep) * batch_variance
         return y
+
+
+class GroupNorm(nn.Module):
+    """Normalisation of every image by itself, with the parameters of `flax.linen.GroupNorm`.
+
+    Attributes:
+        groups: Of neighbouring channels that share a mean and a variance (Wu & He, 2018); None for
+            one per channel, which is instance normalisation (Ulyanov et al., 2016).
+        dtype: Type of the result.
+        epsilon: Added to the variance.
+    """
+
+    groups: int | None
+    dtype: str
+    epsilon: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps x [B, *n, C], with two axes n or more, to the same shape."""
+        shape = (x.shape[-1],)
+        scale = self.param("scale", nn.initializers.ones, shape)
+        bias = self.param("bias", nn.initializers.zeros, shape)
+
+        def one(image: jax.Array) -> jax.Array:
+            return normalise(image, scale, bias, self.epsilon, self.groups)[0]
+
+        return jax.vmap(one)(x.astype(self.dtype))

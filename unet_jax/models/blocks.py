@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from unet_jax.config import choose
-from unet_jax.models.batch_norm import BatchNorm
+from unet_jax.models.batch_norm import BatchNorm, GroupNorm
 from unet_jax.models.convolution import convolve
 from unet_jax.models.ways_up import resize_bilinear
 from unet_jax.traced import is_on
@@ -58,11 +58,11 @@ def _batch_norm(x: jax.Array, style: Style) -> jax.Array:
 
 def _group_norm(x: jax.Array, style: Style) -> jax.Array:
     groups = math.gcd(32, max(1, x.shape[-1] // 8))
-    return nn.GroupNorm(num_groups=math.gcd(groups, x.shape[-1]), dtype=style.dtype)(x)
+    return GroupNorm(math.gcd(groups, x.shape[-1]), style.dtype, epsilon=1e-6)(x)
 
 
 def _instance_norm(x: jax.Array, style: Style) -> jax.Array:
-    return nn.GroupNorm(num_groups=None, group_size=1, epsilon=1e-5, dtype=style.dtype)(x)
+    return GroupNorm(None, style.dtype, epsilon=1e-5)(x)
 
 
 def _no_norm(x: jax.Array, style: Style) -> jax.Array:

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 
 from unet_jax.config import choose
+from unet_jax.models.batch_norm import BatchNorm
 
 
 class Layout(NamedTuple):
@@ -141,7 +142,7 @@ def _conv(features: int, size: int, stride: int, dtype: str, name: str) -> nn.Co
     )
 
 
-def _norm(train: bool, dtype: str, name: str) -> nn.BatchNorm:
-    return nn.BatchNorm(
+def _norm(train: bool, dtype: str, name: str) -> BatchNorm:
+    return BatchNorm(
         use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=dtype, name=name
     )

@@ -1,0 +1,248 @@
+"""Evaluating a run: what it is is read from it, and its evidence is replaced whole."""
+
+import io
+import json
+import os
+import shutil
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+from PIL import Image
+
+from configs import tiny
+from unet_jax import evaluate as evaluation
+from unet_jax import train
+from unet_jax import workdir as run_dir
+from unet_jax.checkpoint import Checkpoints
+from unet_jax.config import load, to_json
+from unet_jax.data.sources import open_data
+from unet_jax.errors import UserError
+from unet_jax.evaluate import Evaluation, evaluate_run
+from unet_jax.predict import predict_run
+from unet_jax.sharding import make_shardings
+from unet_jax.train import train_and_evaluate
+
+
+def make_config():
+    config = tiny.get_config()
+    config.train.duration, config.train.eval_every = "4 steps", "2 steps"
+    config.train.checkpoint_every = "2 steps"
+    config.data.synthetic.train, config.data.synthetic.val = 8, 5
+    config.data.synthetic.size, config.data.image_size = 16, (16, 16)
+    config.mesh.data = 1
+    return config
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A finished run whose best step, 2, is not its latest, 4."""
+    run, save = tmp_path_factory.mktemp("runs") / "run", Checkpoints.save
+    with pytest.MonkeyPatch.context() as patch:
+        worse = lambda self, step, state, meta, score: save(self, step, state, meta, 1 / step)  # noqa: E731
+        patch.setattr(Checkpoints, "save", worse)
+        train_and_evaluate(make_config(), run)
+    assert run_dir.read_results(run)["train"] == {"step": 4, "best_step": 2}
+    return run
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    return shutil.copytree(trained, tmp_path / "run")
+
+
+def known(results):
+    """Returns the scores of the validation images but those of absent classes."""
+    return {name: score for name, score in results["val"].items() if score is not None}
+
+
+def contents(run):
+    return {file: file.read_bytes() for file in sorted(run.rglob("*")) if file.is_file()}
+
+
+OTHER = [
+    ("model.activation", "gelu"),
+    ("model.input_scale", "unit"),
+    ("data.val_fraction", 0.3),
+    ("data.fit", "crop"),
+    ("data.synthetic.seed", 7),
+    ("data.folder.class_names", ("a", "b")),
+    ("optim.learning_rate", 1.0),
+]
+
+
+@pytest.mark.parametrize(("key", "value"), OTHER)
+def test_another_value_is_refused_and_named(run, key, value, tmp_path):
+    config, before = make_config(), contents(run)
+    config.update_from_flattened_dict({key: value})
+    says = rf"--workdir={run} holds a run of another config: config\.{key}: .* -> .*undo these"
+    for split in ("val", "test"):
+        with pytest.raises(UserError, match=says):
+            evaluate_run(config, run, split=split, checkpoint="best")
+    Image.new("RGB", (16, 16)).save(tmp_path / "in.png")
+    given = {"inputs": [str(tmp_path / "in.png")], "output": tmp_path / "out"}
+    with pytest.raises(UserError, match=says):
+        predict_run(config, run, checkpoint="best", **given)
+    assert not (tmp_path / "out").exists()
+    assert contents(run) == before
+
+
+def test_where_and_how_may_differ(run, capsys):
+    config, before = make_config(), run_dir.read_results(run)
+    config.data.path, config.data.workers, config.eval.batch_size = "/elsewhere", 1, 3
+    config.eval.pictures = 4
+    evaluate_run(config, run, split="val", checkpoint="best")
+    assert "mesh" not in capsys.readouterr().out
+    assert known(run_dir.read_results(run)) == pytest.approx(known(before), rel=1e-5)
+    config.mesh.data, config.eval.batch_size = 2, 4
+    evaluate_run(config, run, split="val", checkpoint="best")
+    says = "another mesh than the run's: config.mesh.data: 1 -> 2; sums may round otherwise"
+    assert says in capsys.readouterr().out
+    assert known(run_dir.read_results(run)) == pytest.approx(known(before), rel=1e-5)
+    assert load(run / "config.json").eval.batch_size == 8, "the run's own config stays"
+
+
+def test_lists_of_json_are_the_tuples_that_they_were(run):
+    config = ConfigDict(json.loads((run / "config.json").read_text()))
+    assert isinstance(config.model.features, list)
+    evaluate_run(config, run, split="val", checkpoint="best")
+    train_and_evaluate(config, run)
+
+
+def test_the_latest_is_kept_apart(run, capsys):
+    before = run_dir.read_results(run)
+    evaluate_run(make_config(), run, split="val", checkpoint="latest")
+    after = run_dir.read_results(run)
+    latest = after.pop("val_latest")
+    assert after == before
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    own = next(x for x in lines if x["step"] == 4 and "val/mIoU" in x)
+    assert latest["step"] == 4
+    for name in ("mIoU", "pixel_accuracy", "cross_entropy"):
+        assert latest[name] == pytest.approx(own[f"val/{name}"], rel=1e-5)
+    capsys.readouterr()
+    train_and_evaluate(make_config(), run)
+    assert "best checkpoint (step 2)" in capsys.readouterr().out
+
+
+def test_scores_of_the_training_images_do_not_finish_a_run(run):
+    before = run_dir.read_results(run)
+    (run / "results.json").unlink()
+    evaluate_run(make_config(), run, split="train", checkpoint="latest")
+    evaluate_run(make_config(), run, split="train", checkpoint="best")
+    found = run_dir.read_results(run)
+    assert {name: entry["step"] for name, entry in found.items()} == {
+        "train_split_latest": 4,
+        "train_split": 2,
+    }
+    assert not run_dir.is_finished(run)
+    # As an older version left it: scores in the place of what training says of itself.
+    run_dir.write_results(run, val=before["val"], train=found["train_split"])
+    assert not run_dir.is_finished(run)
+    run_dir.write_results(run, **before)
+    assert run_dir.is_finished(run)
+
+
+class Restored(NamedTuple):
+    """Stands for a network, of which the kill points need the step alone."""
+
+    step: int
+    model: None = None
+    variables: None = None
+    shardings: object = None
+
+
+def evidence(run):
+    """Checks that counts and figures of every entry are there and say what its scores say."""
+    for name, entry in run_dir.read_results(run).items():
+        if name == "train":
+            continue
+        step = entry["step"]
+        with np.load(run / "evaluations" / f"{name}_{step:08d}.npz") as saved:
+            total = saved["confusion"].sum(axis=0)
+        hit = np.diag(total)
+        union = total.sum(0) + total.sum(1) - hit
+        share = hit[union > 0] / union[union > 0]
+        assert entry["mIoU"] == pytest.approx(np.mean(share), abs=1e-12), name
+        if name != "val":  # whose figures training draws
+            for kind in ("predictions", "confusion"):
+                data = (run / "figures" / f"{kind}_{name}_{step:08d}.png").read_bytes()
+                Image.open(io.BytesIO(data)).load()
+    return run_dir.read_results(run)
+
+
+def test_a_death_between_two_files_leaves_what_belongs_together(run, monkeypatch):
+    config, rng = make_config(), np.random.default_rng(0)
+    source = open_data(**config.data)[0].splits["test"]
+    shown = {index: source[index]["label"] for index in range(len(source))}
+    step = 2
+
+    def measured(*_, **__):
+        return Evaluation(rng.integers(1, 99, (len(source), 6, 6)), 1.0, shown)
+
+    shardings = make_shardings(data=1)
+    monkeypatch.setattr(evaluation, "evaluate", measured)
+    monkeypatch.setattr(evaluation, "make_eval_step", lambda *_: None)
+    monkeypatch.setattr(evaluation, "restore", lambda *_: Restored(step, shardings=shardings))
+    evaluate_run(config, run, split="test", checkpoint="best")
+    first = evidence(run)["test"]
+    assert first["step"] == 2
+    replace, left = os.replace, 0
+
+    def until_it_dies(*files):
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise KeyboardInterrupt
+        replace(*files)
+
+    monkeypatch.setattr(os, "replace", until_it_dies)
+    deaths = 0
+    for deaths in range(20):
+        left, step = deaths, 4 + deaths
+        try:
+            evaluate_run(config, run, split="test", checkpoint="best")
+        except KeyboardInterrupt:
+            assert evidence(run)["test"] == first
+            continue
+        break
+    assert deaths >= 5  # two figures, the counts, the scores
+    assert evidence(run)["test"]["step"] == step
+    assert not list(run.glob(".evaluation_*"))
+
+
+def test_a_run_that_goes_on_may_show_other_images(run, monkeypatch):
+    config = make_config()
+    config.eval.pictures, config.mesh.data = 3, 2
+    shutil.rmtree(run / "checkpoints" / "4")
+    (run / "results.json").unlink()
+    train_and_evaluate(config, run)
+    assert load(run / "config.json").eval.pictures == 3
+    assert run_dir.is_finished(run)
+
+
+def test_what_a_run_goes_on_with_is_recorded_and_said(run, monkeypatch, capsys):
+    first = json.loads((run / "run.json").read_text())
+    assert first["cores"] == len(os.sched_getaffinity(0))
+    assert "resumed" not in first
+    shutil.rmtree(run / "checkpoints" / "4")
+    (run / "results.json").unlink()
+    monkeypatch.setenv("NPROC", str(first["cores"] + 3))
+    monkeypatch.setattr(train, "loop", lambda *_: 1 / 0)
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            train_and_evaluate(make_config(), run, overrides={"eval.pictures": 2})
+    n = first["cores"]
+    says = f"began on {n} cores, goes on with {n + 3}: sums may round otherwise (about 1e-7)."
+    assert says in capsys.readouterr().out
+    second = json.loads((run / "run.json").read_text())
+    added = second.pop("resumed")
+    assert second == first
+    assert len(added) == 2
+    for entry in added:
+        assert entry["step"] == 2
+        assert entry["cores"] == n + 3
+        assert entry["overrides"] == {"eval.pictures": 2}
+        assert "devices" not in entry
+    assert to_json(load(run / "config.json")) == to_json(make_config())

@@ -1,0 +1,192 @@
+"""Numbers that make no sense: one line that names the key, or a run whose first step is finite."""
+
+import math
+import runpy
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from conftest import ROOT
+from ml_collections import ConfigDict
+
+from unet_jax import experiment
+from unet_jax.augment import make_augment
+from unet_jax.config import call
+from unet_jax.errors import UserError
+from unet_jax.losses import make_loss
+from unet_jax.optim import make_optimizer
+
+INF, NAN = math.inf, math.nan
+NUMBERS = (-1, 0, NAN, INF, -INF, 1e30, 1e39, 1e-30, 2**32, 2**63, 10**400)
+CLASSES = 6
+LENGTH = {"total_steps": 40, "epoch_steps": 1.0}
+
+
+def page():
+    return runpy.run_path(str(ROOT / "configs" / "tiny.py"))["get_config"]()
+
+
+def changed(key, value):
+    values = page().to_dict()
+    values["model"]["features"] = (2, 2)
+    *path, name = key.split(".")
+    section = values
+    for part in path:
+        section = section[part]
+    section[name] = value
+    return ConfigDict(values)
+
+
+def numeric_keys(section=None, prefix=""):
+    """Yields the keys of a page whose values are numbers, tuples of them, or durations."""
+    for key, value in (page() if section is None else section).items():
+        if isinstance(value, ConfigDict):
+            yield from numeric_keys(value, f"{prefix}{key}.")
+        elif isinstance(value, int | float | tuple) and not isinstance(value, bool):
+            yield f"{prefix}{key}", value
+    if not prefix:
+        yield from [("data.context", 0), ("loss.class_weights", (1.0,) * CLASSES)]
+
+
+DURATIONS = ("duration", "eval_every", "checkpoint_every", "log_every")
+TIMES = [f"train.{name}" for name in DURATIONS] + ["optim.warmup"]
+
+
+def cases():
+    """Yields every numeric key with every number that could break it, in tuples as well."""
+    for key, default in numeric_keys():
+        if key.startswith("data.folder"):
+            continue
+        for number in NUMBERS:
+            if not isinstance(default, tuple):
+                yield key, number
+                yield key, float(number) if abs(number) < 1e300 else number
+            elif default and isinstance(default[0], tuple):
+                yield from ((key, ((number, 0, 2),)), (key, ((2, number, 2),)))
+                yield key, ((2, 0, number),)
+            else:
+                yield from ((key, (number,) * max(1, len(default))), (key, (number,) * 5000))
+    for key in TIMES:
+        numbers = ("-1", "nan", "inf", "-inf", "1e400", "1e30", "-0", str(2**63), "9" * 400)
+        units = ("", " steps", " epochs", "%")
+        yield from ((key, f"{number}{unit}") for number in numbers for unit in units)
+
+
+@pytest.fixture(scope="module")
+def outcomes():
+    """Returns what `assemble` says to every case: an error's text, or the experiment's parts."""
+    known, found = {}, {}
+    real = experiment.abstract_state
+
+    def abstract_state(init, shardings):  # of a known model, shapes need not be found again
+        model, size = current["model"], current["size"]
+        if (model, size) not in known:
+            known[model, size] = real(init, shardings)
+        return known[model, size]
+
+    current = {}
+    patch = pytest.MonkeyPatch()
+    patch.setattr(experiment, "abstract_state", abstract_state)
+    make_init = experiment.make_init
+
+    def remember(model, optimizer, size, shardings):
+        current.update(model=model, size=size)
+        return lambda key: make_init(model, optimizer, size, shardings)(key)
+
+    patch.setattr(experiment, "make_init", remember)
+    for key, value in cases():
+        config = changed(key, value)
+        try:
+            experiment.assemble(config)
+            found[key, repr(value)] = config
+        except UserError as error:
+            found[key, repr(value)] = str(error)
+    patch.undo()
+    return found
+
+
+def test_every_error_is_one_line_that_names_its_key(outcomes):
+    errors = {case: text for case, text in outcomes.items() if isinstance(text, str)}
+    assert len(errors) > 300
+    for (key, value), text in errors.items():
+        assert "\n" not in text
+        assert len(text) < 1000 + len(value), text[:2000]
+        *_, section, name = key.split(".")
+        assert f"{section}.{name}" in text or (section == "mesh" and name in text), text
+
+
+def test_what_is_accepted_makes_sense(outcomes):
+    """Bounds of every key, as a table apart from the program's own."""
+    accepted = {(key, value) for (key, value), found in outcomes.items() if type(found) is not str}
+    assert not [case for case in accepted if "nan" in case[1] or "inf" in case[1]]
+    negative = {key for key, value in accepted if value.startswith(("-1", "(-1", "((-1"))}
+    assert negative == {"mesh.data", "mesh.fsdp", "mesh.space"} & negative
+    huge = ("1e+30", str(2**32), str(2**63), "4294967296.0")
+    large = {key for key, value in accepted if value in huge}
+    # A huge rate or decay diverges, and the next step says so.
+    free = {"optim.learning_rate", "optim.weight_decay", "optim.clip_norm"}
+    assert large == free | {"eval.pictures", "model.squeeze_excite"}
+
+
+def test_a_step_of_what_is_accepted_is_finite(outcomes):
+    rng = np.random.default_rng(0)
+    image, label, weight = (rng.integers(0, n, (2, 4, 4), np.uint8) for n in (256, CLASSES, 2))
+    image = np.repeat(image[..., None], 3, -1)
+    params = {"logits": jnp.asarray(rng.normal(size=(2, 4, 4, CLASSES)), jnp.float32)}
+    accepted = {key: found for key, found in outcomes.items() if type(found) is not str}
+    sections = ("augment", "loss", "optim")
+    different = {str([config[name] for name in sections]): config for config in accepted.values()}
+    for config in different.values():
+        augment, loss, (optimizer, rate) = (
+            call(make_augment, "augment", config.augment),
+            call(make_loss, "loss", config.loss, num_classes=CLASSES),
+            call(make_optimizer, "optim", config.optim.to_dict() | {"accumulate": 1}, **LENGTH),
+        )
+        if config.augment != page().augment:
+            assert np.all(np.isfinite(augment(image, label, weight, jax.random.key(0))[0]))
+        compute = jax.value_and_grad(lambda p: loss(p["logits"], label, weight * 1.0))  # noqa: B023
+        value, gradient = compute(params)
+        updates, _ = optimizer.update(gradient, optimizer.init(params), params)
+        for number in (value, optax.tree.norm(gradient), rate(0), updates["logits"]):
+            assert np.all(np.isfinite(number)), [config[name] for name in sections]
+        assert optax.tree.norm(gradient) > 0
+    assert len(different) > 15
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("optim.clip_norm", -1.0, "clip_norm=-1.0 must be 0 or more"),
+        ("optim.weight_decay", -1.0, "weight_decay=-1.0 must be 0 or more"),
+        ("optim.momentum", 1.5, r"momentum=1.5 must be in \[0, 1\)"),
+        ("optim.momentum", -0.1, r"momentum=-0.1 must be in \[0, 1\)"),
+        ("optim.warmup", "1000%", "warmup='1000%' is more than the whole run"),
+        ("optim.warmup", "41 steps", "warmup='41 steps' is 41 steps, and the run has 40"),
+        ("loss.dice_weight", -1.0, "dice_weight=-1.0 must be from 0 to 1e.06"),
+        ("loss.class_weights", (0.0,) * 6, r"class_weights=\(0.0, .* one or more of them above 0"),
+        ("augment.aspect", INF, "aspect=inf must be finite"),
+        ("augment.zoom", (1.0, NAN), r"zoom\[1\]=nan must be finite"),
+        ("augment.zoom", (1.0, 1e30), r"zoom=\(1.0, 1e.30\) must be"),
+        ("model.dropout", (NAN,), r"dropout\[0\]=nan must be finite"),
+        ("model.width", NAN, "width=nan must be finite"),
+        ("optim.learning_rate", 1e39, "learning_rate=1e.39 must be finite, also as float32"),
+        ("train.seed", 2**32, "seed=4294967296 must be 4294967295 or less"),
+        ("data.split_seed", 2**32, "split_seed=4294967296 must be 4294967295 or less"),
+        ("data.synthetic.seed", 2**32, "seed=4294967296 must be 4294967295 or less"),
+        ("train.duration", "1e400 steps", "duration='1e400 steps' is more than the 2,147,483,647"),
+        ("train.duration", "-3 steps", "duration='-3 steps' is no duration"),
+        ("model.features", (4,) * 999, r"features=\(4, 4, 4, 4, ... 999 values\) must be"),
+    ],
+)
+def test_one_line(key, value, says):
+    with pytest.raises(UserError, match=says) as error:
+        experiment.assemble(changed(key, value))
+    assert f"config.{key}" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_seeds_below_the_bound_differ():
+    keys = {tuple(jax.random.key_data(jax.random.key(s)).tolist()) for s in (0, 2**31, 2**32 - 1)}
+    assert len(keys) == 3
