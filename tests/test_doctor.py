@@ -294,3 +294,21 @@ def test_a_file_that_is_no_longer_in_the_data_does_not_count(pairs, is_there):
     else:
         rest = FilePairs(pairs.ids[1:], pairs.files[1:])
         doctor.check(PairSource(rest, (0,), LABEL_MAP), "val")
+
+
+def test_many_values_are_cut_short(pairs):
+    save(pairs.files[0][1], np.arange(24, dtype=np.uint8).reshape(4, 6) * 10)
+    with pytest.raises(UserError) as error:
+        check(pairs)
+    message = str(error.value)
+    wrong, found = message.split("; the first such file")
+    assert "190, 200, ..." in wrong
+    assert "210" not in wrong
+    assert "180 in 1, ..." in found
+    assert "190 in 1" not in found
+
+
+def test_nothing_is_left_on_the_console(pairs, capsys):
+    check(pairs)
+    shown = capsys.readouterr()
+    assert (shown.out.strip(), shown.err) == ("", "")

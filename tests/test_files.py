@@ -67,11 +67,11 @@ def test_images_of_a_kind_that_is_not_read_are_an_error(tmp_path, suffix):
 
 
 def test_a_folder_that_is_an_image_is_one(tmp_path):
-    touch(tmp_path, "a.png", "b.zarr/0/0", "b.zarr/.zattrs", "c.raw/d.png")
+    touch(tmp_path, "a.png", "b.zarr/0/0", "b.zarr/.zattrs", "c.raw/d.png", "e.png/f.tif")
     with pytest.raises(UserError, match=rf"^1 files in {tmp_path} .*\(1 \.zarr\).*b\.zarr;"):
         list_pictures(tmp_path, "key")
     (tmp_path / "b.zarr").rename(tmp_path / ".b.zarr")
-    assert list(list_pictures(tmp_path, "key")) == ["a", "c.raw/d"]
+    assert list(list_pictures(tmp_path, "key")) == ["a", "c.raw/d", "e.png/f"]
 
 
 @pytest.mark.parametrize(

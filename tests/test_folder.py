@@ -2,6 +2,7 @@ import unicodedata
 
 import numpy as np
 import pytest
+from encoded import SHOWN, jpeg
 from PIL import Image
 
 from unet_jax.data.base import IGNORE
@@ -214,6 +215,24 @@ def save_as(file, array):
     if file.suffix == ".gif" and array.ndim == 2:  # Pillow writes other indices for grey ones
         picture.putpalette([0, 0, 0, 255, 255, 255])
     picture.save(file, **options)
+
+
+@pytest.mark.parametrize("orientation", SHOWN)
+@pytest.mark.parametrize("size", [(32, 32), (24, 40)])
+def test_a_mask_drawn_on_what_viewers_show_lies_on_the_object(tmp_path, orientation, size):
+    shown, mask = np.zeros((*size, 3), np.uint8), np.zeros(size, np.uint8)
+    shown[:8, 8:16], mask[:8, 8:16] = 200, 1
+    turns = [turn(shown) for turn in SHOWN.values()]
+    (stored,) = [t for t in turns if np.array_equal(SHOWN[orientation](t), shown)][:1]
+    for name in "ab":
+        save(tmp_path / f"masks/{name}.png", mask)
+        (tmp_path / "images").mkdir(exist_ok=True)
+        (tmp_path / f"images/{name}.jpg").write_bytes(jpeg(stored, orientation))
+    split = opened(str(tmp_path), 0.5).splits["train"]
+    example = split[0]
+    assert split.size(0) == example["image"].shape[:2] == size
+    np.testing.assert_allclose(example["image"][example["label"] == 1], 200, atol=8)
+    np.testing.assert_allclose(example["image"][example["label"] == 0], 0, atol=8)
 
 
 @pytest.mark.parametrize("masks", ["images", "./images", "images/", "link"])

@@ -160,12 +160,16 @@ def _below(
         if (place.st_dev, place.st_ino) in above:
             raise UserError(f"{folder} is a link to a folder that it lies in; remove the link.")
         above = (*above, (place.st_dev, place.st_ino))
+    folders = storage.local_folders(folder) if isinstance(folder, Path) else None
     for entry in sorted(storage.entries(folder)):
-        # By its name first: that needs no question to the store.
-        kind, is_local = _kind(entry), isinstance(entry, Path)
-        by_name = kind in {*SUFFIXES, *UNREAD} and not is_local
-        is_file = kind in {".zarr", "hidden"} or by_name
-        if is_file or not storage.is_folder(entry):
+        kind = _kind(entry)
+        if kind in ("hidden", ".zarr"):
+            is_folder = False
+        elif folders is not None:
+            is_folder = entry in folders
+        else:  # by its name first: that needs no question to the store
+            is_folder = kind not in {*SUFFIXES, *UNREAD} and storage.is_folder(entry)
+        if not is_folder:
             _check_link(entry)
             yield entry
         elif not (isinstance(entry, Path) and without(entry)):

@@ -3,6 +3,7 @@
 All reading goes through here, so that what fails for a moment is tried again.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -73,6 +74,27 @@ def entries(folder: AnyPathT) -> list[AnyPathT]:
     """
     found = _read(folder, lambda: list(folder.iterdir()))
     return [entry for entry in found if entry != folder]  # stores may list a folder in itself
+
+
+def local_folders(folder: Path) -> set[Path]:
+    """Returns the folders in a local folder, and the links to folders; files are not looked at.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        Their paths.
+
+    Raises:
+        UserError: It cannot be listed.
+    """
+
+    def scan() -> set[Path]:
+        with os.scandir(folder) as found:
+            folders = [e for e in found if e.is_symlink() or e.is_dir(follow_symlinks=False)]
+        return {folder / entry.name for entry in folders if os.path.isdir(entry)}
+
+    return _read(folder, scan)
 
 
 def missing(files: Sequence[AnyPath]) -> list[AnyPath]:
