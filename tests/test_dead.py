@@ -16,7 +16,7 @@ from unet_jax.models import blocks
 from unet_jax.models import unet as unet_module
 from unet_jax.models.unet import UNet
 
-DEEP = {"features": (4, 8, 8)}
+DEEP = {"features": (4, 8, 8), "repeats": (1,), "decoder_repeats": (1,)}
 VALID = {
     "features": (4, 8),
     "padding": "valid",
@@ -28,8 +28,8 @@ MODELS = {
     "plain": DEEP,
     "stride": {**DEEP, "pool": "stride", "block": "residual"},
     "bottleneck": {**DEEP, "block": "bottleneck"},  # of 4 // 4 channels at level 0
-    "narrow": {"features": (4, 2, 1)},
-    "depthwise": {"features": (4, 1, 8), "block": "depthwise"},
+    "narrow": {**DEEP, "features": (4, 2, 1)},
+    "depthwise": {**DEEP, "features": (4, 1, 8), "block": "depthwise"},
     "strides": {"features": (1, 4, 8), "up_filters": ((3, 0, 3), (1, 0, 1))},
     "unet3+": {"features": (1, 4, 8), "decoder": "unet3+", "up_filters": ((1, 0, 1), (2, 0, 2))},
     "unet++": {**DEEP, "decoder": "unet++", "deep_supervision": 1, "prune": 1},
@@ -80,7 +80,8 @@ def test_it_refuses_what_a_forward_pass_shows_and_nothing_else(kind, monkeypatch
     axes = fields.get("dimensions", 2)
     refused = 0
     for norm, batch, train in WAYS:
-        for size in ((small,) * axes, (small,) * (axes - 1) + (large,)):
+        sizes = ((small,) * axes, (small,) * (axes - 1) + (large,))
+        for size in sizes if batch == 1 or norm == "instance" else sizes[:1]:
             model = UNet(2, **fields, norm=norm)
             values = fewest_values(model, (batch, *size, 3), train, monkeypatch)
             is_dead = False
