@@ -12,6 +12,7 @@ from unet_jax.errors import UserError
 from unet_jax.eval_step import EvalStep
 from unet_jax.evaluate import evaluate, fixed_pictures, make_eval_settings, summarise
 from unet_jax.fits import resize_logits
+from unet_jax.logs import print_scores
 from unet_jax.metrics import scores
 from unet_jax.models.unet import UNet
 from unet_jax.sharding import make_shardings
@@ -128,3 +129,21 @@ def test_settings_out_of_range(name):
 def test_fixed_pictures_are_spread_evenly():
     assert fixed_pictures(range(10), 2) == [2, 7]
     assert fixed_pictures(range(3), 6) == [0, 1, 2]
+
+
+def test_a_split_without_a_labelled_pixel_has_no_cross_entropy(model, capsys):
+    class Unlabelled(Pictures):
+        def __init__(self):
+            super().__init__()
+            del self.items[2:]
+            for item in self.items:
+                item["label"][:] = IGNORE
+
+    source, shardings = Unlabelled(), make_shardings(1)
+    step, loading = make_eval_step(model[0], shardings), Loading((16, 16), "resize", 1)
+    found = evaluate(step, model[1], source, loading, batch_size=2, shardings=shardings)
+    summary = summarise(found, Dataset({"val": source}, NAMES))
+    assert summary["cross_entropy"] is None
+    assert set(summary.values()) == {None}
+    print_scores("val", summary, NAMES)
+    assert capsys.readouterr().out == "val: no pixel is labelled, so there is no score.\n"

@@ -73,12 +73,24 @@ def test_pixels_of_weight_zero_do_not_count(batch, name):
     assert loss(logits, label, jnp.zeros_like(weight)) == 0
 
 
+def test_the_scale_of_class_weights_says_nothing(batch):
+    arrays = tuple(map(jnp.asarray, batch))
+    expected = numpy_cross_entropy(*batch, (1.0, 2.0, 0.5, 3.0), 0.0)
+    for scale in (1e-20, 1e5):
+        weights = tuple(scale * w for w in (1.0, 2.0, 0.5, 3.0))
+        loss = make_loss(class_weights=weights, num_classes=K)
+        np.testing.assert_allclose(loss(*arrays), expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
         ({"name": "mse"}, "config.loss.name='mse'"),
         ({"class_weights": (1.0, 2.0)}, "2 values for 4 classes"),
         ({"class_weights": (1.0, 2.0, "a", 1.0)}, "must be numbers"),
+        ({"class_weights": (0.0,) * K}, "one or more of them above 0"),
+        ({"class_weights": (1.0, 2.0, float("nan"), 1.0)}, "must be numbers"),
+        ({"dice_weight": -1.0}, "config.loss.dice_weight=-1.0"),
         ({"label_smoothing": 1.0}, "config.loss.label_smoothing=1.0"),
     ],
 )

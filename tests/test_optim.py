@@ -139,8 +139,37 @@ def test_the_logged_rate_is_the_one_that_is_used(problem):
         ({"learning_rate": 0.0}, "config.optim.learning_rate=0.0"),
         ({"accumulate": 0}, "config.optim.accumulate=0"),
         ({"ema_decay": 1.0}, "config.optim.ema_decay=1.0"),
+        (
+            {"warmup": "101 steps"},
+            "config.optim.warmup='101 steps' is 101 steps, and the run has 100",
+        ),
     ],
 )
 def test_values_that_do_not_fit(arguments, named):
     with pytest.raises(UserError, match=named):
         make(**arguments)
+
+
+@pytest.mark.parametrize("kind", ["cosine", "polynomial", "constant"])
+def test_a_warm_up_ends_before_the_last_update(kind):
+    for total, warmup, expected in (
+        (1, 1, 0),
+        (1, 0, 0),
+        (2, 2, 1),
+        (2, 1, 1),
+        (9, 9, 8),
+        (9, 4, 4),
+    ):
+        _, rate = make(
+            warmup=f"{warmup} steps", schedule=kind, learning_rate=0.2, total_steps=total
+        )
+        for step in range(total):
+            rest = (step - expected) / max(1, total - expected)
+            after = {
+                "cosine": 0.5 * (1 + np.cos(np.pi * rest)),
+                "polynomial": (1 - max(rest, 0)) ** 0.9,
+                "constant": 1.0,
+            }[kind]
+            factor = step / expected if step < expected else after
+            np.testing.assert_allclose(rate(step), 0.2 * factor, atol=1e-7)
+        assert rate(total - 1) > 0

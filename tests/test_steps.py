@@ -85,12 +85,31 @@ def test_plan_by_default():
     assert plan == Plan(3000, 100.0, 32, 0, 300, 300, 20)
 
 
+@pytest.mark.parametrize("never", ["0 steps", "0", "0%", "0 epochs", "0.0 steps"])
+def test_every_0_steps_is_never_but_at_the_end(never):
+    every = {"eval_every": never, "checkpoint_every": never, "log_every": never}
+    plan = make_plan("1000 steps", 8, **every, pictures=100)
+    assert (plan.eval_every, plan.checkpoint_every, plan.log_every) == (1000,) * 3
+
+
+def test_a_little_is_a_step():
+    for duration in ("1e0 steps", "0.000000001 steps", "0.0000001%", "0.00000001 epochs"):
+        assert to_steps(duration, key="config.k", epoch_steps=10.0, total_steps=100) == 1
+
+
 @pytest.mark.parametrize(
     ("given", "says"),
     [
         ({"batch_size": 0}, "batch_size=0 must be 1 or more"),
         ({"batch_size": -8}, "batch_size=-8"),
         ({"seed": -1}, "seed=-1 must be 0 or more"),
+        ({"seed": 2**32}, "seed=4294967296 must be 4294967295 or less"),
+        (
+            {"duration": "1e400 steps"},
+            "duration='1e400 steps' is more than the 2,147,483,647 steps",
+        ),
+        ({"duration": "3e9 steps"}, "duration='3e9 steps' is more than the 2,147,483,647 steps"),
+        ({"eval_every": "101%"}, "eval_every='101%' is more than the whole run"),
         ({"duration": "0 steps"}, "duration='0 steps' must be at least one step"),
         ({"duration": "50%"}, "duration='50%': a share needs a whole"),
         ({"eval_every": "often"}, "eval_every='often' is no duration"),

@@ -73,7 +73,8 @@ def test_dice_of_a_net_trained_on_crops_of_584x565(tmp_path):
     config = page.get_config()
     config.data.update({"path": str(root), "fit": "crop", "image_size": (64, 64), "crops": 20})
     config.model.features = (4, 8)
-    config.mesh.data, config.eval.batch_size, config.optim.ema_decay = 1, 1, 0.0
+    config.mesh.data, config.eval.batch_size = 1, 1
+    config.optim.update({"ema_decay": 0.0, "learning_rate": 0.02})
     config.train.update({"batch_size": 6, "duration": "40 steps", "eval_every": "40 steps"})
     train_and_evaluate(config, run)
     predict_run(

@@ -87,7 +87,7 @@ def _has_one_channel(model: Any, level: int, deepest: int) -> bool:
         widths.add(max(1, features[level] // 4))
     if "depthwise" in kinds and level:
         widths.add(features[level - 1])
-    if model.decoder == "unet3+":
+    if model.decoder == "unet3+" and level < deepest:
         widths.add(features[0])
     return 1 in widths
 
