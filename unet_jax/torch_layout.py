@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import unflatten_dict
 
@@ -72,7 +73,7 @@ def resnet_variables(
         {"params": ..., "batch_stats": ...} of arrays.
 
     Raises:
-        UserError: A tensor is missing or unknown.
+        UserError: A tensor is missing or unknown, or has values that no weight can have.
     """
     return _nested(resnet_tensors(weights, variant, channels))
 
@@ -93,7 +94,8 @@ def milesial_variables(
         {"params": ..., "batch_stats": ...} of arrays.
 
     Raises:
-        UserError: A tensor is missing or unknown, or the weights have other features.
+        UserError: A tensor is missing or unknown, or has values that no weight can have, or the
+            weights have other features.
     """
     tensors = milesial_tensors(weights)
     if (found := milesial_features(tensors)) != tuple(features):
@@ -135,7 +137,9 @@ def resnet_tensors(weights: Mapping[str, np.ndarray], variant: str, channels: in
             if block == 0 and (layer > 1 or layout.bottleneck):
                 layers[f"{theirs}.downsample.0"] = ("conv", (ours, "downsample_0"))
                 layers[f"{theirs}.downsample.1"] = ("norm", (ours, "downsample_1"))
-    tensors = _convert(weights, layers, unused=r"fc\..*")
+    unused = r"fc\..*"
+    _check_values(weights, unused)
+    tensors = _convert(weights, layers, unused)
     path = ("params", "conv1", "kernel")
     kernel = tensors[path].value
     found = kernel.shape[-2]
@@ -146,8 +150,21 @@ def resnet_tensors(weights: Mapping[str, np.ndarray], variant: str, channels: in
     return tensors | {path: tensors[path]._replace(value=kernel)}
 
 
-def milesial_tensors(weights: Mapping[str, np.ndarray]) -> Tensors:
-    """Does what `milesial_variables` does for any features and keeps the names."""
+def milesial_tensors(weights: Mapping[str, np.ndarray], *, keep_head: bool = False) -> Tensors:
+    """Does what `milesial_variables` does for any features and keeps the names.
+
+    Args:
+        weights: Tensors by that repository's names.
+        keep_head: Whether the head's values, which are given like the others, are not to be used.
+
+    Returns:
+        The tensors.
+
+    Raises:
+        UserError: A tensor is missing or unknown, or has values that no weight can have.
+    """
+    unused = "mask_values"
+    _check_values(weights, rf"{unused}|outc\..*" if keep_head else unused)
     downs = [int(m[1]) for name in weights if (m := re.match(r"down(\d+)\.", name))]
     bottom = max(downs, default=0)
     blocks = {f"up{i}.conv": f"decoder_{bottom - i}" for i in range(1, bottom + 1)}
@@ -165,8 +182,13 @@ def milesial_tensors(weights: Mapping[str, np.ndarray]) -> Tensors:
             layers[norm] = ("norm", (ours, f"BatchNorm_{i}"))
             bias, mean = weights.pop(f"{conv}.bias", None), f"{norm}.running_mean"
             if bias is not None and mean in weights:
+                if bias.shape != weights[mean].shape:
+                    raise UserError(
+                        f"{conv}.bias has shape {bias.shape} and {mean} {weights[mean].shape}; "
+                        "they must be alike."
+                    )
                 weights[mean] = weights[mean] - bias
-    return _convert(weights, layers, unused="mask_values")
+    return _convert(weights, layers, unused)
 
 
 def milesial_features(tensors: Tensors) -> tuple[int, ...]:
@@ -183,6 +205,35 @@ def listed(texts: Iterable[str], separator: str = ", ", most: int = 4) -> str:
     return separator.join([*texts[:most], *more])
 
 
+def _check_values(weights: Mapping[str, np.ndarray], unused: str) -> None:
+    """Refuses tensors whose values no weight can have, but for those that are not used."""
+    used = {name: value for name, value in weights.items() if not _is_unused(name, unused)}
+    wrong = [f"{name} {fault}" for name, value in used.items() if (fault := _fault(name, value))]
+    if wrong:
+        raise UserError(
+            f"{listed(wrong, '; ')}; give finite numbers of a floating type, and variances of 0 or "
+            "more."
+        )
+
+
+def _fault(name: str, value: np.ndarray) -> str:
+    """Says what is wrong with a tensor's values; "" if nothing is."""
+    if not jnp.issubdtype(value.dtype, jnp.floating):
+        return f"is of type {value.dtype}"
+    with np.errstate(over="ignore"):
+        value = value.astype(np.float32)
+    if count := int(np.sum(~np.isfinite(value))):
+        return f"has {count} of {value.size} values that are NaN, infinite or too large for float32"
+    if name.endswith(".running_var") and np.any(value < 0):
+        return f"has the negative variance {value.min():g}"
+    return ""
+
+
+def _is_unused(name: str, unused: str) -> bool:
+    """Tells whether a tensor needs no place: one that `unused` matches, or a counter."""
+    return re.fullmatch(rf"{unused}|.*\.num_batches_tracked", name) is not None
+
+
 def _convert(weights: Mapping[str, np.ndarray], layers: _Layers, unused: str) -> Tensors:
     places = {
         f"{name}.{part}": ((collection, *path, leaf), kind)
@@ -190,8 +241,7 @@ def _convert(weights: Mapping[str, np.ndarray], layers: _Layers, unused: str) ->
         for part, (collection, leaf) in _PARTS[kind].items()
     }
     missing = [name for name in places if name not in weights]
-    known = re.compile(rf"{unused}|.*\.num_batches_tracked")
-    unknown = [name for name in weights if name not in places and not known.fullmatch(name)]
+    unknown = [name for name in weights if name not in places and not _is_unused(name, unused)]
     if missing or unknown:
         lack = [f"lack {listed(missing)}"] if missing else []
         have = [f"have {listed(unknown)}, which nothing uses"] if unknown else []

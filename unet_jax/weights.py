@@ -9,8 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
+from safetensors import SafetensorError, safe_open
 
 from unet_jax.errors import UserError
 from unet_jax.torch_layout import (
@@ -57,7 +56,8 @@ def read_weights(file: Path) -> dict[str, np.ndarray]:
         file: A .safetensors or .npz file.
 
     Returns:
-        The tensors by name; those of another floating type, such as bfloat16, as float32.
+        The tensors by name; those of another floating type, such as bfloat16, as float32. Types of
+        8 bits are refused.
 
     Raises:
         UserError: The file is missing, broken, or has another suffix.
@@ -70,13 +70,14 @@ def read_weights(file: Path) -> dict[str, np.ndarray]:
     if not file.is_file():
         raise UserError(f"{file} does not exist or is no file; give a file of weights.")
     try:
-        weights = load_file(file) if file.suffix == ".safetensors" else _read_npz(file)
+        weights = _read_safetensors(file) if file.suffix == ".safetensors" else _read_npz(file)
     except (SafetensorError, zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError) as e:
         raise UserError(f"{file} cannot be read as weights: {e}; fetch or save it again.") from None
-    return {
-        name: value.astype(np.float32) if jnp.issubdtype(value.dtype, jnp.floating) else value
-        for name, value in weights.items()
-    }
+    with np.errstate(over="ignore"):  # who uses a value looks whether it is finite
+        return {
+            name: value.astype(np.float32) if jnp.issubdtype(value.dtype, jnp.floating) else value
+            for name, value in weights.items()
+        }
 
 
 def load_into(
@@ -98,12 +99,14 @@ def load_into(
         The variables with the file's values, of the same types and shapes.
 
     Raises:
-        UserError: The file cannot be read, is of neither network, or does not fit the model.
+        UserError: The file cannot be read, is of neither network, does not fit the model, or a
+            tensor that is used has values that no weight can have: of a type that is not floating,
+            not finite as float32, or a negative variance.
     """
     weights = read_weights(file)
     flat: dict[tuple[str, ...], Any] = dict(flatten_dict(dict(variables)))
     try:
-        prefix, found, advice = _recognise(weights, flat)
+        prefix, found, advice = _recognise(weights, flat, keep_head=keep_head)
     except UserError as error:
         raise UserError(f"{file}: {error}") from None
     tensors: Tensors = {(path[0], *prefix, *path[1:]): t for path, t in found.items()}
@@ -117,11 +120,11 @@ def load_into(
 
 
 def _recognise(
-    weights: Mapping[str, np.ndarray], flat: Mapping[tuple[str, ...], Any]
+    weights: Mapping[str, np.ndarray], flat: Mapping[tuple[str, ...], Any], *, keep_head: bool
 ) -> tuple[tuple[str, ...], Tensors, str]:
     """Returns the submodule to fill, the tensors and what to change if they do not fit."""
     if "inc.double_conv.0.weight" in weights:
-        tensors = milesial_tensors(weights)
+        tensors = milesial_tensors(weights, keep_head=keep_head)
         channels = weights["inc.double_conv.0.weight"].shape[1]
         advice = (
             f"The file holds a U-Net of {channels} input channels and "
@@ -163,6 +166,18 @@ def _check_fit(
         )
     if wrong:
         raise UserError(f"{file} does not fit the model: {listed(wrong, '; ')}. {advice}")
+
+
+def _read_safetensors(file: Path) -> dict[str, np.ndarray]:
+    weights = {}
+    with safe_open(file, framework="numpy") as tensors:
+        for name in tensors.keys():  # noqa: SIM118 (it cannot be iterated itself)
+            try:
+                weights[name] = tensors.get_tensor(name)
+            except AttributeError:  # np.float8_..., which is not there
+                kind = tensors.get_slice(name).get_dtype()
+                raise ValueError(f"{name} is of type {kind}, which NumPy lacks") from None
+    return weights
 
 
 def _read_npz(file: Path) -> dict[str, np.ndarray]:
