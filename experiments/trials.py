@@ -103,17 +103,20 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def check(folder: Path, config: ConfigDict) -> None:
+def check(folder: Path, config: ConfigDict) -> list[str]:
     """Checks that a trial's folder is new or holds a run of its config; writes nothing.
 
     Args:
         folder: The trial's.
         config: The whole config.
 
+    Returns:
+        A line that says so where only the mesh is another.
+
     Raises:
         UserError: It holds a run of a config that differs in what changes results.
     """
-    run_dir.check_config(
+    return run_dir.check_config(
         folder,
         config,
         "The page has changed since: undo that, delete this folder, or choose another --workdir.",

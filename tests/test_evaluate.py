@@ -139,9 +139,9 @@ def test_a_split_without_a_labelled_pixel_has_no_cross_entropy(model, capsys):
             for item in self.items:
                 item["label"][:] = IGNORE
 
-    source, shardings = Unlabelled(), make_shardings(1)
-    step, loading = make_eval_step(model[0], shardings), Loading((16, 16), "resize", 1)
-    found = evaluate(step, model[1], source, loading, batch_size=2, shardings=shardings)
+    source = Unlabelled()
+    step = EvalStep(model[0], Loading((16, 16), "resize", 1), make_shardings(1))
+    found = evaluate(step, model[1], source, batch_size=2)
     summary = summarise(found, Dataset({"val": source}, NAMES))
     assert summary["cross_entropy"] is None
     assert set(summary.values()) == {None}

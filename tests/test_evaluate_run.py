@@ -183,7 +183,7 @@ def test_a_death_between_two_files_leaves_what_belongs_together(run, monkeypatch
 
     shardings = make_shardings(data=1)
     monkeypatch.setattr(evaluation, "evaluate", measured)
-    monkeypatch.setattr(evaluation, "make_eval_step", lambda *_: None)
+    monkeypatch.setattr(evaluation, "EvalStep", lambda *_: None)
     monkeypatch.setattr(evaluation, "restore", lambda *_: Restored(step, shardings=shardings))
     evaluate_run(config, run, split="test", checkpoint="best")
     first = evidence(run)["test"]

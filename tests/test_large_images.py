@@ -97,9 +97,7 @@ def test_few_images_of_a_size_are_not_filled_up_to_a_batch():
 def test_an_image_too_small_for_instance_norm_is_named():
     model, variables = make(norm="instance")
     step = EvalStep(model, CROP, make_shardings(1))
-    with pytest.raises(
-        UserError, match=r"^image 'image_1' \(2x1 pixels\) leaves 1 pixel at"
-    ):
+    with pytest.raises(UserError, match=r"^image 'image_1' \(2x1 pixels\) leaves 1 pixel at"):
         step.check(variables, Blank((8, 8), (2, 1)), 1, known=10**9)
     with pytest.raises(UserError, match=r"^image \'image_0\' \(2x1 pixels\)"):
         list(step.batches(variables, Blank((2, 1)), 1))

@@ -144,7 +144,10 @@ def test_a_folder_of_another_config_is_refused_with_what_changed(tmp_path):
     trials.check(folder, config)
     moved = make_config(PAGE, {**trial.overrides, "data.path": "/x", "data.source": "folder"})
     assert differences(config, moved)
-    trials.check(folder, moved)
+    assert trials.check(folder, moved) == []
+    elsewhere = {"eval.batch_size": 2, "eval.pictures": 1, "mesh.fsdp": 2, "data.workers": 3}
+    (line,) = trials.check(folder, make_config(PAGE, {**trial.overrides, **elsewhere}))
+    assert line.startswith("another mesh than the run's: config.mesh.fsdp: 1 -> 2;")
     other = make_config(PAGE, {**trial.overrides, "optim.weight_decay": 0.5, "data.path": "/x"})
     with pytest.raises(UserError) as error:
         trials.check(folder, other)

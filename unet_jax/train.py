@@ -148,9 +148,9 @@ def train_and_evaluate(
     dataset, plan, shardings = experiment.dataset, experiment.plan, experiment.shardings
     run_dir.check_writable(workdir)
     check_data(experiment)
+    split = splits.settle(dataset, workdir, kept, overwrite=overwrite)
     wait_for_all("the run may begin")
     if is_first():
-        split = splits.settle(dataset, workdir, kept, overwrite=overwrite)
         run_dir.begin(workdir, config, overwrite=overwrite, split=split)
     wait_for_all("the run has begun")
     init_key, step_key = jax.random.split(jax.random.key(plan.seed))

@@ -129,9 +129,11 @@ def unfinished(sweep: Sweep, trials: Sequence[Trial]) -> dict[str, ConfigDict]:
         except UserError as error:
             raise UserError(f"{trial.name}: {error}") from None
         folder = sweep.folder / trial.name
-        check(folder, config)
+        lines = check(folder, config)
         if not run_dir.is_finished(folder):
             configs[trial.name] = config
+            for line in lines:
+                console.print(f"{trial.name}: {line}", markup=False)
     return configs
 
 
