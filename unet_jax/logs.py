@@ -4,19 +4,28 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    track,
+)
 from rich.table import Table
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import event_pb2
 from tensorboardX.summary import scalar
 
 from unet_jax.errors import NonFiniteLossError
+
+T = TypeVar("T")
 
 _PROTO: Any = event_pb2  # its classes are made when it is imported
 PLAIN_SECONDS = 15.0  # between progress lines where the output is no terminal
@@ -189,6 +198,21 @@ def duration(seconds: float) -> str:
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def follow(items: Iterable[T], text: str, total: int) -> list[T]:
+    """Takes all of some items, with a progress bar that goes at the end where there is a terminal.
+
+    Args:
+        items: The items, as they come.
+        text: Before the bar.
+        total: How many there are.
+
+    Returns:
+        The items.
+    """
+    hidden = not console.is_terminal
+    return list(track(items, text, total, console=console, transient=True, disable=hidden))
 
 
 def print_header(title: str, facts: dict[str, Any]) -> None:

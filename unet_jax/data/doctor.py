@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from rich.progress import track
 
 from unet_jax.data import images
 from unet_jax.data.base import IGNORE, PairSource, Source
 from unet_jax.errors import UserError
+from unet_jax.logs import follow
 from unet_jax.runtime import cache_dir
 
 _RULES = 2  # the number of these checks: what passed other ones is checked anew
@@ -65,7 +65,7 @@ def check(source: Source, split: str) -> None:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         results = pool.map(lambda index: _check_pair(source, index), source.indices)
         description = f"checking the {split} pictures"
-        found = list(track(results, description, len(source), transient=True))
+        found = follow(results, description, len(source))
     _check_values(source, found, split)
     colours = _find_colours(source, found, stamps)
     _compare_splits(source, split, colours)

@@ -12,8 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from rich.progress import track
-
 from unet_jax import workdir as run_dir
 from unet_jax.config import call, choose
 from unet_jax.data import storage
@@ -21,7 +19,7 @@ from unet_jax.data.base import Dataset, PairSource, Source
 from unet_jax.data.pets import ENCODED_ANEW
 from unet_jax.data.sources import Loading, open_data
 from unet_jax.errors import UserError
-from unet_jax.logs import console
+from unet_jax.logs import console, follow
 from unet_jax.runtime import cache_dir
 
 THREADS = 16  # most of them wait for a disk or a store
@@ -207,7 +205,7 @@ def fingerprints(source: Source, split: str, *, strict: bool = True) -> list[str
             return json.loads(remembered.read_text())
         found = pool.map(lambda index: attempt(digest, index), source.indices)
         description = f"reading the {split} images"
-        result = list(track(found, description, len(source), transient=True, console=console))
+        result = follow(found, description, len(source))
     remembered.parent.mkdir(parents=True, exist_ok=True)
     part = remembered.with_name(f".{key}.{os.getpid()}")  # other runs may do the same
     part.write_text(json.dumps(result))
