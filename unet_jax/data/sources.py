@@ -21,7 +21,8 @@ class Loading(NamedTuple):
     Attributes:
         image_size: (height, width) of training pictures.
         fit: "resize" squeezes whole pictures to that size, in training and evaluation; "crop" cuts
-            a random part in training and evaluates whole pictures at their own size.
+            a random part in training (a smaller image is filled up by repeating its edge, without
+            labels there), and evaluates whole images at their own size, padded; see `fits.Crop`.
         workers: Threads that decode.
         context: Pixels mirrored around every picture before a part is cut out, without labels:
             what valid convolutions see beyond their output.
