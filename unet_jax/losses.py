@@ -1,7 +1,7 @@
 """Losses over pixels, each with a weight per pixel."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -140,7 +140,7 @@ def crop_label(
 
 def split_heads(
     heads: Sequence[jax.Array], label: jax.Array, weight: jax.Array, multiple: int
-) -> list[Head]:
+) -> Iterator[Head]:
     """Brings the label to the size of every head.
 
     Args:
@@ -150,11 +150,11 @@ def split_heads(
         weight: float32 [B, *N].
         multiple: What the model rounds N up to a multiple of, which is s times each other head's n.
 
-    Returns:
+    Yields:
         What each head is trained on: those after the first read every s-th pixel of the label.
     """
     first, *others = heads
-    result = [Head(first, *crop_label(label, weight, first.shape[1:-1]), 1)]
+    yield Head(first, *crop_label(label, weight, first.shape[1:-1]), 1)
     for logits in others:
         sizes = [-(-n // multiple) * multiple for n in label.shape[1:]]
         strides = [n // m for n, m in zip(sizes, logits.shape[1:-1], strict=True)]
@@ -163,8 +163,7 @@ def split_heads(
         every = (slice(None), *(slice(s // 2, None, s) for s in strides))
         own_label = jnp.pad(label, ((0, 0), *ends))[every]
         own_weight = jnp.pad(weight, ((0, 0), *ends))[every]
-        result.append(Head(logits, own_label, own_weight, strides[-1]))
-    return result
+        yield Head(logits, own_label, own_weight, strides[-1])
 
 
 def supervise(
@@ -189,9 +188,10 @@ def supervise(
     Returns:
         Scalar.
     """
-    first, *others = split_heads(heads, label, weight, multiple)
+    each = split_heads(heads, label, weight, multiple)
+    first = next(each)
     total, share = loss(first.logits, first.label, first.weight), 1.0
-    for head in others:
+    for head in each:
         total += loss(head.logits, head.label, head.weight) / head.stride
         share += 1 / head.stride
     return total / share
@@ -217,7 +217,7 @@ def supervise_apart(
     Returns:
         Scalars, one per head, whose sum is `supervise`; and `Loss.batch_weight` of each head.
     """
-    each = split_heads(heads, label, weight, multiple)
+    each = list(split_heads(heads, label, weight, multiple))
     share = sum(1 / head.stride for head in each)
     losses = [loss(head.logits, head.label, head.weight) / head.stride / share for head in each]
     return losses, [loss.batch_weight(head.label, head.weight) for head in each]
