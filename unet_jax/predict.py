@@ -165,6 +165,7 @@ def predict_run(
     check_batch_size("config.eval.batch_size", settings.batch_size, trained.shardings)
     say_other_scale(pictures, loading, workdir)
     step = EvalStep(trained.model, loading, trained.shardings)
+    step.check(trained.variables, pictures, settings.batch_size)  # before anything is written
     batches = step.batches(trained.variables, pictures, settings.batch_size)
     with Progress(console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("predicting", total=len(pictures))
