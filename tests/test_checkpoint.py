@@ -53,6 +53,21 @@ def test_restores_state_and_meta_on_any_mesh(saved, devices):
     assert checkpoints.meta(2) == {"scores": {"mIoU": 0.5}}
 
 
+@pytest.mark.parametrize("other", ["missing", "added", "shape"])
+def test_a_state_of_other_parts_is_one_line(saved, other):
+    like = state(0)
+    if other == "missing":
+        del like["count"]
+    elif other == "added":
+        like["sums"] = like["w"]
+    else:
+        like["w"] = like["w"].T
+    with pytest.raises(
+        UserError, match=r"/2 holds other arrays than this version .*(count|sums|w) is "
+    ):
+        Checkpoints(saved).restore(2, like)
+
+
 def test_a_step_is_saved_once(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(3, state(3), {}, 0.1)

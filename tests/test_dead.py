@@ -51,8 +51,8 @@ def fewest_values(model, shape, train, monkeypatch):
         module, x = context.module, args[0] if args else None
         if isinstance(module, nn.BatchNorm | blocks.BatchNorm):
             seen.append(x.size // x.shape[-1] if train else math.inf)
-        elif isinstance(module, nn.GroupNorm):
-            channels = module.group_size or x.shape[-1] // module.num_groups
+        elif isinstance(module, blocks.GroupNorm):
+            channels = x.shape[-1] // (module.groups or x.shape[-1])
             seen.append(math.prod(x.shape[1:-1]) * channels)
         return call(*args, **kwargs)
 

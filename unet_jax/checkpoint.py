@@ -20,6 +20,7 @@ _NO_SCORE = -1.0  # below every score, so that a step without one is never the b
 _CHECKSUMS = "sha256.json"
 # Orbax writes these after the checksums; the second is JSON.
 _LATER = ("commit_success.txt", "_CHECKPOINT_METADATA")
+_NO_NEWS = ("Waiting for previous save", "Metadata file does not exist")
 
 
 class Checkpoints:
@@ -102,7 +103,7 @@ class Checkpoints:
             The state, with the shardings of `like`.
 
         Raises:
-            UserError: The checkpoint is broken.
+            UserError: The checkpoint is broken, or of another tree.
         """
         folder = self._directory / str(step)
         problem = find_damage(folder) if is_first() else None
@@ -110,6 +111,11 @@ class Checkpoints:
             raise UserError(
                 f"{folder} is broken ({problem}); choose another with --checkpoint, or train on "
                 "from the last good one by starting the training again."
+            )
+        if other := _find_other(_read_tree(folder), like):
+            raise UserError(
+                f"{folder} holds other arrays than this version of the program makes of the config "
+                f"({other}); use the version that wrote it, or train again in another --workdir."
             )
         abstract = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like
@@ -183,6 +189,24 @@ def find_damage(folder: Path) -> str | None:
     return None
 
 
+def _read_tree(folder: Path) -> Any:
+    """Reads what arrays the checkpoint of a step holds, as a tree of their shapes and types."""
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        return checkpointer.metadata((folder / "state").absolute()).item_metadata.tree
+
+
+def _find_other(tree: Any, like: Any) -> str | None:
+    """Names an array that one of two trees has and the other lacks, or has in another shape."""
+    there = {path: tuple(x.shape) for path, x in ocp.tree.to_flat_dict(tree, sep="/").items()}
+    paths = jax.tree_util.tree_leaves_with_path(like)
+    wanted = {jax.tree_util.keystr(p, simple=True, separator="/"): x.shape for p, x in paths}
+    for path in sorted({*there, *wanted}):
+        if there.get(path) != wanted.get(path):
+            found, right = (shapes.get(path, "absent") for shapes in (there, wanted))
+            return f"{path} is {found}, not {right}"
+    return None
+
+
 def read_arrays(folder: Path) -> dict[str, np.ndarray]:
     """Reads all arrays of a checkpoint, whatever mesh they were saved from.
 
@@ -192,11 +216,9 @@ def read_arrays(folder: Path) -> dict[str, np.ndarray]:
     Returns:
         By path, such as "params/head/kernel".
     """
+    args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), _read_tree(folder))
     with ocp.PyTreeCheckpointer() as checkpointer:
-        place = (folder / "state").absolute()
-        tree = checkpointer.metadata(place).item_metadata.tree
-        args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
-        arrays = checkpointer.restore(place, restore_args=args)
+        arrays = checkpointer.restore((folder / "state").absolute(), restore_args=args)
     return {path: np.asarray(x) for path, x in ocp.tree.to_flat_dict(arrays, sep="/").items()}
 
 
@@ -226,9 +248,11 @@ def _agree(value: bool) -> bool:
 def _is_news(record: logging.LogRecord) -> bool:
     """Tells whether a line that Orbax logs says what nobody else does.
 
-    What it logs with a traceback, it raises as well; and a save waits for the one before by design.
+    What it logs with a traceback, it raises as well; a save waits for the one before by design; and
+    the metadata of a part of a checkpoint lie with those of the whole.
     """
-    return not record.exc_info and "Waiting for previous save" not in record.getMessage()
+    text = record.getMessage()
+    return not record.exc_info and not any(line in text for line in _NO_NEWS)
 
 
 def _score(metrics: dict[str, float]) -> float:
