@@ -22,6 +22,8 @@ NAMES = ("a", "b", "c", "never")
 
 
 class Pictures:
+    ids = tuple(map(str, range(len(SIZES))))
+
     def __init__(self):
         rng = np.random.default_rng(0)
         self.items = []

@@ -95,13 +95,13 @@ def test_four_processes_train_evaluate_and_save_what_one_restores(pair, tmp_path
     flags = ["--mode=eval", "--split=test", "--checkpoint=latest", page]
     done = finish(start(tmp_path, 4, flags))
     assert [code for code, *_ in done] == [0] * 4, done
-    found = json.loads((tmp_path / "results.json").read_text())["test"]
+    found = json.loads((tmp_path / "results.json").read_text())["test_latest"]
     (tmp_path / "results.json").unlink()
     config = json.loads((tmp_path / "config.json").read_text())
     config["mesh"] = {"data": 1, "fsdp": 1, "space": 1}
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert command(f"--workdir={tmp_path}", *flags[:3]).returncode == 0
-    alone = json.loads((tmp_path / "results.json").read_text())["test"]
+    alone = json.loads((tmp_path / "results.json").read_text())["test_latest"]
     assert found.pop("cross_entropy") == pytest.approx(alone.pop("cross_entropy"), rel=1e-5)
     assert found == alone, "the same counts"
     done = command(f"--workdir={tmp_path}")

@@ -77,7 +77,9 @@ class Pretend:
 def quick(monkeypatch):
     monkeypatch.setattr(search, "POLL", 0)
     facts = Facts(steps=STEPS, batch_size=8, flops=1.0, evaluated=0)
-    monkeypatch.setattr(search, "ask", lambda configs, env: Answer([facts] * len(configs), None))
+    monkeypatch.setattr(
+        search, "ask", lambda configs, env, study: Answer([facts] * len(configs), None)
+    )
 
 
 def make_sweep(tmp_path, ranges=RANGES, slots=1, base=None):

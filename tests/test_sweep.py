@@ -254,7 +254,12 @@ def test_every_section_is_checked(changes, message, tmp_path):
 
 def test_what_differs_in_numbers_is_put_together_once(tmp_path, monkeypatch):
     calls, real = [], experiment.assemble
-    monkeypatch.setattr(experiment, "assemble", lambda config: calls.append(config) or real(config))
+
+    def assemble(config, *kept):
+        calls.append(config)
+        return real(config, *kept)
+
+    monkeypatch.setattr(experiment, "assemble", assemble)
     given = [
         {},
         {"train.seed": 7},
@@ -286,13 +291,14 @@ def test_a_page_that_has_changed_since_is_refused(tmp_path, monkeypatch):
     name = trials[1].name
     configs = unfinished(sweep, trials)
     (folder / name).mkdir(parents=True)
-    text = json.dumps(configs[name].to_dict() | {"eval": {"batch_size": 4, "pictures": 1}})
-    (folder / name / "config.json").write_text(text)
+    old = configs[name].to_dict()
+    old["loss"]["dice_weight"], dice_weight = 0.25, old["loss"]["dice_weight"]
+    old["eval"]["batch_size"] = 4  # which may differ
+    (folder / name / "config.json").write_text(json.dumps(old))
     with pytest.raises(UserError) as error:
         run_design(sweep, Never())
-    assert f"{folder / name} holds a run of another config: config.eval.batch_size: 4 -> 8." in str(
-        error.value
-    )
+    changed = f"config.loss.dice_weight: 0.25 -> {dice_weight}."
+    assert f"{folder / name} holds a run of another config: {changed}" in str(error.value)
 
 
 def test_estimates_follow_flops_and_own_speed(tmp_path):

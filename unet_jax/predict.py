@@ -150,12 +150,12 @@ def predict_run(
             written where they are asked for; then none is. See `plan_results`.
     """
     check_sections(config)
-    for line in run_dir.check_same(workdir, config):
-        console.print(line, markup=False)
     folder = workdir / "predictions" if output is None else local_path(output, "--output")
     pictures = find_pictures(inputs, folder)
     images = dict(zip(pictures.ids, pictures.files, strict=True))
     results = plan_results(images, folder, replace=replace)
+    for line in run_dir.check_same(workdir, config):
+        console.print(line, markup=False)
     wait_for_all("the results are planned")  # before the first process writes any
     keys = ("image_size", "fit", "workers", "context")
     given = {key: config.data[key] for key in keys if key in config.data}

@@ -44,7 +44,7 @@ def read(workdir: Path) -> Splits | None:
     file = workdir / run_dir.SPLIT
     try:
         return json.loads(file.read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
         raise UserError(

@@ -27,7 +27,9 @@ def channel_sums(x: jax.Array) -> jax.Array:
     rows = x.astype(jnp.float32).reshape(*rest, width * channels)
 
     def by_product(rows: jax.Array) -> jax.Array:
-        return jnp.tensordot(jnp.ones(rest), rows, len(rest), precision=lax.Precision.HIGHEST)
+        return jnp.tensordot(
+            jnp.ones(rest, rows.dtype), rows, len(rest), precision=lax.Precision.HIGHEST
+        )
 
     def by_sum(rows: jax.Array) -> jax.Array:
         return rows.sum(range(len(rest)))
