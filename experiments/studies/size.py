@@ -6,10 +6,10 @@ Two to five levels with channels chosen so that a forward pass over 64x64 pixels
 unet_jax.anatomy.forward_flops counts it, takes the same:
 
 levels  features               MFLOPs  parameters
-2       13, 25                   72.3      16,544
-3       9, 20, 40                71.2      45,150
-4       8, 16, 32, 64            70.2     121,195
-5       7, 14, 28, 58, 116       69.1     395,838
+2       13, 25                   72.6      16,544
+3       9, 20, 40                71.4      45,150
+4       8, 16, 32, 64            70.4     121,195
+5       7, 14, 28, 58, 116       69.3     395,838
 
 It can say how to spend a budget of arithmetic on pictures of this size. It cannot say how to spend
 memory, which goes to the full resolution's channels, or time, which follows FLOPs only loosely; and
