@@ -73,10 +73,11 @@ def pairwise() -> list[Case]:
 def write_folder(root: Path, case: Case) -> None:
     """Writes images and masks of a case, with ignored pixels, and lists of three splits."""
     height, width = case.size
+    other = (width, height) if height != width else (21, 30)
     sizes = {
         "train": [case.size] * 2,
-        "val": [case.size, (width, height), (21, 30), case.size],
-        "test": [case.size, (18, 27)],
+        "val": [case.size, other, case.size],
+        "test": [other, case.size],
     }
     rng = np.random.default_rng(0)
     for split, shapes in sizes.items():
