@@ -1,77 +1,30 @@
-"""Synthetic shapes: six classes, drawn on the fly; trains in minutes on two CPU cores.
+"""Synthetic shapes: six classes, drawn on the fly, with any variant of the U-Net.
 
 python -m unet_jax.main --config=configs/shapes.py --workdir=runs/shapes
-
-Any variant of unet_jax/models/variants.py, with this page's channels:
-python -m unet_jax.main --config=configs/shapes.py:attention --workdir=runs/attention
+Or :attention and so on; :multilabel, shapes also where covered; :regions, unions of classes.
+Expected: val mIoU 0.910 to 0.921 (seeds 0 to 2), two CPU cores, 0.1 hours; others not measured.
 """
 
-from ml_collections import ConfigDict
-
+from unet_jax.defaults import ConfigDict, page
 from unet_jax.models.variants import section
+
+REGIONS = (("shape", (1, 2, 3, 4, 5), 1), ("angular", (2, 3, 5), 2), ("cross", (5,), 5))
+OFTEN = {"eval_every": "25%", "log_every": "10 steps"}
+TASKS = {"multilabel": {}, "regions": {"regions": REGIONS}}
 
 
 def get_config(variant: str = "modern") -> ConfigDict:
-    # A ResNet encoder has five levels of its own.
-    side = 156 if variant == "paper" else 64  # valid convolutions make 68 of 156 pixels
-    features = {} if variant.startswith("resnet") else {"features": (16, 32, 64, 128)}
-    return ConfigDict(
-        {
-            "data": {
-                "source": "synthetic",
-                "path": "",
-                "image_size": (side, side),
-                "fit": "resize",
-                "val_fraction": 0.1,
-                "split_seed": 0,
-                "workers": 2,
-                "synthetic": {
-                    "train": 4000,
-                    "val": 200,
-                    "test": 200,
-                    "size": 64,
-                    "shapes": 3,
-                    "seed": 0,
-                },
-            },
-            "augment": {
-                "flip_lr": True,
-                "flip_ud": True,
-                "zoom": (1.0, 1.0),
-                "aspect": 1.0,
-                "brightness": 0.0,
-                "contrast": 0.0,
-                "saturation": 0.0,
-                "hue": 0.0,
-            },
-            "model": section(variant, **features),
-            "pretrained": {"file": "", "keep_head": False},
-            "loss": {
-                "name": "cross_entropy+dice",
-                "class_weights": (),
-                "label_smoothing": 0.0,
-                "dice_weight": 1.0,
-            },
-            "optim": {
-                "name": "adamw",
-                "learning_rate": 4e-3,
-                "schedule": "cosine",
-                "warmup": "5%",
-                "momentum": 0.9,
-                "weight_decay": 1e-2,
-                "clip_norm": 1.0,
-                "accumulate": 1,
-                "ema_decay": 0.98,
-            },
-            "train": {
-                "duration": "1250 steps",
-                "batch_size": 16,
-                "seed": 0,
-                "eval_every": "25%",
-                "checkpoint_every": "10%",
-                "log_every": "10 steps",
-            },
-            "eval": {"batch_size": 40, "pictures": 6},
-            "mesh": {"data": -1, "fsdp": 1, "space": 1},
-        }
+    task = {"kind": variant, **TASKS[variant]} if variant in TASKS else {}
+    size = (156, 156) if variant == "paper" else (64, 64)  # of 156 pixels 68 are left
+    own = {} if variant.startswith("resnet") else {"features": (16, 32, 64, 128)}
+    drawn = {"train": 4000, "by_class": variant == "multilabel"}
+    return page(
+        data={"image_size": size, "workers": 2, "synthetic": drawn},
+        augment={"flip": {"left_right": True, "up_down": True}},
+        model=section("modern" if task else variant, **own),
+        task=task,
+        loss={"cross_entropy": {"weight": 1.0}, "dice": {"weight": 1.0}},
+        optim={"learning_rate": 4e-3, "weight_decay": 1e-2, "ema_decay": 0.98},
+        train={"duration": "1250 steps", "batch_size": 16} | OFTEN,
+        eval={"batch_size": 40},
     )

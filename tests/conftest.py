@@ -1,21 +1,20 @@
 """Eight forced CPU devices, strict promotion, and what several test files share."""
 
+import gc
 import os
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-DEVICES = "--xla_force_host_platform_device_count=8"
+from support import xla
+from support.paths import ROOT
 
-# Before jax starts. Level 1 compiles several times faster; what the tests compare does not need
-# the fastest code.
-os.environ["XLA_FLAGS"] = f"{DEVICES} --xla_backend_optimization_level=1"
-os.environ["JAX_PLATFORMS"] = "cpu"
+# Before jax starts. Every program that any test's process compiles is kept for all others.
+os.environ |= xla.env(devices=8)
 os.environ.setdefault("UNET_JAX_CACHE", str(ROOT / "build" / "test-cache"))
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 
-from unet_jax import runtime  # noqa: E402
+from unet_jax.process import runtime
 
 runtime.prepare()
 
@@ -23,6 +22,8 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Each full collection walks all that jax keeps: a fourth of the time that tracing takes.
+gc.set_threshold(100_000, 20, 20)
 
 
 @pytest.fixture(scope="session")
@@ -30,12 +31,17 @@ def command():
     """Returns a function that runs `python -m unet_jax.main` with flags, as a user would."""
 
     def run(*flags: object, devices: int = 1, **kwargs) -> subprocess.CompletedProcess:
-        count = f"--xla_force_host_platform_device_count={devices}"
-        env = os.environ | {"XLA_FLAGS": f"{count} --xla_backend_optimization_level=1"}
+        env = xla.env(devices)
         line = [sys.executable, "-m", "unet_jax.main", *map(str, flags)]
         return subprocess.run(line, cwd=ROOT, env=env, capture_output=True, text=True, **kwargs)
 
     return run
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts files with slow tests first, so that no worker waits for one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 def pytest_generate_tests(metafunc):
@@ -50,7 +56,7 @@ def pytest_generate_tests(metafunc):
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """Makes every host unreachable; returns the addresses that were tried."""
-    from unet_jax.data import tfds_pets
+    from unet_jax.data.sets import tfds_pets
 
     tried = []
 

@@ -2,12 +2,16 @@
 
 import json
 import shutil
+import subprocess
 
 import numpy as np
 import pytest
 from PIL import Image
+from support.paths import ROOT
+from support.runs import TINY
 
-TINY = "--config=configs/tiny.py"
+from experiments.bad_values import bench
+
 FOLDER = (
     "--config=configs/folder.py",
     "--config.model.features=(4,8)",
@@ -16,6 +20,7 @@ FOLDER = (
     "--config.train.batch_size=4",
     "--config.eval.batch_size=4",
     "--config.data.workers=2",
+    "--config.mesh.data=1",
 )
 NAMES = [f"pic_{i}" for i in range(8)]
 
@@ -28,15 +33,27 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def own_cache(folder, monkeypatch):
-    """Keeps what the command remembers of checked pictures; compiled programs stay shared."""
+    """Keeps what the command remembers of checked images; compiled programs stay shared."""
     monkeypatch.setenv("UNET_JAX_CACHE", str(folder / "cache"))
+
+
+@pytest.fixture
+def inside(capsys, monkeypatch):
+    """Returns a function that runs the command in this process, where jax has started already."""
+    monkeypatch.chdir(ROOT)
+
+    def run(*flags):
+        code = bench.command(["main", *map(str, flags)])
+        return subprocess.CompletedProcess(flags, code, *capsys.readouterr())
+
+    return run
 
 
 @pytest.fixture
 def refuse(command, folder):
     """Returns a function that runs the command and checks that it ends with one clear line."""
 
-    def run(*flags, says, workdir=folder / "run", **kwargs):
+    def run(*flags, says, workdir=folder / "run", command=command, **kwargs):
         result = command(*flags, *([f"--workdir={workdir}"] if workdir else []), **kwargs)
         assert result.returncode == 2, result.stderr
         lines = result.stderr.splitlines()
@@ -61,8 +78,8 @@ def no_jax(folder, monkeypatch):
 
 
 @pytest.fixture
-def pictures(folder):
-    """Makes a folder of eight good pictures with masks of two classes."""
+def images(folder):
+    """Makes a folder of eight good images with masks of two classes."""
     data, rng = folder / "data", np.random.default_rng(0)
     for name in ("images", "masks"):
         (data / name).mkdir(parents=True)
@@ -101,7 +118,25 @@ def page(folder, line):
         ([TINY, "--config.train.seed.foo=1"], ["--config.train.seed.foo", "train.seed has 0"]),
         ([TINY, "--config.train.batch_size=abc"], ["--config.train.batch_size=abc", "int"]),
         ([TINY, "--config.optim.learning_rate=x"], ["--config.optim.learning_rate=x", "float"]),
-        ([TINY, "--config.augment.flip_lr=maybe"], ["--config.augment.flip_lr=maybe", "oolean"]),
+        (
+            [TINY, "--config.augment.flip.left_right=maybe"],
+            ["--config.augment.flip.left_right=maybe", "oolean"],
+        ),
+        (
+            [TINY, "--config.augment.zoom.aspect=wide"],
+            ["--config.augment.zoom.aspect=wide", "float"],
+        ),
+        (
+            [TINY, "--config.augment.flip_lr=True"],
+            ["config.augment.flip_lr has another name now: config.augment.flip.left_right."],
+        ),
+        (
+            [TINY, "--noconfig.augment.flip_lr"],
+            ["config.augment.flip_lr has another name now: config.augment.flip.left_right."],
+        ),
+        ([TINY, "--config.augment.zoom=(1.0, 1.2)"], ["config.augment.zoom.scale."]),
+        ([TINY, "--config.loss.name=cross_entropy"], ["loss.name has another name", "dice.weight"]),
+        ([TINY, "--config.loss.focal.weight=1.0"], ["--config.loss.focal.weight", "dice"]),
         ([TINY, "--batch_size=3"], ["'batch_size'", "--help"]),
         ([TINY, "extra"], ["'extra'", "--FLAG=VALUE"]),
         ([TINY, "--mode=test"], ["--mode=test", "train|eval|predict"]),
@@ -135,19 +170,22 @@ def test_no_workdir(refuse, flags):
         ("config['model']['features'] = (4, 'a')", ["config.model.features[1]='a'", "int"]),
         ("config['train']['seed'] = True", ["config.train.seed=True", "bool", "int"]),
         ("config['train'] = 5", ["config.train=5", "section"]),
+        ("config['loss']['focal'] = {}", ["config.loss.focal", "cross_entropy, dice"]),
+        ("config['loss'] = {'dice_weight': 0.5}", ["config.loss.dice_weight", "loss.dice.weight"]),
+        ("config['augment'] = {'zoom': (0.5, 1.0)}", ["config.augment.zoom", "zoom.scale"]),
     ],
 )
-def test_page(refuse, folder, line, says):
-    refuse(page(folder, line), says=says)
+def test_page(refuse, inside, folder, line, says):
+    refuse(page(folder, line), says=says, command=inside)
 
 
 @pytest.mark.parametrize(
     ("flag", "allowed"),
     [
         ("config.model.norm=foo", "batch, group, instance, none"),
-        ("config.loss.name=foo", "cross_entropy, cross_entropy+dice"),
+        ("config.loss.dice.weight=-1", "from 0 to 1e+06"),
         ("config.optim.schedule=foo", "cosine, polynomial, constant"),
-        ("config.data.source=foo", "folder, tfds, synthetic"),
+        ("config.data.source=foo", "folder, pets, tfds, synthetic"),
         ("config.data.fit=foo", "resize, crop"),
         ("config.train.duration=3 parsecs", '"30 epochs"'),
         ("config.train.duration=10%", '"30 epochs"'),
@@ -156,9 +194,9 @@ def test_page(refuse, folder, line, says):
         ("config.data.synthetic.size=0", "1 or more"),
     ],
 )
-def test_values(refuse, flag, allowed):
+def test_values(refuse, inside, flag, allowed):
     key, value = flag.split("=")
-    refuse(TINY, f"--{flag}", says=[key, value, allowed])
+    refuse(TINY, f"--{flag}", says=[key, value, allowed], command=inside)
 
 
 def test_batch_that_the_mesh_does_not_divide(refuse):
@@ -195,7 +233,7 @@ def rgb_mask(data):
     Image.new("RGB", (48, 40)).save(data / "masks" / "pic_3.png")
 
 
-def deep_picture(data):
+def deep_image(data):
     (data / "images" / "pic_3.jpg").unlink()
     Image.fromarray(np.zeros((40, 48), np.uint16)).save(data / "images" / "pic_3.png")
 
@@ -206,7 +244,7 @@ def truncated(data):
 
 
 def text_file(data):
-    (data / "masks" / "pic_3.png").write_text("no picture")
+    (data / "masks" / "pic_3.png").write_text("no image")
 
 
 def dead_link(data):
@@ -218,7 +256,7 @@ def without_mask(data):
     (data / "masks" / "pic_3.png").unlink()
 
 
-def without_picture(data):
+def without_image(data):
     (data / "images" / "pic_3.jpg").unlink()
 
 
@@ -226,7 +264,7 @@ def empty_list(data):
     (data / "val.txt").write_text("# none yet\n")
 
 
-def one_picture(data):
+def one_image(data):
     for name in NAMES[1:]:
         (data / "images" / f"{name}.jpg").unlink()
         (data / "masks" / f"{name}.png").unlink()
@@ -248,34 +286,34 @@ def in_two_lists(data):
         (no_images, ["data/images", "config.data.path", "config.data.folder.images"]),
         (no_masks, ["data/masks", "config.data.path", "config.data.folder.masks"]),
         (without_mask, ["images/pic_3.jpg", "1 of 8", "mask", "config.data.folder.mask_suffix"]),
-        (without_picture, ["masks/pic_3.png", "1 of 8", "picture", "remove"]),
+        (without_image, ["masks/pic_3.png", "1 of 8", "image", "remove"]),
         (other_size, ["images/pic_3.jpg", "40x48", "masks/pic_3.png", "40x47", "one size"]),
         (rgb_mask, ["masks/pic_3.png", "'RGB'", "one 8-bit", "Convert"]),
-        (deep_picture, ["images/pic_3.png", "'I;16'", "8 bits", "Convert"]),
+        (deep_image, ["pic_3", "1 channels of uint16", "3 channels of uint8", "Convert"]),
         (truncated, ["images/pic_3.jpg", "is truncated", "replace"]),
         (text_file, ["masks/pic_3.png", "cannot be read", "replace"]),
         (dead_link, ["masks/pic_3.png", "No such file"]),
         (empty_list, ["val split", "empty", "data'", "list"]),
-        (one_picture, ["val split", "empty", "config.data.val_fraction=0.1"]),
+        (one_image, ["val split", "empty", "config.data.val_fraction=0.1"]),
         (unknown_name, ["train.txt", "'pic_99'", "without suffix"]),
         (in_two_lists, ["train.txt", "val.txt", "'pic_2'", "leave it in one"]),
     ],
 )
-def test_data(refuse, pictures, spoil, says):
-    spoil(pictures)
-    refuse(*FOLDER, f"--config.data.path={pictures}", says=says)
+def test_data(refuse, inside, images, spoil, says):
+    spoil(images)
+    refuse(*FOLDER, f"--config.data.path={images}", says=says, command=inside)
 
 
-def test_mask_values_that_are_no_class_and_the_cures(refuse, command, pictures, folder):
+def test_mask_values_that_are_no_class_and_the_cures(refuse, command, images, folder):
     values = np.zeros((40, 48))
     values[:20], values[:5] = 1, 7
     for name in NAMES[:6]:
-        save_mask(pictures, name, values)
+        save_mask(images, name, values)
     values[:5] = 200
     for name in NAMES[6:]:
-        save_mask(pictures, name, values)
-    (pictures / "val.txt").write_text("pic_5\npic_7\n")
-    flags = [*FOLDER, f"--config.data.path={pictures}"]
+        save_mask(images, name, values)
+    (images / "val.txt").write_text("pic_5\npic_7\n")
+    flags = [*FOLDER, f"--config.data.path={images}"]
     counts = "0 in 6, 1 in 6, 7 in 5, 200 in 1"
     label_map = "config.data.folder.label_map=((0, 0), (1, 1), (7, 1), (200, 1))"
     ignore = "config.data.folder.ignore_values=(7, 200)"
@@ -337,10 +375,15 @@ def test_predict_without_input(command, finished):
     refuse_in(command, finished, "--mode=predict", says=["--input"])
 
 
-def test_predict_a_damaged_picture(command, finished, pictures, folder):
-    truncated(pictures)
-    flags = ["--mode=predict", f"--input={pictures / 'images'}", f"--output={folder / 'out'}"]
-    refuse_in(command, finished, *flags, says=["images/pic_3.jpg", "is truncated"])
+def test_predict_a_damaged_image(command, finished, images, folder):
+    truncated(images)
+    flags = ["--mode=predict", f"--input={images / 'images'}", f"--output={folder / 'out'}"]
+    result = command(*flags, f"--workdir={finished}")
+    assert result.returncode == 5
+    assert "images/pic_3.jpg" in result.stdout
+    assert "is truncated" in result.stdout
+    assert "error: 1 of 8 images could not be read" in result.stderr
+    assert len(list((folder / "out").iterdir())) == 2 * 7
 
 
 @pytest.mark.usefixtures("no_jax")
@@ -350,7 +393,7 @@ def test_eval_with_an_unknown_key_in_flags_without_equals_signs(command, finishe
     assert result.returncode == 2, result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert result.stderr.startswith("error: --config.eval.batchsize is not a config key")
-    assert f"{finished}/config.json, config.eval has batch_size, pictures" in result.stderr
+    assert f"{finished}/config.json, config.eval has batch_size, headline, shown" in result.stderr
 
 
 def test_eval_without_a_checkpoint(command, finished, folder):

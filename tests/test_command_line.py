@@ -5,11 +5,20 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-from conftest import ROOT
+from absl import flags
+from absl.testing import flagsaver
+from support.paths import ROOT
 
-from experiments.pages import parse_overrides
-from unet_jax import command_line, multihost
-from unet_jax.errors import LostProcessError, NonFiniteLossError, StoppedError, UserError
+from unet_jax import command_line, main
+from unet_jax.errors import (
+    LostProcessError,
+    MissingResultsError,
+    NonFiniteLossError,
+    StoppedError,
+    UserError,
+)
+from unet_jax.process import multihost
+from unet_jax.studies.pages import parse_overrides
 
 LONG = "Error writing file: No space left on device [os_error_code='28'] " + "x" * 500
 
@@ -37,14 +46,40 @@ def test_a_full_disk_is_said_in_one_line(error, monkeypatch, capsys):
     assert codes == [2]
     said = capsys.readouterr().err
     assert said.startswith("error: the disk is full (")
-    assert said.endswith("a run goes on from its last checkpoint.\n")
+    assert said.endswith("Free some space and start the same command again.\n")
     assert said.count("\n") == 1
     assert len(said) < 500
 
 
+@pytest.mark.parametrize("mode", ["train", "eval", "predict", "plan"])
+def test_a_full_disk_is_said_in_the_words_of_the_mode(mode, monkeypatch, capsys):
+    def fill(config, workdir):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    codes = []
+    monkeypatch.setattr(command_line.os, "_exit", codes.append)
+    monkeypatch.setattr(main, "_work", fill)
+    flags.FLAGS.mark_as_parsed()
+    with flagsaver.flagsaver(mode=mode, workdir="x"), pytest.raises(UserError) as caught:
+        main.run()
+    command_line._end(caught.value)
+    said = capsys.readouterr().err
+    assert said.startswith("error: the disk is full ([Errno 28] No space left on device). Free")
+    assert said.count("\n") == 1
+    assert (" checkpoint" in said) == (mode == "train")
+    words = {"train": "start the same", "eval": "evaluate", "predict": "--replace", "plan": "plan"}
+    assert words[mode] in said
+    assert codes == [2]  # at once, though the error is one of ours by now
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
-    [(UserError("a"), 2), (NonFiniteLossError("b"), 3), (StoppedError("c", 15), 143)],
+    [
+        (UserError("a"), 2),
+        (MissingResultsError("a"), 5),
+        (NonFiniteLossError("b"), 3),
+        (StoppedError("c", 15), 143),
+    ],
 )
 def test_our_own_errors_are_one_line_and_a_code(error, code, capsys):
     assert command_line._end(error) == code
@@ -100,7 +135,9 @@ def test_the_reason_of_a_loss_is_named():
 
 
 def supervised(code):
-    program = f"import os, signal\nfrom unet_jax import runtime\nruntime.supervise()\n{code}"
+    program = (
+        f"import os, signal\nfrom unet_jax.process import runtime\nruntime.supervise()\n{code}"
+    )
     return subprocess.Popen(
         [sys.executable, "-c", program], cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE
     )

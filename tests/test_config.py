@@ -1,26 +1,19 @@
 import json
 import runpy
-from pathlib import Path
 
 import flax.linen as nn
 import pytest
 from ml_collections import ConfigDict
+from support.paths import ROOT
 
 from configs import oxford_pets
-from unet_jax.config import (
-    SECTIONS,
-    call,
-    check_sections,
-    choose,
-    differences,
-    load,
-    other_results,
-    to_json,
-)
+from unet_jax.compare import differences, other_results
+from unet_jax.config import SECTIONS, call, check_sections, choose, load, to_json
+from unet_jax.defaults import to_config
 from unet_jax.errors import UserError
 from unet_jax.experiment import assemble
 
-PAGES = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
+PAGES = sorted((ROOT / "configs").glob("*.py"))
 
 
 def configured(
@@ -42,7 +35,7 @@ def test_a_config_of_json_is_the_one_that_was_written():
     config.data.update({"source": "synthetic", "synthetic": {"train": 8, "val": 2, "size": 16}})
     config.data.folder = {"class_names": ("a", "b"), "label_map": ((0, 0), (255, 1))}
     config.model.features, config.model.up_filters = (4, 8, 8), ((4, 1, 2), (2, 0, 2))
-    read = ConfigDict(json.loads(to_json(config)))
+    read = to_config(json.loads(to_json(config)))
     assert read.model.up_filters == [[4, 1, 2], [2, 0, 2]]
     assert differences(config, read) == []
     assert to_json(read) == to_json(config)

@@ -1,59 +1,16 @@
 """The real command, from config to checkpoint and back."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
 from PIL import Image
-
-from unet_jax.checkpoint import read_arrays
-
-TINY = "--config=configs/tiny.py"
-WALL_CLOCK = ("images_per_s", "data_wait")
-
-
-def metrics(workdir: Path) -> list[dict]:
-    lines = (workdir / "metrics.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(x).items() if k not in WALL_CLOCK} for x in lines]
-
-
-def final_state(workdir: Path, step: int = 40) -> dict[str, np.ndarray]:
-    return read_arrays(workdir / "checkpoints" / str(step))
-
-
-def assert_same_run(first: Path, second: Path) -> None:
-    assert metrics(first) == metrics(second)
-    a, b = final_state(first), final_state(second)
-    assert a.keys() == b.keys()
-    kinds = ("params", "batch_stats", "opt_state", "step")
-    assert {path.split("/")[0] for path in a} == set(kinds)
-    for path in a:
-        assert a[path].tobytes() == b[path].tobytes(), path
-    assert (first / "results.json").read_text() == (second / "results.json").read_text()
-
-
-def start(workdir: Path, *flags: str) -> subprocess.Popen:
-    line = [sys.executable, "-m", "unet_jax.main", TINY, f"--workdir={workdir}", *flags]
-    xla = "--xla_force_host_platform_device_count=1 --xla_backend_optimization_level=1"
-    env = os.environ | {"XLA_FLAGS": xla}
-    return subprocess.Popen(line, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-
-
-def wait_for(process: subprocess.Popen, is_there: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline and process.poll() is None:
-        if is_there():
-            return
-        time.sleep(0.002)
-    raise AssertionError(f"it did not come: {process.communicate()}")
+from support.paths import ROOT
+from support.runs import TINY, assert_same_run, metrics, start, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +53,7 @@ def test_the_same_seed_gives_the_same_bytes(finished, tmp_path, command):
     assert_same_run(finished[0], tmp_path / "again")
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_bytes(finished, tmp_path, command):
     process = start(tmp_path)
     # Saving is asynchronous: some checkpoint is complete, a later one perhaps half written.
@@ -162,13 +120,13 @@ def test_eval_needs_only_the_directory_and_agrees(finished, command):
     assert (workdir / "figures" / f"predictions_test_{step:08d}.png").exists()
 
 
-def test_predict_writes_masks_of_the_pictures_own_size(finished, tmp_path, command):
+def test_predict_writes_masks_of_the_images_own_size(finished, tmp_path, command):
     rng = np.random.default_rng(0)
     (tmp_path / "in").mkdir()
     sizes = {"small": (20, 30), "tall": (90, 33)}
     for name, size in sizes.items():
-        picture = Image.fromarray(rng.integers(0, 256, (*size, 3)).astype(np.uint8))
-        picture.save(tmp_path / "in" / f"{name}.jpg")
+        image = Image.fromarray(rng.integers(0, 256, (*size, 3)).astype(np.uint8))
+        image.save(tmp_path / "in" / f"{name}.jpg")
     flags = ("--mode=predict", f"--input={tmp_path}/in", f"--output={tmp_path}/out")
     done = command(*flags, f"--workdir={finished[0]}")
     assert done.returncode == 0, done.stderr

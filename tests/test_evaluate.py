@@ -1,28 +1,40 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 from scipy.ndimage import map_coordinates
+from support.scored import scores
+from support.tasks import exclusive
 
-from unet_jax.augment import standardise
-from unet_jax.data.base import IGNORE, Dataset
+from unet_jax.augment.scale import standardise
+from unet_jax.data.base import IGNORE
+from unet_jax.data.sample import RGB, Sample
 from unet_jax.data.sources import Loading
+from unet_jax.data.synthetic import open_synthetic
 from unet_jax.errors import UserError
-from unet_jax.eval_step import EvalStep
-from unet_jax.evaluate import evaluate, fixed_pictures, make_eval_settings, summarise
-from unet_jax.fits import resize_logits
-from unet_jax.logs import print_scores
-from unet_jax.metrics import scores
+from unet_jax.evaluate import evaluate, fixed_images, summarise
+from unet_jax.experiment import make_eval_settings
+from unet_jax.metrics import make
+from unet_jax.metrics.base import SHARE, Metric
+from unet_jax.metrics.overlap import Overlap
 from unet_jax.models.unet import UNet
+from unet_jax.predict.eval_step import evaluation
+from unet_jax.predict.fits import resize_logits
+from unet_jax.predict.predictor import Predictor
+from unet_jax.runs.logs import print_scores
 from unet_jax.sharding import make_shardings
+from unet_jax.task import Exclusive
 
 SIZES = [(16, 16), (40, 33), (16, 16), (20, 50), (100, 70), (40, 30), (9, 13)]
 NAMES = ("a", "b", "c", "never")
 
 
-class Pictures:
+class Images:
     ids = tuple(map(str, range(len(SIZES))))
+    spec = RGB
 
     def __init__(self):
         rng = np.random.default_rng(0)
@@ -31,15 +43,15 @@ class Pictures:
             image = rng.integers(0, 256, (*size, 3)).astype(np.uint8)
             label = rng.integers(0, 3, size).astype(np.uint8)
             label[:3] = IGNORE
-            self.items.append({"image": image, "label": label, "id": str(index)})
+            self.items.append(Sample(image, label, str(index), (1.0, 1.0)))
 
     def __len__(self):
         return len(self.items)
 
-    def size(self, index):
+    def shape(self, index):
         return SIZES[index]
 
-    def __getitem__(self, index):
+    def read(self, index):
         return self.items[index]
 
 
@@ -68,9 +80,9 @@ def bilinear(logits, size):
 def run(model, fit, batch_size, devices=1):
     module, variables = model
     shardings = make_shardings(devices)
-    loading, pictures = Loading((16, 16), fit, 2), Pictures()
-    step = EvalStep(module, loading, shardings)
-    return evaluate(step, variables, pictures, batch_size=batch_size, keep=(1, 4))
+    loading, images = Loading((16, 16), fit, 2), Images()
+    step = Predictor(module, RGB, loading, shardings, evaluation(exclusive(4)))
+    return evaluate(step, variables, images, batch_size=batch_size, keep=(1, 4))
 
 
 def test_logits_are_resized_bilinearly_to_each_own_size():
@@ -81,20 +93,33 @@ def test_logits_are_resized_bilinearly_to_each_own_size():
     np.testing.assert_array_equal(found[1, :8, :6], logits[1])
 
 
-def test_evaluation_equals_one_picture_at_a_time(model):
+def test_logits_of_volumes_are_resized_linearly_along_each_axis():
+    logits = np.random.default_rng(0).normal(size=(1, 4, 6, 5, 2)).astype(np.float32)
+    size = (7, 3, 9)
+    found = resize_logits(jnp.asarray(logits), jnp.asarray([size], jnp.float32), (8, 8, 12))
+    axes = [
+        (np.arange(n) + 0.5) * m / n - 0.5 for n, m in zip(size, logits.shape[1:4], strict=True)
+    ]
+    where = np.meshgrid(*axes, indexing="ij")
+    for k in range(2):
+        expected = map_coordinates(logits[0, ..., k], where, order=1, mode="nearest")
+        np.testing.assert_allclose(found[0, :7, :3, :9, k], expected, atol=1e-5)
+
+
+def test_evaluation_equals_one_image_at_a_time(model):
     module, variables = model
     found = run(model, "resize", 4)
-    for index, item in enumerate(Pictures().items):
-        image = np.asarray(Image.fromarray(item["image"]).resize((16, 16), Image.BILINEAR))
+    for index, item in enumerate(Images().items):
+        image = np.asarray(Image.fromarray(item.image).resize((16, 16), Image.BILINEAR))
         unit = jnp.asarray(image, jnp.float32)[None] / 255
         logits = module.apply(variables, standardise(unit), train=False)
         prediction = bilinear(np.asarray(logits[0]), SIZES[index]).argmax(-1)
         expected = np.zeros((4, 4), int)
-        known = item["label"] != IGNORE
-        np.add.at(expected, (item["label"][known], prediction[known]), 1)
+        known = item.label != IGNORE
+        np.add.at(expected, (item.label[known], prediction[known]), 1)
         # A pixel may fall the other way where two logits are equal up to rounding.
-        assert np.abs(found.confusion[index] - expected).sum() <= 2
-        assert found.confusion[index].sum() == known.sum()
+        assert np.abs(found.counts["overlap/confusion"][index] - expected).sum() <= 2
+        assert found.counts["overlap/confusion"][index].sum() == known.sum()
         if index in (1, 4):
             agrees = found.predictions[index] == prediction
             assert agrees.shape == SIZES[index]
@@ -108,44 +133,99 @@ def test_counts_do_not_depend_on_batch_size_or_devices(model, fit):
     for batch_size, devices in ((4, 1), (8, 1), (8, 8)):
         other = run(model, fit, batch_size, devices)
         np.testing.assert_array_equal(other.confusion, first.confusion)
-        assert other.cross_entropy == pytest.approx(first.cross_entropy, rel=1e-6)
+        for name, counts in first.counts.items():
+            np.testing.assert_allclose(other.counts[name], counts, rtol=1e-6)
         for index, label in first.predictions.items():
             np.testing.assert_array_equal(other.predictions[index], label)
 
 
+@pytest.mark.parametrize("fit", ["resize", "crop"])
+def test_counts_of_volumes_do_not_depend_on_the_mesh(fit):
+    source = open_synthetic(train=1, val=3, test=1, size=12, axes=3).splits["val"]
+    module, spec = UNet(6, (4,), dimensions=3, norm="none"), source.spec
+    variables = module.init(jax.random.key(0), jnp.zeros((1, 8, 8, 8, 1)), train=False)
+    found = []
+    for mesh in ((1, 1, 1), (2, 1, 2)):
+        loading = Loading((8, 10, 12), fit, 1)
+        step = Predictor(module, spec, loading, make_shardings(*mesh), evaluation(exclusive(6)))
+        found.append(evaluate(step, variables, source, batch_size=2, keep=(2,)))
+    one, other = found
+    np.testing.assert_array_equal(other.confusion, one.confusion)
+    np.testing.assert_array_equal(other.predictions[2], one.predictions[2])
+    for name, counts in one.counts.items():
+        np.testing.assert_allclose(other.counts[name], counts, rtol=1e-6)
+    label = source.read(2).label
+    expected = np.zeros((6, 6), int)
+    np.add.at(expected, (label.ravel(), one.predictions[2].ravel()), 1)
+    np.testing.assert_array_equal(one.counts["overlap/confusion"][2], expected)
+
+
 def test_summary_has_every_class_and_leaves_absent_ones_out(model):
     result = run(model, "resize", 4)
-    summary = summarise(result, Dataset({}, NAMES))
-    expected = scores(result.confusion.sum(axis=0), NAMES)
+    summary = summarise(result, Exclusive(NAMES))
+    expected = scores(result.confusion, NAMES)
     assert {key: summary[key] for key in expected} == expected
     assert summary["IoU/never"] is None
     assert summary["cross_entropy"] > 0
 
 
-@pytest.mark.parametrize("name", ["batch_size", "pictures"])
+@pytest.mark.parametrize("name", ["batch_size", "shown"])
 def test_settings_out_of_range(name):
     with pytest.raises(UserError, match=f"config.eval.{name}=0"):
         make_eval_settings(**{name: 0})
 
 
-def test_fixed_pictures_are_spread_evenly():
-    assert fixed_pictures(range(10), 2) == [2, 7]
-    assert fixed_pictures(range(3), 6) == [0, 1, 2]
+def test_fixed_images_are_spread_evenly():
+    assert fixed_images(range(10), 2) == [2, 7]
+    assert fixed_images(range(3), 6) == [0, 1, 2]
 
 
 def test_a_split_without_a_labelled_pixel_has_no_cross_entropy(model, capsys):
-    class Unlabelled(Pictures):
+    class Unlabelled(Images):
         def __init__(self):
             super().__init__()
             del self.items[2:]
             for item in self.items:
-                item["label"][:] = IGNORE
+                item.label[:] = IGNORE
 
     source = Unlabelled()
-    step = EvalStep(model[0], Loading((16, 16), "resize", 1), make_shardings(1))
+    outputs, loading = evaluation(exclusive(4)), Loading((16, 16), "resize", 1)
+    step = Predictor(model[0], RGB, loading, make_shardings(1), outputs)
     found = evaluate(step, model[1], source, batch_size=2)
-    summary = summarise(found, Dataset({"val": source}, NAMES))
+    summary = summarise(found, Exclusive(NAMES))
     assert summary["cross_entropy"] is None
     assert set(summary.values()) == {None}
     print_scores("val", summary, NAMES)
     assert capsys.readouterr().out == "val: no pixel is labelled, so there is no score.\n"
+
+
+@dataclasses.dataclass(frozen=True)
+class Loop(Metric):
+    """Counts on the host, image by image, by a loop over pixels."""
+
+    on_device = False
+    axes = {"confusion": 2, "size": 0}  # noqa: RUF012
+
+    def count(self, outcome):
+        assert outcome.logits.shape[-1] == 4
+        confusion = np.zeros((1, 4, 4), int)
+        for i in np.ndindex(outcome.label.shape):
+            if outcome.weight[i]:
+                confusion[0, outcome.label[i], outcome.decision[i]] += 1
+        return {"confusion": confusion, "size": np.array([outcome.label.size])}
+
+    def kinds(self):
+        return {"loop": SHARE}
+
+    def ratio(self, name, counts):
+        return Overlap(NAMES).ratio("pixel_accuracy", counts)
+
+
+def test_a_metric_that_counts_on_the_host_has_each_image_in_its_own_size(model, monkeypatch):
+    monkeypatch.setitem(make.METRICS, "loop", make.Row(lambda names, views: Loop(), ("ids",)))
+    found = run(model, "resize", 3)
+    counts = found.counts
+    np.testing.assert_array_equal(counts["loop/confusion"], counts["overlap/confusion"])
+    assert counts["loop/size"].tolist() == [height * width for height, width in SIZES]
+    summary = summarise(found, Exclusive(NAMES))
+    assert summary["loop"] == summary["pixel_accuracy"]

@@ -4,35 +4,26 @@ import io
 import json
 import os
 import shutil
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 from PIL import Image
+from support.configs import make_config
 
-from configs import tiny
 from unet_jax import evaluate as evaluation
-from unet_jax import train
-from unet_jax import workdir as run_dir
-from unet_jax.checkpoint import Checkpoints
+from unet_jax import training
 from unet_jax.config import load, to_json
+from unet_jax.data.sample import RGB
 from unet_jax.data.sources import open_data
 from unet_jax.errors import UserError
 from unet_jax.evaluate import Evaluation, evaluate_run
-from unet_jax.predict import predict_run
-from unet_jax.sharding import make_shardings
-from unet_jax.train import train_and_evaluate
-
-
-def make_config():
-    config = tiny.get_config()
-    config.train.duration, config.train.eval_every = "4 steps", "2 steps"
-    config.train.checkpoint_every = "2 steps"
-    config.data.synthetic.train, config.data.synthetic.val = 8, 5
-    config.data.synthetic.size, config.data.image_size = 16, (16, 16)
-    config.mesh.data = 1
-    return config
+from unet_jax.experiment import make_network
+from unet_jax.predict.run import predict_run
+from unet_jax.restore import Trained
+from unet_jax.runs import workdir as run_dir
+from unet_jax.runs.checkpoint import Checkpoints
+from unet_jax.training import train_and_evaluate
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +31,10 @@ def trained(tmp_path_factory):
     """A finished run whose best step, 2, is not its latest, 4."""
     run, save = tmp_path_factory.mktemp("runs") / "run", Checkpoints.save
     with pytest.MonkeyPatch.context() as patch:
-        worse = lambda self, step, state, meta, score: save(self, step, state, meta, 1 / step)  # noqa: E731
+
+        def worse(self, step, state, meta, score, **marks):
+            save(self, step, state, meta, 1 / step, **marks)
+
         patch.setattr(Checkpoints, "save", worse)
         train_and_evaluate(make_config(), run)
     assert run_dir.read_results(run)["train"] == {"step": 4, "best_step": 2}
@@ -91,7 +85,7 @@ def test_another_value_is_refused_and_named(run, key, value, tmp_path):
 def test_where_and_how_may_differ(run, capsys):
     config, before = make_config(), run_dir.read_results(run)
     config.data.path, config.data.workers, config.eval.batch_size = "/elsewhere", 1, 3
-    config.eval.pictures = 4
+    config.eval.shown = 4
     evaluate_run(config, run, split="val", checkpoint="best")
     assert "mesh" not in capsys.readouterr().out
     assert known(run_dir.read_results(run)) == pytest.approx(known(before), rel=1e-5)
@@ -144,15 +138,6 @@ def test_scores_of_the_training_images_do_not_finish_a_run(run):
     assert run_dir.is_finished(run)
 
 
-class Restored(NamedTuple):
-    """Stands for a network, of which the kill points need the step alone."""
-
-    step: int
-    model: None = None
-    variables: None = None
-    shardings: object = None
-
-
 def evidence(run):
     """Checks that counts and figures of every entry are there and say what its scores say."""
     for name, entry in run_dir.read_results(run).items():
@@ -160,7 +145,7 @@ def evidence(run):
             continue
         step = entry["step"]
         with np.load(run / "evaluations" / f"{name}_{step:08d}.npz") as saved:
-            total = saved["confusion"].sum(axis=0)
+            total = saved["overlap/confusion"].sum(axis=0)
         hit = np.diag(total)
         union = total.sum(0) + total.sum(1) - hit
         share = hit[union > 0] / union[union > 0]
@@ -175,16 +160,18 @@ def evidence(run):
 def test_a_death_between_two_files_leaves_what_belongs_together(run, monkeypatch):
     config, rng = make_config(), np.random.default_rng(0)
     source = open_data(**config.data)[0].splits["test"]
-    shown = {index: source[index]["label"] for index in range(len(source))}
+    shown = {index: source.read(index).label for index in range(len(source))}
     step = 2
 
     def measured(*_, **__):
-        return Evaluation(rng.integers(1, 99, (len(source), 6, 6)), 1.0, shown)
+        counts = {"overlap/confusion": rng.integers(1, 99, (len(source), 6, 6))}
+        return Evaluation(counts, shown)
 
-    shardings = make_shardings(data=1)
+    names = ("",) * 6
+    network = make_network(config, names, RGB)
     monkeypatch.setattr(evaluation, "evaluate", measured)
-    monkeypatch.setattr(evaluation, "EvalStep", lambda *_: None)
-    monkeypatch.setattr(evaluation, "restore", lambda *_: Restored(step, shardings=shardings))
+    monkeypatch.setattr(evaluation, "make_eval_step", lambda *_: None)
+    monkeypatch.setattr(evaluation, "restore", lambda *_: Trained(network, {}, names, step))
     evaluate_run(config, run, split="test", checkpoint="best")
     first = evidence(run)["test"]
     assert first["step"] == 2
@@ -207,6 +194,9 @@ def test_a_death_between_two_files_leaves_what_belongs_together(run, monkeypatch
             assert evidence(run)["test"] == first
             continue
         break
+    (run / ".evaluation_killed_0").mkdir()  # by SIGKILL
+    left = 99
+    evaluate_run(config, run, split="test", checkpoint="best")
     assert deaths >= 5  # two figures, the counts, the scores
     assert evidence(run)["test"]["step"] == step
     assert not list(run.glob(".evaluation_*"))
@@ -214,11 +204,11 @@ def test_a_death_between_two_files_leaves_what_belongs_together(run, monkeypatch
 
 def test_a_run_that_goes_on_may_show_other_images(run, monkeypatch):
     config = make_config()
-    config.eval.pictures, config.mesh.data = 3, 2
+    config.eval.shown, config.mesh.data = 3, 2
     shutil.rmtree(run / "checkpoints" / "4")
     (run / "results.json").unlink()
     train_and_evaluate(config, run)
-    assert load(run / "config.json").eval.pictures == 3
+    assert load(run / "config.json").eval.shown == 3
     assert run_dir.is_finished(run)
 
 
@@ -229,10 +219,10 @@ def test_what_a_run_goes_on_with_is_recorded_and_said(run, monkeypatch, capsys):
     shutil.rmtree(run / "checkpoints" / "4")
     (run / "results.json").unlink()
     monkeypatch.setenv("NPROC", str(first["cores"] + 3))
-    monkeypatch.setattr(train, "loop", lambda *_: 1 / 0)
+    monkeypatch.setattr(training, "loop", lambda *_: 1 / 0)
     for _ in range(2):
         with pytest.raises(ZeroDivisionError):
-            train_and_evaluate(make_config(), run, overrides={"eval.pictures": 2})
+            train_and_evaluate(make_config(), run, overrides={"eval.shown": 2})
     n = first["cores"]
     says = f"began on {n} cores, goes on with {n + 3}: sums may round otherwise (about 1e-7)."
     assert says in capsys.readouterr().out
@@ -243,6 +233,6 @@ def test_what_a_run_goes_on_with_is_recorded_and_said(run, monkeypatch, capsys):
     for entry in added:
         assert entry["step"] == 2
         assert entry["cores"] == n + 3
-        assert entry["overrides"] == {"eval.pictures": 2}
+        assert entry["overrides"] == {"eval.shown": 2}
         assert "devices" not in entry
     assert to_json(load(run / "config.json")) == to_json(make_config())

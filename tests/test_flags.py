@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
+from support.paths import ROOT
 
 TINY = "--config=configs/tiny.py"
 
@@ -100,16 +100,16 @@ def test_flags_of_another_search_or_engine(refuse, tmp_path, given, says):
 @pytest.mark.parametrize(
     ("module", "tables", "of_all"),
     [
-        ("main", ["MODES", "OF_MANY"], {"config", "workdir", "mode", "multihost"}),
-        ("explain", ["OPERATIONS"], {"operation", "output"}),
+        ("unet_jax.main", ["MODES", "OF_MANY"], {"config", "workdir", "mode", "multihost"}),
+        ("unet_jax.explain.__main__", ["OPERATIONS"], {"operation", "output"}),
     ],
 )
 def test_every_flag_is_of_some_modes_or_of_all(module, tables, of_all):
     code = (
         "from absl import flags\n"
-        f"from unet_jax import {module}\n"
-        f"print(*[flag.name for flag in flags.FLAGS.flags_by_module_dict()[{module}.__name__]])\n"
-        + "".join(f"print(*{module}.{table})\n" for table in tables)
+        f"import importlib\ncommand = importlib.import_module({module!r})\n"
+        "print(*[flag.name for flag in flags.FLAGS.flags_by_module_dict()[command.__name__]])\n"
+        + "".join(f"print(*command.{table})\n" for table in tables)
     )  # in a process of its own, since both define --config
     said = subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True)
     defined, *known = [set(line.split()) for line in said.splitlines()]

@@ -1,43 +1,29 @@
 """Numbers that make no sense: one line that names the key, or a run whose first step is finite."""
 
 import math
-import runpy
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from conftest import ROOT
 from ml_collections import ConfigDict
+from support.configs import changed, page
+from support.tasks import exclusive
 
-from experiments.pack.grouping import NUMBERS as PACKED
 from unet_jax import experiment
-from unet_jax.augment import make_augment
+from unet_jax.augment.make import make_augment
+from unet_jax.data.sample import RGB
+from unet_jax.defaults import PARTS, complete
 from unet_jax.errors import UserError
-from unet_jax.losses import make_loss
+from unet_jax.losses.make import make_loss
 from unet_jax.optim import make_optimizer
+from unet_jax.studies.pack.grouping import numbers_of
 
 INF, NAN = math.inf, math.nan
 NUMBERS = (-1, 0, NAN, INF, -INF, 1e30, 1e39, 1e-30, 2**32, 2**63, 10**400)
-NUMBERS_OF = {name: PACKED[name] for name in ("augment", "loss", "optim")}
 CLASSES = 6
 LENGTH = {"total_steps": 40, "epoch_steps": 1.0}
-
-
-def page():
-    return runpy.run_path(str(ROOT / "configs" / "tiny.py"))["get_config"]()
-
-
-def changed(key, value):
-    values = page().to_dict()
-    values["model"]["features"] = (2, 2)
-    *path, name = key.split(".")
-    section = values
-    for part in path:
-        section = section[part]
-    section[name] = value
-    return ConfigDict(values)
 
 
 def numeric_keys(section=None, prefix=""):
@@ -48,7 +34,10 @@ def numeric_keys(section=None, prefix=""):
         elif isinstance(value, int | float | tuple) and not isinstance(value, bool):
             yield f"{prefix}{key}", value
     if not prefix:
-        yield from [("data.context", 0), ("loss.class_weights", (1.0,) * CLASSES)]
+        yield from [("loss.cross_entropy.class_weights", (1.0,) * CLASSES)]
+        # Steps that the page does not name.
+        yield from (("augment.zoom.scale", (1.0, 1.0)), ("augment.zoom.aspect", 1.0))
+        yield from ((f"augment.colour.{name}", 0.0) for name in PARTS["augment"]["colour"])
 
 
 DURATIONS = ("duration", "eval_every", "checkpoint_every", "log_every")
@@ -79,25 +68,7 @@ def cases():
 @pytest.fixture(scope="module")
 def outcomes():
     """Returns what `assemble` says to every case: an error's text, or the experiment's parts."""
-    known, found = {}, {}
-    real = experiment.abstract_state
-
-    def abstract_state(init, shardings):  # of a known model, shapes need not be found again
-        model, size = current["model"], current["size"]
-        if (model, size) not in known:
-            known[model, size] = real(init, shardings)
-        return known[model, size]
-
-    current = {}
-    patch = pytest.MonkeyPatch()
-    patch.setattr(experiment, "abstract_state", abstract_state)
-    make_init = experiment.make_init
-
-    def remember(model, optimizer, size, shardings):
-        current.update(model=model, size=size)
-        return lambda key: make_init(model, optimizer, size, shardings)(key)
-
-    patch.setattr(experiment, "make_init", remember)
+    found = {}
     for key, value in cases():
         config = changed(key, value)
         try:
@@ -105,7 +76,6 @@ def outcomes():
             found[key, repr(value)] = config
         except UserError as error:
             found[key, repr(value)] = str(error)
-    patch.undo()
     return found
 
 
@@ -129,7 +99,25 @@ def test_what_is_accepted_makes_sense(outcomes):
     large = {key for key, value in accepted if value in huge}
     # A huge rate or decay diverges, and the next step says so.
     free = {"optim.learning_rate", "optim.weight_decay", "optim.clip_norm"}
-    assert large == free | {"eval.pictures", "model.squeeze_excite"}
+    assert large == free | {"eval.shown", "model.squeeze_excite"}
+
+
+def numbers_in(config):
+    """Returns the numbers of a config that packs trace, with all steps and terms, as floats."""
+    values = complete(config).to_dict()
+    for section, parts in PARTS.items():
+        values[section] = parts | values[section]
+    values["loss"]["cross_entropy"] |= {
+        "class_weights": values["loss"]["cross_entropy"]["class_weights"] or (1.0,) * CLASSES
+    }
+    found = {"augment": {}, "loss": {}, "optim": {}}
+    for *path, name in numbers_of(ConfigDict(values)):
+        if path[0] in found:
+            section, taken = values, found
+            for part in path:
+                section, taken = section[part], taken.setdefault(part, {})
+            taken[name] = jax.tree.map(float, section[name])
+    return found
 
 
 def test_a_step_of_what_is_accepted_is_finite(outcomes):
@@ -140,23 +128,21 @@ def test_a_step_of_what_is_accepted_is_finite(outcomes):
 
     @jax.jit
     def step(numbers):  # compiled once, since the numbers are inputs
-        own_loss = make_loss("cross_entropy+dice", **numbers["loss"], num_classes=CLASSES)
-        augment = make_augment(**numbers["augment"])
-        optimizer, rate = make_optimizer(**numbers["optim"], **LENGTH)
+        own_loss = make_loss(numbers["loss"], exclusive(CLASSES))
+        augment = make_augment(numbers["augment"], RGB.value_range)
+        optimizer = make_optimizer(**numbers["optim"], **LENGTH)
         pixels, _, _ = augment(image, label, weight, jax.random.key(0))
         compute = jax.value_and_grad(lambda p: own_loss(p["logits"], label, weight * 1.0))
         value, gradient = compute(params)
         updates, _ = optimizer.update(gradient, optimizer.init(params), params)
         norm = optax.tree.norm(gradient)
-        return norm, (value, norm, rate(0), updates["logits"], pixels)
+        return norm, (value, norm, optimizer.schedule(0), updates["logits"], pixels)
 
     tried = set()
     for config in outcomes.values():
         if isinstance(config, str):
             continue
-        numbers = {name: {k: config[name][k] for k in NUMBERS_OF[name]} for name in NUMBERS_OF}
-        numbers["loss"]["class_weights"] = numbers["loss"]["class_weights"] or (1.0,) * CLASSES
-        numbers = jax.tree.map(float, numbers)
+        numbers = numbers_in(config)
         if str(numbers) not in tried:
             norm, found = step(numbers)
             assert norm > 0, numbers
@@ -174,15 +160,20 @@ def test_a_step_of_what_is_accepted_is_finite(outcomes):
         ("optim.momentum", -0.1, r"momentum=-0.1 must be in \[0, 1\)"),
         ("optim.warmup", "1000%", "warmup='1000%' is more than the whole run"),
         ("optim.warmup", "41 steps", "warmup='41 steps' is 41 steps, and the run has 40"),
-        ("loss.dice_weight", -1.0, "dice_weight=-1.0 must be from 0 to 1e.06"),
-        ("loss.class_weights", (0.0,) * 6, r"class_weights=\(0.0, .* one or more of them above 0"),
-        ("augment.aspect", INF, "aspect=inf must be finite"),
-        ("augment.zoom", (1.0, NAN), r"zoom\[1\]=nan must be finite"),
-        ("augment.zoom", (1.0, 1e30), r"zoom=\(1.0, 1e.30\) must be"),
+        ("loss.dice.weight", -1.0, r"dice\.weight=-1.0 must be from 0 to 1e.06"),
+        (
+            "loss.cross_entropy.class_weights",
+            (0.0,) * 6,
+            r"class_weights=\(0.0, .* one or more of them above 0",
+        ),
+        ("augment.zoom.aspect", INF, "aspect=inf must be finite"),
+        ("augment.zoom.scale", (1.0, NAN), r"scale\[1\]=nan must be finite"),
+        ("augment.zoom.scale", (1.0, 1e30), r"zoom\.scale=\(1.0, 1e.30\) must be"),
         ("model.dropout", (NAN,), r"dropout\[0\]=nan must be finite"),
         ("model.width", NAN, "width=nan must be finite"),
         ("optim.learning_rate", 1e39, "learning_rate=1e.39 must be finite, also as float32"),
         ("train.seed", 2**32, "seed=4294967296 must be 4294967295 or less"),
+        ("data.context", 5000, "context=5000 must be 4096 or less"),
         ("data.split_seed", 2**32, "split_seed=4294967296 must be 4294967295 or less"),
         ("data.synthetic.seed", 2**32, "seed=4294967296 must be 4294967295 or less"),
         ("train.duration", "1e400 steps", "duration='1e400 steps' is more than the 2,147,483,647"),

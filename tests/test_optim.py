@@ -4,20 +4,28 @@ import numpy as np
 import optax
 import pytest
 
+from unet_jax.config import call
 from unet_jax.errors import UserError
-from unet_jax.optim import averaged_params, make_optimizer, make_schedule
+from unet_jax.optim import check_optimizer, make_optimizer, make_schedule
 
 
 def make(**arguments):
     return make_optimizer(**{"total_steps": 100, "epoch_steps": 10.0, **arguments})
 
 
-def run(optimizer, params, gradients):
-    state = optimizer.init(params)
-    for gradient in gradients:
-        updates, state = optimizer.update(gradient, state, params)
+def make_checked(**arguments):
+    length = {"total_steps": arguments.pop("total_steps", 100), "epoch_steps": 10.0}
+    return call(make_optimizer, "config.optim", arguments, check_optimizer, **length)
+
+
+def run(optimizer, params, given):
+    """Takes steps as the train step does; returns the parameters and their average."""
+    state, average = optimizer.init(params), optimizer.begin_average(params)
+    for step, arguments in enumerate(given):
+        updates, state = optimizer.update(*arguments, state, params)
         params = optax.apply_updates(params, updates)
-    return params, state
+        average = optimizer.average(average, params, jnp.asarray(step))
+    return params, average
 
 
 @pytest.fixture
@@ -43,8 +51,8 @@ def test_schedules_by_their_formulas():
 def test_sgd_by_its_formula(problem):
     params, gradients = problem
     arguments = {"schedule": "constant", "warmup": "0", "clip_norm": 0.0, "learning_rate": 0.1}
-    optimizer, _ = make(name="sgd", momentum=0.8, weight_decay=0.01, **arguments)
-    found, _ = run(optimizer, params, gradients)
+    optimizer = make(name="sgd", momentum=0.8, weight_decay=0.01, **arguments)
+    found, _ = run(optimizer, params, zip(gradients))
     for name, decay in (("kernel", 0.01), ("bias", 0.0)):
         p, trace = np.float64(params[name]), 0.0
         for gradient in gradients:
@@ -57,8 +65,8 @@ def test_sgd_by_its_formula(problem):
 def test_adamw_by_its_formula(problem):
     params, gradients = problem
     arguments = {"schedule": "constant", "warmup": "0", "clip_norm": 0.0, "learning_rate": 0.1}
-    optimizer, _ = make(momentum=0.7, weight_decay=0.01, **arguments)
-    found, _ = run(optimizer, params, gradients)
+    optimizer = make(momentum=0.7, weight_decay=0.01, **arguments)
+    found, _ = run(optimizer, params, zip(gradients))
     for name, decay in (("kernel", 0.01), ("bias", 0.0)):
         p, m, v = np.float64(params[name]), 0.0, 0.0
         for t, gradient in enumerate(gradients, 1):
@@ -72,7 +80,7 @@ def test_adamw_by_its_formula(problem):
 def test_clipping_by_the_global_norm(problem):
     params, (gradient, *_) = problem
     plain = {"name": "sgd", "momentum": 0.0, "weight_decay": 0.0, "schedule": "constant"}
-    optimizer, _ = make(warmup="0", clip_norm=0.5, learning_rate=1.0, **plain)
+    optimizer = make(warmup="0", clip_norm=0.5, learning_rate=1.0, **plain)
     updates, _ = optimizer.update(gradient, optimizer.init(params), params)
     assert optax.tree.norm(gradient) > 0.5
     np.testing.assert_allclose(optax.tree.norm(updates), 0.5, rtol=1e-6)
@@ -81,12 +89,10 @@ def test_clipping_by_the_global_norm(problem):
 def test_accumulation_weighs_gradients(problem):
     params, gradients = problem
     arguments = {"warmup": "0", "schedule": "constant", "clip_norm": 1.0, "ema_decay": 0.5}
-    optimizer, _ = make(accumulate=3, total_steps=5, **arguments)
+    optimizer = make(accumulate=3, total_steps=5, **arguments)
     weights = [1.0, 0.0, 3.0, 0.5, 2.5]
-    found, state = params, optimizer.init(params)
-    for gradient, weight in zip(gradients[:5], weights, strict=True):
-        updates, state = optimizer.update([gradient], [jnp.asarray(weight)], state, found)
-        found = optax.apply_updates(found, updates)
+    given = [([g], [jnp.asarray(w)]) for g, w in zip(gradients[:5], weights, strict=True)]
+    found, average = run(optimizer, params, given)
 
     def mean(start, stop):
         own = weights[start:stop]
@@ -95,38 +101,39 @@ def test_accumulation_weighs_gradients(problem):
             *gradients[start:stop],
         )
 
-    expected, expected_state = run(make(**arguments)[0], params, [mean(0, 3), mean(3, 5)])
-    averages = [averaged_params(None, s) for s in (state, expected_state)]
+    expected, expected_average = run(make(**arguments), params, zip([mean(0, 3), mean(3, 5)]))
     for name in params:
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-5)
-        np.testing.assert_allclose(averages[0][name], averages[1][name], rtol=1e-5)
+        np.testing.assert_allclose(average[name], expected_average[name], rtol=1e-5)
 
 
-def test_average_by_its_formula(problem):
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_average_by_its_formula(problem, accumulate):
     params, gradients = problem
-    plain = {"warmup": "0", "schedule": "constant"}
-    optimizer, _ = make(ema_decay=0.3, **plain)
-    expected = params["kernel"]
-    state, current = optimizer.init(params), params
-    for t, gradient in enumerate(gradients):
-        updates, state = optimizer.update(gradient, state, current)
-        current = optax.apply_updates(current, updates)
-        d = min(0.3, (1 + t) / (10 + t))
-        expected = d * expected + (1 - d) * current["kernel"]
-    np.testing.assert_allclose(averaged_params(current, state)["kernel"], expected, rtol=1e-5)
-    without, _ = make(**plain)
-    assert averaged_params(current, without.init(params)) is current
+    plain = {"warmup": "0", "schedule": "constant", "accumulate": accumulate, "total_steps": 6}
+    optimizer = make(ema_decay=0.3, **plain)
+    weigh = (lambda g: (g,)) if accumulate == 1 else (lambda g: ([g], [jnp.ones(())]))
+    _, average = run(optimizer, params, map(weigh, gradients))
+    expected, after, t = params["kernel"], [], 0
+    for count in range(1, 7):
+        after.append(run(optimizer, params, map(weigh, gradients[:count]))[0]["kernel"])
+        if count % accumulate == 0 or count == 6:
+            d = min(0.3, (1 + t) / (10 + t))
+            expected, t = d * expected + (1 - d) * after[-1], t + 1
+    np.testing.assert_allclose(average["kernel"], expected, rtol=1e-5)
+    without = make(**plain)
+    assert without.begin_average(params) == without.average({}, params, jnp.asarray(0)) == {}
 
 
 def test_the_logged_rate_is_the_one_that_is_used(problem):
     params, gradients = problem
     plain = {"name": "sgd", "momentum": 0.0, "weight_decay": 0.0, "clip_norm": 0.0}
-    optimizer, schedule = make(warmup="5%", **plain)
+    optimizer = make(warmup="5%", **plain)
     state = optimizer.init(params)
     for step, gradient in enumerate(gradients):
         updates, state = optimizer.update(gradient, state, params)
         np.testing.assert_allclose(
-            updates["kernel"], -schedule(step) * gradient["kernel"], rtol=1e-5, atol=1e-9
+            updates["kernel"], -optimizer.schedule(step) * gradient["kernel"], rtol=1e-5, atol=1e-9
         )
 
 
@@ -147,7 +154,17 @@ def test_the_logged_rate_is_the_one_that_is_used(problem):
 )
 def test_values_that_do_not_fit(arguments, named):
     with pytest.raises(UserError, match=named):
-        make(**arguments)
+        make_checked(**arguments)
+
+
+@pytest.mark.parametrize("kind", ["cosine", "polynomial", "constant"])
+def test_a_run_of_a_horizon_begins_as_a_run_of_that_length(kind):
+    same = {"schedule": kind, "warmup": "20%", "accumulate": 3}
+    rate = make(**same, horizon="7 epochs", total_steps=11).schedule
+    longer = make(**same, total_steps=70).schedule
+    assert [rate(step) for step in range(11)] == [longer(step) for step in range(11)]
+    with pytest.raises(UserError, match=r"horizon='1 epoch' is 10 steps, and config\.train.dur"):
+        make_checked(horizon="1 epoch", total_steps=11)
 
 
 @pytest.mark.parametrize("kind", ["cosine", "polynomial", "constant"])
@@ -160,9 +177,9 @@ def test_a_warm_up_ends_before_the_last_update(kind):
         (9, 9, 8),
         (9, 4, 4),
     ):
-        _, rate = make(
+        rate = make(
             warmup=f"{warmup} steps", schedule=kind, learning_rate=0.2, total_steps=total
-        )
+        ).schedule
         for step in range(total):
             rest = (step - expected) / max(1, total - expected)
             after = {

@@ -1,51 +1,77 @@
-"""Every command in the README runs, on small data and for a few steps."""
+"""Every command in the README and the docs runs, on small data and for a few steps."""
 
+import importlib.metadata
 import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
+import yaml
 from PIL import Image
-from sweeps import write_page
+from support import xla
+from support.paths import ROOT
+from support.sweeps import write_page
 
-README = (ROOT / "README.md").read_text()
-COMMANDS = [
-    line.split("#")[0].strip()
-    for block in re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
-    for line in block.splitlines()
-    if line.split("#")[0].strip()
-]
+from unet_jax.config import SECTIONS
+
+README = ROOT / "README.md"
+PAGES = {
+    file.relative_to(ROOT).as_posix(): file.read_text()
+    for file in (README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
+}
+
+
+def commands(page: str) -> list[str]:
+    """Returns the commands of a page's bash blocks, without comments, each on one line."""
+    blocks = re.findall(r"```bash\n(.*?)```", page, flags=re.DOTALL)
+    lines = re.sub(r"\s*\\\n\s*", " ", "\n".join(blocks)).splitlines()
+    return [found for line in lines if (found := re.split(r"(?:^|\s)#", line)[0].strip())]
+
+
+# Each once, in the order of the pages: the README's come first.
+COMMANDS = list(dict.fromkeys(command for page in PAGES.values() for command in commands(page)))
+# What installs, and what needs a cluster.
+NOT_RUN = {
+    *("source", "pip", "python3", "export", "while", "tail"),
+    *("sbatch", "scancel", "squeue", "docker", "kubectl", "gcloud"),
+    *(".venv/bin/python", "experiments/clusters/tpu_vm.sh"),
+}
 TINY = ["--features=4,8", "--size=16", "--batch=1", "--steps=1"]
 SMALL = [
     "--config.train.duration=2",
     "--config.train.batch_size=4",
-    "--config.model.features=(4,8)",
-    "--config.data.image_size=32",
+    "--config.eval.shown=1",
+    "--config.model.features=(2,4)",
+    "--config.model.repeats=(1,)",
+    "--config.model.decoder_repeats=(1,)",
+    "--config.data.image_size=16",
 ]
+LITTLE = "--memory=17MiB"  # up to which a search compiles one program after the other
 STUDIES = {
     "experiments.scale.meshes": ["--meshes=2x1x1", "--dimensions=2", "--features=4,8"],
+    "experiments.scale.owners": ["--trials=1", "--ways=3 s apart"],
     "experiments.scale.deaths": ["--trials=1", "--ways=SIGTERM", "--steps=6"],
 }
 
 
-def make_pictures(folder: Path) -> None:
-    """Makes photos/, mine/ and pets/ as the README speaks of them."""
+def make_images(folder: Path) -> None:
+    """Makes photos/, mine/ and pets/ as the pages speak of them."""
     rng = np.random.default_rng(0)
     names = [f"{breed}_{n}" for breed in ("Abyssinian", "pug") for n in range(8)]
     for name in names:
-        picture = Image.fromarray(rng.integers(0, 256, (24, 20, 3)).astype(np.uint8))
+        image = Image.fromarray(rng.integers(0, 256, (24, 20, 3)).astype(np.uint8))
         mask = rng.integers(0, 2, (24, 20)).astype(np.uint8)
         files = {
-            f"photos/{name}.jpg": picture,
-            f"mine/images/{name}.jpg": picture,
+            f"photos/{name}.jpg": image,
+            f"mine/images/{name}.jpg": image,
             f"mine/masks/{name}.png": Image.fromarray(mask),
-            f"pets/images/{name}.jpg": picture,
+            f"pets/images/{name}.jpg": image,
             f"pets/annotations/trimaps/{name}.png": Image.fromarray(mask + 1),
         }
         for file, content in files.items():
@@ -59,10 +85,14 @@ def make_pictures(folder: Path) -> None:
         (folder / "pets" / "annotations" / f"{split}.txt").write_text(text)
 
 
-def run(line: list[str], cwd: Path) -> None:
-    env = os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=1"}
-    done = subprocess.run(line, cwd=cwd, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, f"{shlex.join(line)}\n{done.stdout}\n{done.stderr}"
+def start(line: list[str], cwd: Path) -> subprocess.Popen[str]:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(line, cwd=cwd, env=xla.env(), **pipes)
+
+
+def finish(process: subprocess.Popen[str]) -> None:
+    out, err = process.communicate()
+    assert process.returncode == 0, f"{process.args}\n{out}\n{err}"
 
 
 def shorten(argument: str, folder: Path) -> str:
@@ -74,33 +104,59 @@ def shorten(argument: str, folder: Path) -> str:
     return f"{flag}{equals}{folder / value}" if value.startswith("runs/") else argument
 
 
+def small(arguments: list[str], folder: Path) -> tuple[list[str], Path]:
+    """Makes a python command short; returns it with the folder to run it in."""
+    if arguments[1].startswith("experiments."):  # of the repository, not of the package
+        short = STUDIES.get(arguments[1], [shorten(a, folder) for a in arguments[2:]])
+        return [*arguments[:2], *short], ROOT
+    arguments = [LITTLE if a.startswith("--memory=") else a for a in arguments]
+    if any(a.startswith("--config=") for a in arguments):
+        text = " ".join(arguments)
+        arguments = [*arguments, *SMALL]
+        if "oxford_pets" in text and "--config.data.source" not in text:
+            # The download is left out: the same images come from files.
+            arguments += ["--config.data.source=pets", "--config.data.path=pets"]
+    return arguments, folder
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 def test_the_commands_are_found():
-    assert len(COMMANDS) >= 7
-    assert {"make train", "make test", "make bench"} <= set(COMMANDS)
+    readme = commands(PAGES["README.md"])
+    assert len(readme) >= 7
+    assert {"make train", "make test"} <= set(readme)
+    assert {"make bench", "make docs", "make variants"} <= set(COMMANDS)
+    assert len(COMMANDS) > 2 * len(readme)
+    programs = {shlex.split(command)[0] for command in COMMANDS}
+    assert programs - NOT_RUN == {"make", "python"}
 
 
+@pytest.mark.slow
 def test_python_commands_run_one_after_the_other(tmp_path):
-    make_pictures(tmp_path)
+    make_images(tmp_path)
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
-    ran = 0
+    port, ran, beside = f"localhost:{free_port()}", 0, []
     for command in COMMANDS:
-        program, *arguments = shlex.split(command)
+        program, *arguments = shlex.split(command.replace("localhost:8476", port))
         if program != "python":
             continue
-        if arguments[1].startswith("experiments."):  # of the repository, not of the package
-            short = STUDIES.get(arguments[1], [shorten(a, tmp_path) for a in arguments[2:]])
-            run([sys.executable, *arguments[:2], *short], ROOT)
-            continue
-        if any(a.startswith("--config=") for a in arguments):
-            arguments += SMALL
-            if "oxford_pets" in command and "--config.data.source" not in command:
-                # The download is left out: the same pictures come from a folder.
-                arguments += ["--config.data.source=folder", "--config.data.path=pets"]
-        run([sys.executable, *arguments], tmp_path)
-        ran += 1
+        is_beside = arguments[-1] == "&"  # with those that follow, up to one without
+        arguments, folder = small(arguments[:-1] if is_beside else arguments, tmp_path)
+        beside.append(start([sys.executable, *arguments], folder))
+        if not is_beside:
+            while beside:
+                finish(beside.pop())
+        ran += folder == tmp_path
+    assert not beside
     assert ran >= 5
     masks = list((tmp_path / "runs" / "pets" / "predictions").glob("*.png"))
     assert len(masks) == 2 * 16
+    processes = (tmp_path / "runs" / "two" / "run.json").read_text()
+    assert '"processes": 2' in processes
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("make ")])
@@ -109,19 +165,46 @@ def test_make_targets_call_what_runs(command, tmp_path):
     env = {k: v for k, v in os.environ.items() if not k.startswith("MAKE")}  # of an outer make
     done = subprocess.run(line, cwd=ROOT, env=env, capture_output=True, text=True, check=True)
     last = done.stdout.strip().splitlines()[-1]
+    if command == "make check":
+        tools = [line.split()[0] for line in done.stdout.splitlines()[-4:]]
+        assert tools == [f".venv/bin/{t}" for t in ("ruff", "ruff", "pyrefly", "lint-imports")]
+        return
+    if command == "make train":  # runs above, as the docs say it
+        assert last.replace(".venv/bin/", "") in COMMANDS
+        return
     called = {
-        "make train": ["unet_jax.main", *SMALL, f"--workdir={tmp_path}"],
-        "make bench": ["unet_jax.benchmark", *SMALL, "--rounds=1", "--steps=30"],
+        "make bench": ["experiments.bench.speed", *SMALL, "--rounds=1", "--steps=10"],
         "make test": ["pytest", "--version"],
         "make variants": ["experiments.bench.variants", "--only=modern", *TINY],
+        "make docs": ["sphinx", "--version"],
     }[command]
     assert f"-m {called[0]}" in last
-    run([sys.executable, "-m", *called], ROOT)
+    finish(start([sys.executable, "-m", *called], ROOT))
 
 
-def test_what_is_linked_is_there():
-    for target in re.findall(r"\]\(([^)#:]+)\)", README):
-        assert (ROOT / target).exists(), target
+@pytest.mark.parametrize("page", PAGES)
+def test_what_is_linked_is_there(page):
+    text = re.sub(r"```.*?```", "", PAGES[page], flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
+        assert ((ROOT / page).parent / target).exists(), target
+
+
+def test_the_readme_is_short():
+    assert len(PAGES["README.md"].splitlines()) <= 130
+
+
+def test_the_reference_has_every_section_of_a_config():
+    text = PAGES["docs/reference/config.md"]
+    for section in (*SECTIONS, "data.folder", "data.tfds", "data.synthetic"):
+        assert f"\n## {section}\n" in text
+
+
+def test_there_is_one_version():
+    version = importlib.metadata.version("unet-jax")
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == version
+    latest = re.search(r"^## (\S+?),? ", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
+    assert latest
+    assert latest[1] == version
 
 
 @pytest.mark.parametrize("page", sorted((ROOT / "configs").glob("*.py"), key=str))

@@ -1,10 +1,12 @@
 import jax
 import numpy as np
 import pytest
+from support.tasks import exclusive
 
-from unet_jax.augment import make_augment
+from unet_jax.augment.make import make_augment
+from unet_jax.data.sample import RGB
 from unet_jax.errors import UserError
-from unet_jax.losses import make_loss
+from unet_jax.losses.make import make_loss
 from unet_jax.models.unet import UNet
 from unet_jax.optim import make_optimizer
 from unet_jax.sharding import (
@@ -125,15 +127,16 @@ SMOOTH = {"activation": "gelu", "pool": "average"}
 def gradient(mesh, size, **fields):
     """Moves the parameters by the gradient; returns the loss, the move and the compiled text."""
     shardings = make_shardings(*mesh)
-    model = UNet(3, **{"features": (16, 32, 64)} | SMOOTH | fields)
+    once = {"repeats": (1,), "decoder_repeats": (1,)}
+    model = UNet(3, **{"features": (16, 32, 64)} | once | SMOOTH | fields)
     check_height(size[0], model.multiple(), model.padding, shardings)
     optim = {"name": "sgd", "learning_rate": 1.0, "schedule": "constant", "warmup": "0"}
     zero = {"momentum": 0.0, "weight_decay": 0.0, "clip_norm": 0.0}
-    optimizer, schedule = make_optimizer(**optim, **zero, total_steps=9, epoch_steps=1.0)
-    state = make_init(model, optimizer, size, shardings)(jax.random.key(0))
+    optimizer = make_optimizer(**optim, **zero, total_steps=9, epoch_steps=1.0)
+    state = make_init(model, optimizer, (*size, 3), shardings)(jax.random.key(0))
     before = jax.device_get(replicate(state.params, shardings))
-    loss = make_loss("cross_entropy+dice", num_classes=3)
-    parts = model, loss, optimizer, schedule, make_augment(), shardings, state
+    loss = make_loss({"cross_entropy": {}, "dice": {}}, exclusive(3))
+    parts = model, loss, optimizer, make_augment({}, RGB.value_range), shardings, state
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (8, *size, 3)).astype(np.uint8)
     weight = (rng.random(image.shape[:-1]) < 0.8).astype(np.uint8)
@@ -147,10 +150,11 @@ def gradient(mesh, size, **fields):
     return float(scalars["train/loss"]), np.concatenate(jax.tree.leaves(moved)), compiled, split
 
 
-@pytest.fixture(scope="module", params=["pictures", "volumes"])
+@pytest.fixture(scope="module", params=["images", "volumes"])
 def on_one_device(request):
-    fields = {"dimensions": 3, "features": (16, 32)} if request.param == "volumes" else {}
-    size = (16, 8, 8) if request.param == "volumes" else (32, 24)
+    fields, size = {}, (32, 24)
+    if request.param == "volumes":
+        fields, size = {"dimensions": 3, "features": (16, 32), "repeats": (1, 2)}, (16, 8, 8)
     return size, fields, gradient((1, 1, 1), size, **fields)
 
 

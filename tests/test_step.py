@@ -1,9 +1,11 @@
 import jax
 import numpy as np
 import pytest
+from support.tasks import exclusive
 
-from unet_jax.augment import make_augment
-from unet_jax.losses import make_loss
+from unet_jax.augment.make import make_augment
+from unet_jax.data.sample import RGB
+from unet_jax.losses.make import make_loss
 from unet_jax.models.unet import UNet
 from unet_jax.optim import make_optimizer
 from unet_jax.sharding import make_shardings, put_batch, replicate
@@ -24,14 +26,21 @@ def batches():
     ]
 
 
-def take_steps(batches, devices, norm="batch", **optim):
+def take_steps(batches, devices, network=None, **optim):
     shardings = make_shardings(devices)
-    model = UNet(3, (4, 8), norm=norm)
-    optimizer, schedule = make_optimizer(**SGD | optim, total_steps=10, epoch_steps=1.0)
-    loss = make_loss("cross_entropy+dice", num_classes=3)
-    augment = make_augment(flip_lr=True, zoom=(0.8, 1.4), brightness=0.2)
-    state = make_init(model, optimizer, (16, 16), shardings)(jax.random.key(0))
-    step = make_train_step(model, loss, optimizer, schedule, augment, shardings, state)
+    model = UNet(3, (4, 8), repeats=(1,), decoder_repeats=(1,), **network or {})
+    optimizer = make_optimizer(**SGD | optim, total_steps=10, epoch_steps=1.0)
+    loss = make_loss({"cross_entropy": {}, "dice": {}}, exclusive(3))
+    augment = make_augment(
+        {
+            "flip": {"left_right": True},
+            "zoom": {"scale": (0.8, 1.4)},
+            "colour": {"brightness": 0.2},
+        },
+        RGB.value_range,
+    )
+    state = make_init(model, optimizer, (16, 16, 3), shardings)(jax.random.key(0))
+    step = make_train_step(model, loss, optimizer, augment, shardings, state)
     key = replicate(jax.random.key(1), shardings)
     scalars = []
     with jax.transfer_guard("disallow"):
@@ -42,11 +51,16 @@ def take_steps(batches, devices, norm="batch", **optim):
     return state, scalars
 
 
+# Without the kinks of relu and max pooling, where a number that rounds to the other side of zero
+# has another gradient, which says nothing of the devices.
+SMOOTH = {"activation": "gelu", "pool": "average"}
+
+
 @pytest.mark.parametrize("norm", ["batch", "group"])
 @pytest.mark.parametrize("optim", [{}, {"ema_decay": 0.5, "accumulate": 2}])
 def test_eight_devices_equal_one(batches, norm, optim):
-    one, scalars_one = take_steps(batches, 1, norm, **optim)
-    eight, scalars_eight = take_steps(batches, 8, norm, **optim)
+    one, scalars_one = take_steps(batches, 1, SMOOTH | {"norm": norm}, **optim)
+    eight, scalars_eight = take_steps(batches, 8, SMOOTH | {"norm": norm}, **optim)
     assert len(jax.tree.leaves(eight.params)[0].sharding.device_set) == 8
     for a, b in zip(scalars_one, scalars_eight, strict=True):
         for name in a:
@@ -55,7 +69,7 @@ def test_eight_devices_equal_one(batches, norm, optim):
 
 
 def test_batch_statistics_are_those_of_the_global_batch(batches):
-    # Pictures sorted by brightness: a device's share has other statistics than the whole batch.
+    # Images sorted by brightness: a device's share has other statistics than the whole batch.
     batch = dict(batches[0])
     batch["image"] = (batch["image"] // 8 + 28 * np.arange(8)[:, None, None, None]).astype(np.uint8)
     one, _ = take_steps([batch], 1)

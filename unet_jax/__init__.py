@@ -1,1 +1,10 @@
-"""unet_jax: U-Nets for semantic segmentation in JAX and Flax."""
+"""unet_jax: U-Nets for semantic segmentation in JAX and Flax.
+
+The names below are the library; see docs/library.md. Importing them does not start jax.
+"""
+
+from unet_jax.errors import UserError
+from unet_jax.library import Run, draw, load, open_page, score, train
+
+__version__ = "0.1.0"
+__all__ = ["Run", "UserError", "draw", "load", "open_page", "score", "train"]

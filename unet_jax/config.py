@@ -1,44 +1,37 @@
-"""Config sections as keyword arguments: checking, comparing and storing them."""
+"""Config sections as keyword arguments: checking and storing them."""
 
 import inspect
 import json
 import math
+import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from unet_jax.errors import UserError
+from unet_jax.convert import convert, refuse_renamed
+from unet_jax.defaults import DEFAULTS, to_config
+from unet_jax.errors import BrokenFileError, UserError
+from unet_jax.process import records
 
+MOST_LETTERS, MOST_ITEMS, MOST_DEPTH = 2**12, 2**12, 8
 MOST_FLOAT = 3.4028234663852886e38  # the largest of float32
-SECTIONS = ("data", "augment", "model", "pretrained", "loss", "optim", "train", "eval", "mesh")
-# Keys, or sections, that say where a run's data lie and how it is computed, not what: they may
-# change when it goes on, is evaluated or predicts, and results stay the same up to rounding. That
-# the data are the same is checked by their contents; see data/splits.py.
-MAY_DIFFER = (
-    "data.source",
-    "data.path",
-    "data.workers",
-    "data.folder.images",
-    "data.folder.masks",
-    "data.folder.mask_suffix",
-    "data.folder.lists",
-    "data.tfds.verify_checksums",
-    "eval.batch_size",
-    "eval.pictures",
-    "mesh",
-)
+SECTIONS = tuple(DEFAULTS)
+_WRITTEN = "a config that a run wrote"
 
 
 def check_sections(config: ConfigDict) -> None:
-    """Checks that a page has exactly the known sections.
+    """Checks that a page has exactly the known sections, and values that JSON can write.
+
+    A text has `MOST_LETTERS` at most and no NUL, a tuple `MOST_ITEMS`, tuples and sections in each
+    other `MOST_DEPTH`, and an integer is less than 2^64 away from 0.
 
     Args:
         config: The whole config.
 
     Raises:
-        UserError: A section is missing or unknown.
+        UserError: A section is missing or unknown, or a value is none of these.
     """
     missing = [name for name in SECTIONS if name not in config]
     unknown = [name for name in config if name not in SECTIONS]
@@ -47,15 +40,72 @@ def check_sections(config: ConfigDict) -> None:
             f"the config page lacks the sections {missing} and has the unknown sections {unknown}; "
             f"it must have exactly these: {', '.join(SECTIONS)}."
         )
+    for name in SECTIONS:
+        if not isinstance(config[name], Mapping | ConfigDict):
+            raise UserError(f"config.{name}={_short(config[name])} must be a section of keys.")
+    refuse_renamed(config)
+    for name in SECTIONS:
+        _check_value(f"config.{name}", config[name], 1)
 
 
-def call(function: Callable[..., Any], key: str, section: Mapping[str, Any], **derived: Any) -> Any:
+def _check_value(key: str, value: Any, depth: int) -> None:
+    """Checks that a value can be written and said; see `check_sections`."""
+    if depth > MOST_DEPTH:
+        raise UserError(f"{key} is nested deeper than {MOST_DEPTH}; no value is.")
+    if isinstance(value, Mapping | ConfigDict):
+        for name, item in value.items():
+            if not isinstance(name, str):
+                raise UserError(f"{key} has the key {_short(name)}; a key must be a text.")
+            _check_value(f"{key}.{_short(name)[1:-1]}", item, depth + 1)
+    elif isinstance(value, list | tuple):
+        if len(value) > MOST_ITEMS:
+            raise UserError(f"{key} has {len(value):,} values; {MOST_ITEMS:,} is the most.")
+        for index, item in enumerate(value):
+            _check_value(f"{key}[{index}]", item, depth + 1)
+    elif isinstance(value, str):
+        _check_text(key, value)
+    elif isinstance(value, int) and abs(value) >= 2**64:
+        raise UserError(f"{key} is an integer of {value.bit_length()} bits; 64 is the most.")
+    elif not isinstance(value, bool | int | float | None):
+        raise UserError(
+            f"{key} is of type {type(value).__name__}; a value must be a number, a text, True, "
+            "False, None, or a tuple of such values."
+        )
+
+
+def _check_text(key: str, text: str) -> None:
+    if len(text) > MOST_LETTERS:
+        raise UserError(f"{key} is a text of {len(text):,} letters; {MOST_LETTERS:,} is the most.")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{key}={text!r} is no text that UTF-8 can write.") from None
+    if "\0" in text:
+        raise UserError(f"{key}={text!r} has a NUL, which no value can have.")
+
+
+def _short(value: Any) -> str:
+    """Writes a value, a long one by its beginning; an int may have more digits than Python says."""
+    try:
+        return reprlib.repr(value)
+    except ValueError:
+        return f"({type(value).__name__})"
+
+
+def call(
+    function: Callable[..., Any],
+    key: str,
+    section: Mapping[str, Any],
+    check: Callable[[Mapping[str, Any]], None] = lambda values: None,
+    **derived: Any,
+) -> Any:
     """Calls `function(**section, **derived)`, so that a section is exactly a function's arguments.
 
     Args:
         function: What the section configures.
         key: The section's full name, such as "config.optim".
         section: The values.
+        check: Checks all arguments of the function, by name, before it is called.
         **derived: Arguments that are no config values, such as the number of classes.
 
     Returns:
@@ -63,29 +113,103 @@ def call(function: Callable[..., Any], key: str, section: Mapping[str, Any], **d
 
     Raises:
         UserError: A key is unknown or missing, a value's type differs from the default's, or a
+            number is not finite, or what `check` raises.
+    """
+    values = arguments(function, key, section, hidden=derived)
+    check({**values, **derived})
+    return function(**values, **derived)
+
+
+def arguments(
+    function: Callable[..., Any],
+    key: str,
+    section: Mapping[str, Any],
+    hidden: Iterable[str] = (),
+    every: Callable[..., Any] | None = None,
+) -> dict[str, Any]:
+    """Makes a section a function's arguments.
+
+    Args:
+        function: What the section configures.
+        key: The section's full name, such as "config.optim".
+        section: The values; of a key that is not there the function's default counts.
+        hidden: Arguments that are no config values.
+        every: A function whose arguments are keys of the section as well.
+
+    Returns:
+        A value for every argument, of its default's type, and finite.
+
+    Raises:
+        UserError: A key is unknown or missing, a value's type differs from the default's, or a
             number is not finite.
     """
     if not isinstance(section, Mapping | ConfigDict):
         raise UserError(f"{key}={section!r} must be a section, whose keys have values.")
-    section = {name: _tuples(value) for name, value in section.items()}  # JSON has lists
-    # `parent` and `name` are fields that linen adds to every module.
-    hidden = {*derived, "parent"} | ({"name"} if hasattr(function, "apply") else set())
-    parameters = {
-        k: p for k, p in inspect.signature(function).parameters.items() if k not in hidden
-    }
-    arguments = dict(section.items())
+    parameters = (keys_of(every) if every else {}) | keys_of(function, hidden)
+    values = {}
     for name, value in section.items():
         if name not in parameters:
             allowed = ", ".join(parameters)
             raise UserError(f"{key}.{name} is not a config key; allowed are {allowed}.")
-        _check_type(f"{key}.{name}", value, parameters[name].default)
-        _check_finite(f"{key}.{name}", value)
-        if type(value) is int and isinstance(parameters[name].default, float):
-            arguments[name] = float(value)  # an int may be more than the devices count to
+        default = parameters[name].default
+        values[name] = tuples(value)  # JSON has lists
+        _check_type(f"{key}.{name}", values[name], default)
+        _check_finite(f"{key}.{name}", values[name])
+        if type(values[name]) is int and isinstance(default, float):
+            values[name] = float(values[name])  # an int may be more than the devices count to
     for name, parameter in parameters.items():
         if parameter.default is parameter.empty and name not in section:
             raise UserError(f"{key}.{name} is missing from the config page; add it.")
-    return function(**arguments, **derived)
+    return {name: values.get(name, parameters[name].default) for name in parameters}
+
+
+def keys_of(
+    function: Callable[..., Any], hidden: Iterable[str] = ()
+) -> dict[str, inspect.Parameter]:
+    """Returns the parameters of a function that are config keys, by name.
+
+    Args:
+        function: What a section configures.
+        hidden: Parameters that are no config values.
+
+    Returns:
+        The parameters that are left.
+    """
+    # `parent` and `name` are fields that linen adds to every module.
+    hidden = {*hidden, "parent"} | ({"name"} if hasattr(function, "apply") else set())
+    parameters = inspect.signature(function).parameters
+    return {name: p for name, p in parameters.items() if name not in hidden}
+
+
+def check_parts(
+    functions: Mapping[str, Callable[..., Any]],
+    key: str,
+    section: Mapping[str, Any],
+    **options: Any,
+) -> dict[str, dict[str, Any]]:
+    """Checks a section of sections, each of which names a function and holds its arguments.
+
+    Args:
+        functions: The functions, by name.
+        key: The section's full name, such as "config.loss".
+        section: The values, by name of a function.
+        **options: Of `arguments`.
+
+    Returns:
+        All arguments of the functions that are named, by name and in the section's order.
+
+    Raises:
+        UserError: There is no such function, or see `arguments`.
+    """
+    if not isinstance(section, Mapping | ConfigDict):
+        raise UserError(f"{key}={section!r} must be a section, whose keys have values.")
+    for name in section:
+        if name not in functions:
+            raise UserError(f"{key}.{name} is not known; allowed are {', '.join(functions)}.")
+    return {
+        name: arguments(functions[name], f"{key}.{name}", values, **options)
+        for name, values in section.items()
+    }
 
 
 def choose(options: Mapping[Any, Any], key: str, value: Any) -> Any:
@@ -126,67 +250,6 @@ def check_range(key: str, value: float, low: float, high: float = math.inf) -> N
         raise UserError(f"{key}={value} must be {high} or less.")
 
 
-def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
-    """Names the keys in which two configs differ.
-
-    Args:
-        old: One config.
-        new: The other.
-
-    Returns:
-        Lines such as "config.train.seed: 0 -> 1", sorted by key.
-    """
-    pairs = _different(old, new)
-    return [f"config.{key}: {one!r} -> {other!r}" for key, (one, other) in pairs.items()]
-
-
-def other_results(old: ConfigDict, new: ConfigDict) -> list[str]:
-    """Names the keys in which two configs differ and that are not in `MAY_DIFFER`.
-
-    Args:
-        old: One config.
-        new: The other.
-
-    Returns:
-        Lines as those of `differences`.
-    """
-    pairs = _different(old, new)
-    return [
-        f"config.{key}: {one!r} -> {other!r}"
-        for key, (one, other) in pairs.items()
-        if not may_differ(key)
-    ]
-
-
-def may_differ(key: str) -> bool:
-    """Tells whether a key such as "data.path" is one of `MAY_DIFFER`, or below one."""
-    return any(key == name or key.startswith(f"{name}.") for name in MAY_DIFFER)
-
-
-def _different(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[Any, Any]]:
-    """Returns the values of two configs by the keys in which they differ, sorted."""
-    flat_old, flat_new = dict(_flatten(old)), dict(_flatten(new))
-    found = {}
-    for key in sorted({*flat_old, *flat_new}):
-        # A config of an older version lacks what was added since, whose default is what it did.
-        lacking = "(absent)" if key in flat_old and key in flat_new else _default(key)
-        one, other = flat_old.get(key, lacking), flat_new.get(key, lacking)
-        if one != other:
-            found[key] = one, other
-    return found
-
-
-def _default(key: str) -> Any:
-    from unet_jax.experiment import FUNCTIONS  # which needs this module
-
-    section, _, name = key.rpartition(".")
-    if section not in FUNCTIONS:
-        return "(absent)"
-    parameters = inspect.signature(FUNCTIONS[section]).parameters
-    has_default = name in parameters and parameters[name].default is not inspect.Parameter.empty
-    return _tuples(parameters[name].default) if has_default else "(absent)"
-
-
 def to_json(config: ConfigDict) -> str:
     """Writes a config as JSON text, from which `load` makes an equal config."""
     return json.dumps(config.to_dict(), indent=2) + "\n"
@@ -199,19 +262,27 @@ def load(path: Path) -> ConfigDict:
         path: A config.json.
 
     Returns:
-        The config; JSON's lists become tuples again.
+        The config, of an older version as one of this version (see `convert.convert`); JSON's
+        lists become tuples again.
 
     Raises:
-        UserError: The file is missing or is no JSON object.
+        UserError: The file is missing, or, a BrokenFileError, is not what a run wrote.
     """
-    try:
-        return ConfigDict(_tuples(json.loads(path.read_text())))
-    except (FileNotFoundError, NotADirectoryError):
+    advice = (
+        "put it back, or train again with --overwrite and the --config=PAGE that the run was of"
+    )
+    found = records.read_json(path, {str: dict}, _WRITTEN, advice)
+    if found is None:
         raise UserError(
             f"{path} does not exist; give --workdir the folder of a run that was started."
-        ) from None
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is not a config that a run wrote: {error}.") from None
+        )
+    try:
+        return to_config(convert(tuples(found)))
+    except UserError as error:
+        raise BrokenFileError(f"{path} is not {_WRITTEN}: {error} {advice.capitalize()}.") from None
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        said = str(error) or type(error).__name__
+        raise BrokenFileError(f"{path} is not {_WRITTEN} ({said}); {advice}.") from None
 
 
 def _check_type(key: str, value: Any, default: Any) -> None:
@@ -239,15 +310,8 @@ def _check_finite(key: str, value: Any) -> None:
         raise UserError(f"{key}={value} must be finite, also as float32: {MOST_FLOAT:.4g} or less.")
 
 
-def _flatten(section: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
-    for key, value in section.items():
-        if isinstance(value, Mapping | ConfigDict):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", _tuples(value)
-
-
-def _tuples(value: Any) -> Any:
+def tuples(value: Any) -> Any:
+    """Returns a value with tuples for all lists, as a config has them and JSON has not."""
     if isinstance(value, dict):
-        return {key: _tuples(item) for key, item in value.items()}
-    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
+        return {key: tuples(item) for key, item in value.items()}
+    return tuple(map(tuples, value)) if isinstance(value, list | tuple) else value

@@ -10,6 +10,10 @@ class UserError(Exception):
     exit_code = 2
 
 
+class BrokenFileError(UserError):
+    """A file that a run or a sweep wrote, or a folder, is not what was written."""
+
+
 class NonFiniteLossError(Exception):
     """The training loss or its gradient became NaN or infinite; `main` exits with code 3."""
 
@@ -36,3 +40,12 @@ class LostProcessError(Exception):
             f"another process of this run was lost ({reason}), so this one ended. Start the same "
             "command again in every process: the run goes on from its last checkpoint."
         )
+
+
+class MissingResultsError(Exception):
+    """Some images of a prediction could not be read, and all others have their results.
+
+    `main` exits with code 5.
+    """
+
+    exit_code = 5

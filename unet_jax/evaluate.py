@@ -1,7 +1,6 @@
-"""Evaluation: every picture once, scored at its label's own resolution."""
+"""Evaluation: every image once, scored at its label's own resolution."""
 
-import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,150 +8,143 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from unet_jax import workdir as run_dir
-from unet_jax.config import call, check_sections, choose
-from unet_jax.data.base import Dataset, Source
+from unet_jax.config import check_sections, choose
 from unet_jax.data.doctor import check
-from unet_jax.data.sources import Loading
-from unet_jax.data.splits import open_run
+from unet_jax.data.sample import Source
+from unet_jax.defaults import complete
 from unet_jax.errors import UserError
-from unet_jax.eval_step import EvalStep, cut_predictions
-from unet_jax.fits import other_scale
-from unet_jax.gallery import Gallery
-from unet_jax.logs import console, print_scores
-from unet_jax.metrics import Scores, scores, view_confusion
-from unet_jax.multihost import is_first
-from unet_jax.sharding import check_batch_size
-from unet_jax.trained import restore
+from unet_jax.experiment import check_labels
+from unet_jax.metrics import make as metrics
+from unet_jax.metrics.base import Outcome
+from unet_jax.metrics.views import View
+from unet_jax.predict.eval_step import make_eval_step
+from unet_jax.predict.fits import say_other_scale
+from unet_jax.predict.predictor import Predictor, cut
+from unet_jax.process.console import console
+from unet_jax.process.multihost import is_first
+from unet_jax.process.whole import remove_leftovers, temporary_folder
+from unet_jax.restore import restore
+from unet_jax.runs import workdir as run_dir
+from unet_jax.runs.gallery import Gallery
+from unet_jax.runs.history import write_arrays
+from unet_jax.runs.intact import check_intact
+from unet_jax.runs.logs import print_scores
+from unet_jax.runs.splits import open_run
+from unet_jax.task import Task
 
 
 class Evaluation(NamedTuple):
     """What an evaluation found.
 
     Attributes:
-        confusion: int64 [N, K, K], picture by picture; rows are truth.
-        cross_entropy: Mean over the pixels that count; None where none does.
-        predictions: uint8 [H, W] by index, for the pictures that were asked for.
+        counts: By "METRIC/COUNT", int64 or float64 [N, ...]; see `metrics.make.METRICS`.
+        predictions: Masks uint8 [*n], or [*n, K], by index, for the images that were asked for.
     """
 
-    confusion: np.ndarray
-    cross_entropy: float | None
+    counts: Mapping[str, np.ndarray]
     predictions: dict[int, np.ndarray]
 
+    @property
+    def confusion(self) -> np.ndarray:
+        """Returns the confusion matrix int64 [K, K] of the split; rows are truth.
 
-class EvalSettings(NamedTuple):
-    """The eval section of a config; see `make_eval_settings`."""
-
-    batch_size: int
-    pictures: int
-
-
-def make_eval_settings(batch_size: int = 32, pictures: int = 6) -> EvalSettings:
-    """Checks the eval section of a config.
-
-    Args:
-        batch_size: B, over all devices.
-        pictures: How many fixed pictures are shown in figures.
-
-    Returns:
-        The settings.
-
-    Raises:
-        UserError: A number is out of range.
-    """
-    for name, value in {"batch_size": batch_size, "pictures": pictures}.items():
-        if value < 1:
-            raise UserError(f"config.eval.{name}={value} must be 1 or more.")
-    return EvalSettings(batch_size, pictures)
+        Of independent classes each one's own, [K, 2, 2], off and on.
+        """
+        if "overlap/confusion" in self.counts:
+            return self.counts["overlap/confusion"].sum(axis=0)
+        order = "true_negative", "false_positive", "false_negative", "true_positive"
+        sums = [self.counts[f"binary_overlap/{name}"].sum(axis=0) for name in order]
+        return np.stack(sums, axis=-1).reshape(-1, 2, 2)
 
 
 def evaluate(
-    step: EvalStep,
+    step: Predictor,
     variables: Any,
     source: Source,
     *,
     batch_size: int,
     keep: Collection[int] = (),
 ) -> Evaluation:
-    """Evaluates every picture of a source once.
+    """Evaluates every image of a source once.
 
     Args:
         step: The step, of the model.
         variables: {"params", "batch_stats"} to evaluate.
-        source: N pictures.
+        source: N images.
         batch_size: B.
-        keep: Indices of pictures whose predictions are returned.
+        keep: Indices of images whose predictions are returned.
 
     Returns:
         What was found; the same whatever B and the mesh are, but for rounding of the logits.
     """
     found, predictions = [], {}
+    rows: dict[int, dict[str, np.ndarray]] = {index: {} for index in range(len(source))}
     for batch, result in step.batches(variables, source, batch_size):
-        prediction = result.pop("prediction")
-        found.append((batch["index"], result))  # fetched when all is under way
+        found.append((batch["index"], result["counts"]))  # fetched when all is under way
+        if "outcome" in result:
+            for index, counts in _count_on_host(result["outcome"], batch):
+                rows[index] |= counts
         if any(index in keep for index in batch["index"]):
-            own = cut_predictions(prediction, batch)
+            own = cut(result["prediction"], batch)
             predictions |= {index: label for index, label in own.items() if index in keep}
-    confusions: dict[int, np.ndarray] = {}
-    losses: dict[int, float] = {}
-    for indices, result in found:
-        values = jax.device_get(result)
+    for indices, counts in found:
+        values = jax.device_get(counts)
         for row, index in enumerate(indices):
-            confusions[index] = values["confusion"][row].astype(np.int64)
-            losses[index] = float(values["loss"][row])
-    order = range(len(source))
-    confusion = np.stack([confusions[index] for index in order])
-    pixels = int(confusion.sum())
-    loss = sum(losses[index] for index in order) / pixels if pixels else None
-    return Evaluation(confusion, loss, predictions)
+            rows[index] |= {name: array[row] for name, array in values.items()}
+    return Evaluation(_stack(rows), predictions)
 
 
-def summarise(evaluation: Evaluation, dataset: Dataset) -> Scores:
+def _count_on_host(
+    outcome: Any, batch: Mapping[str, Any]
+) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+    """Counts the images of a batch, each cut to its own size, with what counts on the host."""
+    arrays = jax.device_get(outcome)
+    target = "masks" if outcome.decision.ndim == outcome.logits.ndim else "ids"
+    for row, (index, size) in enumerate(zip(batch["index"], batch["sizes"], strict=True)):
+        place = (slice(row, row + 1), *map(slice, size))
+        own = metrics.count(Outcome(*(array[place] for array in arrays)), target, on_device=False)
+        yield index, {name: array[0] for name, array in own.items()}
+
+
+def _stack(rows: Mapping[int, Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Joins the counts of images 0..N-1, whole numbers as int64, others as float64."""
+    arrays = {name: np.stack([rows[i][name] for i in range(len(rows))]) for name in rows[0]}
+    types = {name: np.float64 if x.dtype.kind == "f" else np.int64 for name, x in arrays.items()}
+    return {name: array.astype(types[name]) for name, array in arrays.items()}
+
+
+def summarise(
+    evaluation: Evaluation, task: Task, views: Sequence[View] = ()
+) -> dict[str, float | None]:
     """Computes the scores of a split, and those of the data set's views.
 
     Args:
         evaluation: What was found.
-        dataset: Its classes and views.
+        task: What a label means.
+        views: Of the data set.
 
     Returns:
-        "cross_entropy", what `metrics.scores` returns, and "VIEW/..." likewise for every view.
+        By name, the scores of all metrics; None of what is absent.
     """
-    total = evaluation.confusion.sum(axis=0)
-    result: Scores = {
-        "cross_entropy": evaluation.cross_entropy,
-        **scores(total, dataset.class_names),
-    }
-    for view in dataset.views:
-        values = scores(view_confusion(total, view), view.class_names)
-        result |= {f"{view.name}/{key}": value for key, value in values.items()}
-    return result
+    of_data = metrics.make_metrics(task.names, views, task.decides)
+    return metrics.values(metrics.scores(of_data, evaluation.counts))
 
 
 def save_counts(file: Path, evaluation: Evaluation, source: Source) -> None:
-    """Writes the counts of every picture, for comparisons picture by picture.
+    """Writes the counts of every image, for comparisons image by image.
 
     Args:
         file: An npz file, which is written whole or not at all; its folder is made.
         evaluation: What was found.
-        source: The N pictures.
+        source: The N images.
     """
-    file.parent.mkdir(exist_ok=True)
-    part = file.with_name(f".{file.stem}.part.npz")
-    np.savez_compressed(part, confusion=evaluation.confusion, id=np.array(source.ids))
-    part.replace(file)
+    write_arrays(file, evaluation.counts, id=np.array(source.ids))
 
 
-def fixed_pictures(source: Source, count: int) -> list[int]:
+def fixed_images(source: Source, count: int) -> list[int]:
     """Chooses up to `count` indices spread evenly over a source, the same ones every time."""
     count = min(count, len(source))
     return [round((i + 0.5) * len(source) / count - 0.5) for i in range(count)]
-
-
-def say_other_scale(source: Source, loading: Loading, workdir: Path) -> None:
-    """Says in one line where a run sees images at another scale than those it was trained on."""
-    trained = run_dir.read_run(workdir).get(run_dir.SHRINKAGE)  # older runs do not say
-    if line := other_scale(source, loading, trained):
-        console.print(line, markup=False)
 
 
 def evaluate_run(config: ConfigDict, workdir: Path, *, split: str, checkpoint: str) -> None:
@@ -163,46 +155,58 @@ def evaluate_run(config: ConfigDict, workdir: Path, *, split: str, checkpoint: s
     another step is: files are named by the step, which results.json, written last, tells.
 
     Args:
-        config: The run's config; only keys of `config.MAY_DIFFER` may be other.
+        config: The run's config; only keys of `compare.MAY_DIFFER` may be other.
         workdir: The run's directory.
         split: "val", "test" or "train".
-        checkpoint: "best" (by val/mIoU) or "latest".
+        checkpoint: "best" (by `config.eval.headline`) or "latest".
 
     Raises:
-        UserError: The run, its data or the split are missing, or it is a run of another config.
+        UserError: The run, its data or the split are missing, or it is a run of another config or
+            of data of other classes.
     """
-    check_sections(config)
     for line in run_dir.check_same(workdir, config):
-        console.print(line, markup=False)
-    dataset, loading = open_run(config.data, workdir, split)
+        console.print(line)
+    check_sections(config)
+    config = complete(config)
+    entry = run_dir.ENTRIES[split] + ("" if checkpoint == "best" else f"_{checkpoint}")
+    check_intact(workdir, entry)
+    dataset, _ = open_run(config.data, workdir, split)
     source = choose(dataset.splits, "--split", split)
-    settings = call(make_eval_settings, "config.eval", config.eval)
-    trained = restore(config, workdir, checkpoint, loading.image_size)
-    check_batch_size("config.eval.batch_size", settings.batch_size, trained.shardings)
-    check(source, split)
-    say_other_scale(source, loading, workdir)
-    shown = fixed_pictures(source, settings.pictures)
+    trained = restore(config, workdir, checkpoint)
+    network = trained.network
+    if len(dataset.class_names) != len(trained.class_names):
+        raise UserError(
+            f"config.data has the {len(dataset.class_names)} classes "
+            f"{', '.join(dataset.class_names)}, and the checkpoint in {workdir} was trained on "
+            f"{len(trained.class_names)}: {', '.join(trained.class_names)}; give the data that the "
+            "run was trained on."
+        )
+    check_labels(config, network.task, dataset)
+    check(source, split, len(dataset.class_names))
+    say_other_scale(source, network.loading, workdir)
+    shown = fixed_images(source, network.settings.shown)
     result = evaluate(
-        EvalStep(trained.model, loading, trained.shardings),
+        make_eval_step(network),
         trained.variables,
         source,
-        batch_size=settings.batch_size,
+        batch_size=network.settings.batch_size,
         keep=shown,
     )
-    title = f"{split}, {checkpoint} checkpoint (step {trained.step}), {len(source)} pictures"
-    summary = summarise(result, dataset)
+    title = f"{split}, {checkpoint} checkpoint (step {trained.step}), {len(source)} images"
+    summary = summarise(result, network.task, dataset.views)
     if not is_first():
         return
-    entry = run_dir.ENTRIES[split] + ("" if checkpoint == "best" else f"_{checkpoint}")
     name = f"{entry}_{trained.step:08d}"
-    gallery = Gallery(workdir, source, shown, dataset.class_names)
-    with tempfile.TemporaryDirectory(prefix=".evaluation_", dir=workdir) as folder:
-        figure = Path(folder) / f"predictions_{name}.png"
-        gallery.draw_split(figure, title, result.predictions, result.confusion.sum(axis=0))
-        save_counts(Path(folder) / f"{name}.npz", result, source)
+    names, headline = dataset.class_names, network.settings.headline
+    gallery = Gallery(workdir, source, names, network.task, headline)
+    remove_leftovers(workdir / run_dir.FIGURES)
+    with temporary_folder(workdir, ".evaluation_") as folder:
+        figure = folder / f"predictions_{name}.png"
+        gallery.draw_split(figure, title, result.predictions, result.confusion)
+        save_counts(folder / f"{name}.npz", result, source)
         # All is there.
-        run_dir.move(Path(folder).glob("*.png"), workdir / run_dir.FIGURES)
-        run_dir.move(Path(folder).glob("*.npz"), workdir / run_dir.EVALUATIONS)
+        run_dir.move(folder.glob("*.png"), workdir / run_dir.FIGURES)
+        run_dir.move(folder.glob("*.npz"), workdir / run_dir.EVALUATIONS)
     run_dir.write_results(workdir, **{entry: {"step": trained.step, **summary}})
-    print_scores(title, summary, dataset.class_names)
-    console.print(f"pictures: {workdir / run_dir.FIGURES / figure.name}")
+    print_scores(title, summary, network.task.names)
+    console.print(f"figures: {workdir / run_dir.FIGURES / figure.name}")

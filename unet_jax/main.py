@@ -1,23 +1,35 @@
 """Trains, evaluates and applies U-Nets.
 
-python -m unet_jax.main --config=configs/oxford_pets.py --workdir=runs/pets
-python -m unet_jax.main --mode=eval --split=test --workdir=runs/pets
-python -m unet_jax.main --mode=predict --input=photo.jpg --workdir=runs/pets
-python -m unet_jax.main --mode=plan --memory=16GiB --config=configs/oxford_pets.py
+unet-jax --config=oxford_pets.py --workdir=runs/pets
+unet-jax --mode=eval --split=test --workdir=runs/pets
+unet-jax --mode=predict --input=photo.jpg --workdir=runs/pets
+unet-jax --mode=plan --memory=16GiB --config=oxford_pets.py
 
-Any value of the config page can be set by --config.SECTION.KEY=VALUE.
+--config is a file, a stock page such as oxford_pets.py:cpu where there is no such file, or the
+folder of a run. Any value of it can be set by --config.SECTION.KEY=VALUE. `python -m unet_jax.main`
+is the same command.
 """
 
+if __name__ == "__main__":  # before the imports that take long
+    from unet_jax.process import signals
+
+    signals.install()
+
+import re
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
-from unet_jax import command_line, runtime
+from unet_jax import command_line
 from unet_jax.errors import UserError
+from unet_jax.process import owner, runtime, signals
+from unet_jax.process.paths import expand
 
+MOST_PROCESSES = 2**20
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Config page; default: that of the run in --workdir.", lock_config=True
 )
@@ -28,12 +40,15 @@ flags.register_multi_flags_validator(
     lambda given: given["workdir"] or given["mode"] == "plan",
     "Give the directory of the run: --workdir=DIRECTORY.",
 )
-OVERWRITE = flags.DEFINE_bool("overwrite", False, "train: Delete the run in --workdir.")
-SPLIT = flags.DEFINE_enum("split", "val", ["train", "val", "test"], "eval: which pictures.")
+OVERWRITE = flags.DEFINE_bool("overwrite", False, "train: Replace the run in --workdir.")
+SPLIT = flags.DEFINE_enum("split", "val", ["train", "val", "test"], "eval: which images.")
 CHECKPOINT = flags.DEFINE_enum(
-    "checkpoint", "best", ["best", "latest"], "eval, predict: the best by val/mIoU or the latest."
+    "checkpoint",
+    "best",
+    ["best", "latest"],
+    "eval, predict: the best by config.eval.headline, or the latest.",
 )
-INPUT = flags.DEFINE_multi_string("input", [], "predict: a picture or folder; may be repeated.")
+INPUT = flags.DEFINE_multi_string("input", [], "predict: an image or folder; may be repeated.")
 OUTPUT = flags.DEFINE_string("output", None, "predict: folder for masks; WORKDIR/predictions.")
 REPLACE = flags.DEFINE_bool("replace", False, "predict: Replace results that are there already.")
 MEMORY = flags.DEFINE_string(
@@ -45,8 +60,17 @@ MULTIHOST = flags.DEFINE_bool(
 COORDINATOR = flags.DEFINE_string(
     "coordinator", None, "multihost: HOST:PORT of process 0, where no launcher tells it."
 )
-NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "multihost: likewise, how many.")
-PROCESS_ID = flags.DEFINE_integer("process_id", None, "multihost: likewise, which one, from 0.")
+flags.register_validator(
+    "coordinator",
+    lambda text: text is None or re.fullmatch(r".+:0*[1-9]\d{0,4}", text),
+    "it must be HOST:PORT, such as 10.0.0.1:8476.",
+)
+NUM_PROCESSES = flags.DEFINE_integer(
+    "num_processes", None, "multihost: how many processes there are.", 1, MOST_PROCESSES
+)
+PROCESS_ID = flags.DEFINE_integer(
+    "process_id", None, "multihost: which process this is, from 0.", 0, MOST_PROCESSES
+)
 
 MODES = {
     "input": ("predict",),
@@ -58,18 +82,50 @@ MODES = {
     "overwrite": ("train",),
 }
 """The modes that take a flag; a flag that is not here is for all of them."""
+FULL_DISK = {
+    "train": "Free some space and start the same command again: a run goes on from its last "
+    "checkpoint.",
+    "eval": "Free some space and evaluate again: of this evaluation nothing is kept, and earlier "
+    "scores are as they were.",
+    "predict": "Free some space and predict again: results that are written are whole, and "
+    "--replace writes them again.",
+    "plan": "Free some space and plan again.",
+}
+"""What a full disk means, by mode."""
 OF_MANY = {"coordinator": (True,), "num_processes": (True,), "process_id": (True,)}
-"""Likewise of --multihost, where no launcher started several processes."""
+"""The values of --multihost that take a flag, where no launcher started several processes."""
+
+
+def _workdir() -> Path:
+    return expand(WORKDIR.value or "", "--workdir")
+
+
+def _left_by_training() -> str:
+    names = [path.name for path in _workdir().glob("checkpoints/*")]
+    steps = [int(name) for name in names if name.isdecimal()]
+    if not steps:
+        return "nothing is saved; the same command begins again."
+    command = "the same command without --overwrite" if OVERWRITE.value else "the same command"
+    return f"saved at step {max(steps)}; {command} goes on."
+
+
+LEFT = {
+    "train": _left_by_training,
+    "predict": lambda: "masks that are written are whole; --replace writes them again.",
+}
+"""What Ctrl-C leaves, by mode, where it is not nothing."""
 
 
 def run() -> None:
     """Does what the flags say; see `train`, `evaluate`, `plan` and `predict` for what it raises."""
     command_line.refuse_unused("mode", MODES)
+    if MODE.value in LEFT:
+        signals.leave(LEFT[MODE.value])
     if not runtime.is_one_of_many(MULTIHOST.value):
         command_line.refuse_unused("multihost", OF_MANY)
     else:
         runtime.supervise()
-        from unet_jax import multihost
+        from unet_jax.process import multihost
 
         multihost.join(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
     if "://" in (WORKDIR.value or ""):
@@ -78,9 +134,10 @@ def run() -> None:
             "config.data.path can be in an object store."
         )
     try:
-        _work(CONFIG.value, Path(WORKDIR.value or ""))
+        with command_line.full_disk(FULL_DISK[MODE.value]):
+            _work(CONFIG.value, _workdir())
     except (RuntimeError, MemoryError) as error:
-        from unet_jax.capacity import is_out_of_memory
+        from unet_jax.process.capacity import is_out_of_memory
 
         if not is_out_of_memory(error):
             raise
@@ -90,7 +147,7 @@ def run() -> None:
 def _say_out_of_memory(config: Any) -> str:
     """Says what would fit where a device, or the host, had no memory left."""
     if MODE.value == "train":
-        from unet_jax.memory import advise
+        from unet_jax.plan.memory import advise
 
         return advise(config)
     return (
@@ -101,20 +158,23 @@ def _say_out_of_memory(config: Any) -> str:
 
 def _work(config: Any, workdir: Path) -> None:
     if MODE.value == "train":
-        from unet_jax.train import train_and_evaluate
+        # Before jax is imported, so that one of two that start ends at once.
+        with _owned(workdir):
+            from unet_jax.training import train_owned
 
-        overrides = config_flags.get_override_values(flags.FLAGS["config"])
-        train_and_evaluate(config, workdir, overwrite=OVERWRITE.value, overrides=overrides)
+            given = config_flags.get_override_values(flags.FLAGS["config"]).items()
+            overrides = {k: v.to_dict() if isinstance(v, ConfigDict) else v for k, v in given}
+            train_owned(config, workdir, overwrite=OVERWRITE.value, overrides=overrides)
     elif MODE.value == "eval":
         from unet_jax.evaluate import evaluate_run
 
         evaluate_run(config, workdir, split=SPLIT.value, checkpoint=CHECKPOINT.value)
     elif MODE.value == "plan":
-        from unet_jax.memory import plan
+        from unet_jax.plan.memory import plan
 
         plan(config, MEMORY.value, workdir if WORKDIR.value else None)
     else:
-        from unet_jax.predict import predict_run
+        from unet_jax.predict.run import predict_run
 
         predict_run(
             config,
@@ -124,6 +184,14 @@ def _work(config: Any, workdir: Path) -> None:
             checkpoint=CHECKPOINT.value,
             replace=REPLACE.value,
         )
+
+
+def _owned(workdir: Path) -> AbstractContextManager[None]:
+    if not runtime.is_one_of_many(MULTIHOST.value):
+        return owner.owned(workdir, owner.TRAINING)
+    from unet_jax.process import multihost
+
+    return multihost.owned(workdir, owner.TRAINING)
 
 
 if __name__ == "__main__":

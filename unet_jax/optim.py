@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -10,22 +10,22 @@ import jax.numpy as jnp
 import optax
 
 from unet_jax.config import choose
+from unet_jax.durations import MOST_STEPS, to_horizon, to_steps
 from unet_jax.errors import UserError
-from unet_jax.steps import MOST_STEPS, to_steps
-from unet_jax.traced import is_on, is_traced
+from unet_jax.traced import Number, Switch, is_on
 
 
 def make_schedule(
     kind: str, learning_rate: float, warmup_steps: int, total_steps: int
 ) -> optax.Schedule:
-    """A linear warm-up from 0, then a decay to 0 at the last step.
+    """A linear warm-up from 0, then a decay to 0 at the horizon.
 
     Args:
         kind: "cosine" (Loshchilov & Hutter, 2017), "polynomial" with power 0.9 (Chen et al., 2017,
             "poly"), or "constant".
         learning_rate: The peak.
         warmup_steps: Steps of warm-up.
-        total_steps: Steps of the whole run.
+        total_steps: Steps to the horizon.
 
     Returns:
         A function from step to learning rate.
@@ -44,50 +44,62 @@ def make_schedule(
     return optax.join_schedules([warmup, decay], [warmup_steps])
 
 
-class EmaState(NamedTuple):
-    """State of `track_ema`: the number of updates and the averaged parameters."""
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """An optimiser with its schedule, and the average of parameters that evaluation uses.
 
-    count: jax.Array
-    ema: Any
-
-
-def track_ema(decay: float) -> optax.GradientTransformation:
-    """Keeps an exponential moving average of the parameters; the updates pass unchanged.
-
-    ema_t = d ema_{t-1} + (1 - d) params_t with d = min(decay, (1 + t) / (10 + t)), so that early
-    averages are not held back by the initial parameters. It comes last in a chain, where the
-    updates are those that are applied.
-
-    Args:
-        decay: In [0, 1).
-
-    Returns:
-        The transformation, with an `EmaState`.
+    Attributes:
+        init: init(params) -> the optimiser's state.
+        update: update(gradient, state, params) -> (updates, state); where it accumulates,
+            update(gradients of H heads, H weights, state, params), see `accumulate_gradients`.
+        schedule: schedule(step) -> the learning rate of that step.
+        ema_decay: Decay of the moving average of parameters.
+        averages: Whether there is such an average.
+        accumulate: Steps (batches) that make one update.
+        total_steps: Steps of the whole run.
     """
 
-    def init(params: Any) -> EmaState:
-        return EmaState(jnp.zeros((), jnp.int32), jax.tree.map(jnp.copy, params))
+    init: Callable[[Any], Any]
+    update: Callable[..., tuple[Any, Any]]
+    schedule: optax.Schedule
+    ema_decay: float
+    averages: bool
+    accumulate: int
+    total_steps: int
 
-    def update(updates: Any, state: EmaState, params: Any = None) -> tuple[Any, EmaState]:
-        d = jnp.minimum(decay, (1.0 + state.count) / (10.0 + state.count))
-        new_params = optax.apply_updates(params, updates)
-        ema = optax.incremental_update(new_params, state.ema, 1 - d)
-        return updates, EmaState(state.count + 1, ema)
+    def begin_average(self, params: Any) -> Any:
+        """Returns the average of the initial parameters; {} where none is kept."""
+        return jax.tree.map(jnp.copy, params) if self.averages else {}
 
-    return optax.GradientTransformation(init, update)  # pyrefly: ignore[bad-argument-type]
+    def average(self, average: Any, params: Any, step: jax.Array) -> Any:
+        """Moves the average of parameters towards those after a step.
 
+        After update t, from 0, the exponential moving average is d average + (1 - d) params with
+        d = min(ema_decay, (1 + t) / (10 + t)), so that early averages are not held back by the
+        initial parameters. Between updates it stays.
 
-def averaged_params(params: Any, opt_state: Any) -> Any:
-    """Returns the averaged parameters where the optimiser keeps them, else the parameters.
+        Args:
+            average: Before the step; {} where none is kept.
+            params: The parameters after the step.
+            step: int32, steps taken before it.
 
-    Args:
-        params: The current parameters.
-        opt_state: State of an optimiser of `make_optimizer`.
+        Returns:
+            The average after the step.
+        """
+        if not self.averages:
+            return average
+        update = step // self.accumulate
+        decay = jnp.minimum(self.ema_decay, (1.0 + update) / (10.0 + update))
 
-    Returns:
-        The parameters to evaluate with.
-    """
-    return optax.tree.get(opt_state, "ema", default=params)
+        def move() -> Any:
+            return optax.incremental_update(params, average, 1 - decay)
+
+        if self.accumulate == 1:
+            return move()
+        return jax.lax.cond(self._ends_group(step + 1), move, lambda: average)
+
+    def _ends_group(self, count: jax.Array) -> jax.Array:
+        return (count % self.accumulate == 0) | (count == self.total_steps)
 
 
 class GroupState(NamedTuple):
@@ -106,25 +118,9 @@ class GroupState(NamedTuple):
     inner: Any
 
 
-@dataclasses.dataclass(frozen=True)
-class Accumulation:
-    """An optimiser of gradients that come head by head, with a weight each.
-
-    Attributes:
-        init: params -> state.
-        update: (gradients of H heads, H weights, state, params) -> (updates, state).
-    """
-
-    init: Callable[[Any], GroupState]
-    update: Callable[[Sequence[Any], Sequence[jax.Array], GroupState, Any], tuple[Any, GroupState]]
-
-
-Optimizer = optax.GradientTransformation | Accumulation
-
-
 def accumulate_gradients(
     optimizer: optax.GradientTransformation, every: int, total: int, heads: int
-) -> Accumulation:
+) -> tuple[Callable[[Any], GroupState], Callable[..., tuple[Any, GroupState]]]:
     """Makes one update of the gradients of several batches, that of the one large batch.
 
     The group's gradient is the sum over heads h of sum_b w_hb g_hb / sum_b w_hb, where g_hb is what
@@ -142,7 +138,8 @@ def accumulate_gradients(
         heads: H.
 
     Returns:
-        The optimiser; its updates are 0 but after a group's last batch.
+        init(params) -> state, and update(gradients of H heads, H weights, state, params) ->
+        (updates, state); the updates are 0 but after a group's last batch.
     """
 
     def begin(params: Any) -> tuple[tuple[Any, ...], jax.Array]:
@@ -170,28 +167,51 @@ def accumulate_gradients(
 
         return jax.lax.cond((count % every == 0) | (count == total), apply, wait)
 
-    return Accumulation(init, update)
+    return init, update
 
 
 def _divide(tree: Any, divisor: jax.Array) -> Any:
     return jax.tree.map(lambda x: x / divisor, tree)
 
 
+def check_optimizer(values: Mapping[str, Any]) -> None:
+    """Checks the numbers of a config's optim section.
+
+    Args:
+        values: Arguments of `make_optimizer`, by name.
+
+    Raises:
+        UserError: A number is out of range.
+    """
+    ranges = {
+        "learning_rate": (values["learning_rate"] > 0, "above 0"),
+        "momentum": (0 <= values["momentum"] < 1, "in [0, 1)"),
+        "weight_decay": (values["weight_decay"] >= 0, "0 or more"),
+        "clip_norm": (values["clip_norm"] >= 0, "0 or more; 0.0 is for no limit"),
+        "accumulate": (1 <= values["accumulate"] <= MOST_STEPS, f"from 1 to {MOST_STEPS}"),
+        "ema_decay": (0 <= values["ema_decay"] < 1, "in [0, 1)"),
+    }
+    for name, (holds, allowed) in ranges.items():
+        if not holds:
+            raise UserError(f"config.optim.{name}={values[name]} must be {allowed}.")
+
+
 def make_optimizer(
     name: str = "adamw",
-    learning_rate: float = 1e-3,
+    learning_rate: Number = 1e-3,
     schedule: str = "cosine",
     warmup: str = "5%",
-    momentum: float = 0.9,
-    weight_decay: float = 1e-4,
-    clip_norm: float = 1.0,
+    momentum: Number = 0.9,
+    weight_decay: Number = 1e-4,
+    clip_norm: Switch = 1.0,
     accumulate: int = 1,
-    ema_decay: float = 0.0,
+    ema_decay: Switch = 0.0,
+    horizon: str = "",
     *,
     total_steps: int,
     epoch_steps: float,
     heads: int = 1,
-) -> tuple[Optimizer, optax.Schedule]:
+) -> Optimizer:
     """Makes the optimiser of a config.
 
     With `accumulate`, an update equals that of one batch of all the group's images for
@@ -203,8 +223,8 @@ def make_optimizer(
         name: "adamw" (Loshchilov & Hutter, 2019) or "sgd" with Nesterov momentum.
         learning_rate: The peak learning rate.
         schedule: "cosine", "polynomial" or "constant", after the warm-up.
-        warmup: Duration of the linear warm-up: steps, epochs or percent. It ends before the last
-            update, whose learning rate is then above 0.
+        warmup: Duration of the linear warm-up: steps, epochs or percent of the horizon. It ends
+            before the horizon's last update, whose learning rate is then above 0.
         momentum: Momentum of SGD, and the first beta of AdamW; in [0, 1).
         weight_decay: Decoupled decay per step, times the learning rate; applied to kernels alone,
             not to biases and normalisation parameters.
@@ -212,35 +232,22 @@ def make_optimizer(
         accumulate: Batches that make one update together; the run's last batches make one too where
             they are fewer. Schedules count updates.
         ema_decay: Decay of the moving average of the parameters used in evaluation; 0.0 for none.
+        horizon: Duration from which the schedule and every percentage of a config are taken, also
+            those of the train section: steps or epochs, as many as the run's at least; "" is the
+            run's own. A run of a horizon can be made longer afterwards, up to it.
         total_steps: Steps (batches) of the whole run.
         epoch_steps: Steps of one epoch.
         heads: Of the model in training; see `UNet.heads`.
 
     Returns:
-        The optimiser, an `Accumulation` where it accumulates, and the schedule as a function of the
-        step (batch) for logging.
+        The optimiser.
 
     Raises:
-        UserError: A value is not among what is allowed.
+        UserError: A name is unknown, or a duration does not fit.
     """
-    _check_numbers(
-        learning_rate=(learning_rate, lambda x: x > 0, "above 0"),
-        momentum=(momentum, lambda x: 0 <= x < 1, "in [0, 1)"),
-        weight_decay=(weight_decay, lambda x: x >= 0, "0 or more"),
-        clip_norm=(clip_norm, lambda x: x >= 0, "0 or more; 0.0 is for no limit"),
-        accumulate=(accumulate, lambda x: 1 <= x <= MOST_STEPS, f"from 1 to {MOST_STEPS}"),
-        ema_decay=(ema_decay, lambda x: 0 <= x < 1, "in [0, 1)"),
-    )
-    warmup_steps = to_steps(
-        warmup, key="config.optim.warmup", epoch_steps=epoch_steps, total_steps=total_steps
-    )
-    if warmup_steps > total_steps:
-        raise UserError(
-            f"config.optim.warmup={warmup!r} is {warmup_steps} steps, and the run has "
-            f"{total_steps}; shorten it, or train for longer (config.train.duration)."
-        )
-    updates = -(-total_steps // accumulate)
-    warmup_updates = min(-(-warmup_steps // accumulate), updates - 1)
+    length = to_horizon(horizon, total=total_steps, epoch_steps=epoch_steps)
+    updates = -(-length // accumulate)
+    warmup_updates = count_warmup(warmup, accumulate, length, epoch_steps)
     rate = make_schedule(schedule, learning_rate, warmup_updates, updates)
 
     def is_kernel(params: Any) -> Any:
@@ -254,16 +261,40 @@ def make_optimizer(
     )
     chain = [optax.clip_by_global_norm(clip_norm)] if is_on(clip_norm) else []
     chain.append(choose({"adamw": adamw, "sgd": sgd}, "config.optim.name", name))
-    if is_on(ema_decay):
-        chain.append(track_ema(ema_decay))
-    optimizer: Any = optax.chain(*chain)
+    init, update = optimizer = optax.chain(*chain)
     if accumulate > 1:
-        optimizer = accumulate_gradients(optimizer, accumulate, total_steps, heads)
-    return optimizer, lambda step: rate(jnp.asarray(step) // accumulate)
+        init, update = accumulate_gradients(optimizer, accumulate, total_steps, heads)
+    return Optimizer(
+        init=init,
+        update=update,
+        schedule=lambda step: rate(jnp.asarray(step) // accumulate),
+        ema_decay=ema_decay,
+        averages=is_on(ema_decay),
+        accumulate=accumulate,
+        total_steps=total_steps,
+    )
 
 
-def _check_numbers(**checks: tuple[Any, Callable[[Any], bool], str]) -> None:
-    """Checks (value, what must hold of it, that in words), by key of the config section."""
-    for name, (value, holds, allowed) in checks.items():
-        if not is_traced(value) and not holds(value):
-            raise UserError(f"config.optim.{name}={value} must be {allowed}.")
+def count_warmup(warmup: str, accumulate: int, length: int, epoch_steps: float) -> int:
+    """Counts the updates of the warm-up.
+
+    Args:
+        warmup: Duration of the warm-up; see `make_optimizer`.
+        accumulate: Batches that make an update together.
+        length: Steps to the horizon.
+        epoch_steps: Steps of one epoch.
+
+    Returns:
+        The updates, all but the last one at most.
+
+    Raises:
+        UserError: It is no duration, or longer than there are steps.
+    """
+    key = "config.optim.warmup"
+    steps = to_steps(warmup, key=key, epoch_steps=epoch_steps, total_steps=length)
+    if steps > length:
+        raise UserError(
+            f"{key}={warmup!r} is {steps} steps, and the run has {length}; shorten it, or train "
+            "for longer (config.train.duration)."
+        )
+    return min(-(-steps // accumulate), -(-length // accumulate) - 1)

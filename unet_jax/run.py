@@ -6,16 +6,21 @@ from pathlib import Path
 from typing import Any, Self
 
 import jax
-import numpy as np
 
-from unet_jax import workdir as run_dir
-from unet_jax.checkpoint import Checkpoints, set_broken_aside
-from unet_jax.evaluate import evaluate, fixed_pictures, save_counts, summarise
+from unet_jax import compare
+from unet_jax import config as configs
+from unet_jax.evaluate import evaluate, fixed_images, save_counts, summarise
 from unet_jax.experiment import Experiment
-from unet_jax.gallery import Gallery
-from unet_jax.logs import Logs, Recorder, Silence, console
-from unet_jax.metrics import Scores
-from unet_jax.multihost import is_first
+from unet_jax.predict.predictor import Predictor
+from unet_jax.process.console import console
+from unet_jax.process.multihost import is_first
+from unet_jax.runs import history
+from unet_jax.runs import workdir as run_dir
+from unet_jax.runs.checkpoint import Checkpoints
+from unet_jax.runs.damage import set_broken_aside
+from unet_jax.runs.gallery import Gallery
+from unet_jax.runs.intact import check_of_run
+from unet_jax.runs.logs import Logs, Recorder, Silence
 from unet_jax.step import State
 
 
@@ -25,51 +30,59 @@ class Run:
     Use it as a context while training; leaving it waits for the figures and closes the files.
     """
 
-    def __init__(self, experiment: Experiment, workdir: Path) -> None:
+    def __init__(self, experiment: Experiment, eval_step: Predictor, workdir: Path) -> None:
         """Opens the checkpoints, with broken ones set aside.
 
         Args:
             experiment: What trains.
+            eval_step: Evaluates its network.
             workdir: The run's directory, begun.
         """
         self.experiment, self.workdir = experiment, workdir
         for line in set_broken_aside(workdir / run_dir.CHECKPOINTS):
             console.print(line)
         self.checkpoints = Checkpoints(workdir / run_dir.CHECKPOINTS)
-        self._validation = Validation(experiment, workdir)
+        self._config = configs.load(workdir / run_dir.CONFIG)
+        self._validation = Validation(experiment, eval_step, workdir)
 
     def begin_state(self, start: int, init_key: jax.Array) -> State:
         """Restores the state of a step, or initialises that of step 0."""
         if start:
-            return self.checkpoints.restore(start, self.experiment.state_shapes)
+            for step in self.checkpoints.all_steps():
+                where = str(self.workdir / run_dir.CHECKPOINTS / str(step))
+                check_of_run(self.checkpoints.meta(step), self._config, where)
+            state = self.checkpoints.restore(start, self.experiment.state_shapes)
+            self.checkpoints.delete_others()
+            return state
         return self.experiment.init(init_key)
 
-    def open(self, start: int, *, pictures: int = 0, shows: bool = True) -> Self:
+    def open(self, start: int, *, images: int = 0, shows: bool = True) -> Self:
         """Opens the logs.
 
         Args:
             start: Steps taken.
-            pictures: Per step of the program, for its speed; 0 for the batch.
+            images: Per step of the program, for its speed; 0 for the batch.
             shows: Whether the progress is shown.
 
         Returns:
             This run, as the context to enter.
         """
-        plan = self.experiment.plan
+        self._start, plan = start, self.experiment.plan
         self._logs: Logs = Silence()
         if is_first():
             files = self.workdir / run_dir.METRICS, self.workdir / run_dir.TENSORBOARD
             self._logs = Logs(*files, start, plan.total, shows=shows)
-        sizes = {"log_every": plan.log_every, "batch_size": pictures or plan.batch_size}
+        sizes = {"log_every": plan.log_every, "batch_size": images or plan.batch_size}
         self._recorder = Recorder(self._logs, start, **sizes)
         return self
 
     def __enter__(self) -> Self:
-        """Starts the thread that draws."""
+        """Starts the thread that draws, first what a run that died did not come to."""
         self._stack = ExitStack()
         self._stack.enter_context(closing(self.checkpoints))
         self._stack.enter_context(closing(self._logs))
         self._stack.enter_context(self._validation)
+        self._validation.draw_missing(self._start)
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -93,12 +106,21 @@ class Run:
         """
         self._recorder.flush()
         scores = self._validation.run(step, state) if evaluates else {}
+        headline = self.experiment.network.settings.headline
         if evaluates:
             self._logs.scalars(step, {f"val/{name}": value for name, value in scores.items()})
             self._validation.draw(step)  # after its line, which the learning curves show
         self._logs.flush()
-        meta = {"class_names": self.experiment.dataset.class_names, "scores": scores}
-        self.checkpoints.save(step, state, meta, score=scores.get("mIoU"))
+        class_names, config = self.experiment.dataset.class_names, compare.identity(self._config)
+        meta = {
+            "class_names": class_names,
+            "spec": self.experiment.network.spec._asdict(),
+            "scores": scores,
+            "config": config,
+        }
+        plan = self.experiment.plan
+        marks = {"is_planned": plan.is_planned(step), "is_lasting": plan.is_lasting(step)}
+        self.checkpoints.save(step, state, meta, headline.rank(scores), **marks)
 
     def wait(self) -> None:
         """Returns when what was kept is on the disk."""
@@ -125,12 +147,14 @@ class Validation:
     Use it as a context; leaving it waits for the figures.
     """
 
-    def __init__(self, experiment: Experiment, workdir: Path) -> None:
-        """Chooses the pictures that are shown."""
-        self._experiment, self._workdir = experiment, workdir
+    def __init__(self, experiment: Experiment, eval_step: Predictor, workdir: Path) -> None:
+        """Chooses the images that are shown."""
+        self._experiment, self._eval_step, self._workdir = experiment, eval_step, workdir
         self._source = experiment.dataset.splits["val"]
-        self._shown = fixed_pictures(self._source, experiment.eval.pictures)
-        self._gallery = Gallery(workdir, self._source, self._shown, experiment.dataset.class_names)
+        self._shown = fixed_images(self._source, experiment.network.settings.shown)
+        names, network = experiment.dataset.class_names, experiment.network
+        settings = network.settings
+        self._gallery = Gallery(workdir, self._source, names, network.task, settings.headline)
 
     def __enter__(self) -> "Validation":
         """Starts the thread."""
@@ -145,8 +169,8 @@ class Validation:
             for drawing in self._drawings:
                 drawing.result()
 
-    def run(self, step: int, state: State) -> Scores:
-        """Evaluates the state after a step, and leaves the counts of every picture.
+    def run(self, step: int, state: State) -> dict[str, float | None]:
+        """Evaluates the state after a step; leaves the counts and what figures are drawn from.
 
         Args:
             step: Steps taken.
@@ -156,22 +180,25 @@ class Validation:
             The scores of `evaluate.summarise`.
         """
         e = self._experiment
-        self._result = evaluate(
-            e.eval_step,
+        result = evaluate(
+            self._eval_step,
             state.eval_variables(),
             self._source,
-            batch_size=e.eval.batch_size,
+            batch_size=e.network.settings.batch_size,
             keep=self._shown,
         )
         if is_first():
             file = self._workdir / run_dir.EVALUATIONS / f"val_{step:08d}.npz"
-            save_counts(file, self._result, self._source)
-        return summarise(self._result, e.dataset)
+            save_counts(file, result, self._source)
+            history.save(self._workdir, step, result.predictions, result.confusion)
+        return summarise(result, e.network.task, e.dataset.views)
 
     def draw(self, step: int) -> None:
-        """Starts to draw the figures of the last evaluation, which was of this step."""
-        if not is_first():
-            return
-        confusion = self._result.confusion.sum(axis=0)
-        predictions: dict[int, np.ndarray] = self._result.predictions
-        self._drawings.append(self._thread.submit(self._gallery.draw, step, predictions, confusion))
+        """Starts to draw the figures of the evaluation of a step."""
+        if is_first():
+            self._drawings.append(self._thread.submit(self._gallery.draw, step))
+
+    def draw_missing(self, start: int) -> None:
+        """Starts to draw what is missing of the evaluations up to the step a run goes on from."""
+        if is_first():
+            self._drawings.append(self._thread.submit(self._gallery.draw_missing, start))

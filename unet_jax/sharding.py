@@ -12,29 +12,29 @@ from unet_jax.config import check_range
 from unet_jax.errors import UserError
 
 AXES = ("data", "fsdp", "space")
-ROWS = ("data", "fsdp")  # the axes that split the pictures of a batch
-MOST_BATCH = 2**16  # pictures
+ROWS = ("data", "fsdp")  # the axes that split the images of a batch
+MOST_BATCH = 2**16  # images
 LEAST_SPLIT = 2**14  # numbers in an array that is worth splitting over "fsdp"
 
 
 class Shardings(NamedTuple):
     """A mesh, and the ways in which arrays lie on it.
 
-    Every axis splits the activations: "data" and "fsdp" by pictures, "space" by height (volumes by
+    Every axis splits the activations: "data" and "fsdp" by images, "space" by height (volumes by
     depth). No convolution then runs twice on the same numbers, for which XLA may count its kernel's
     gradient twice.
 
     Attributes:
         mesh: Axes "data", "fsdp" and "space".
         replicated: Whole on every device.
-        rows: Split by the first axis, the pictures of a batch.
-        pictures: Split by pictures and by height: [B, H, ...].
+        rows: Split by the first axis, the images of a batch.
+        images: Split by images and by height: [B, H, ...].
     """
 
     mesh: jax.sharding.Mesh
     replicated: NamedSharding
     rows: NamedSharding
-    pictures: NamedSharding
+    images: NamedSharding
 
     def size(self, *axes: str) -> int:
         """Returns how many devices lie along some axes."""
@@ -45,11 +45,11 @@ def make_shardings(data: int = -1, fsdp: int = 1, space: int = 1) -> Shardings:
     """Makes the mesh of a config over the devices that jax sees.
 
     Args:
-        data: Devices over which the pictures of a batch are split; -1, here or below, for all that
+        data: Devices over which the images of a batch are split; -1, here or below, for all that
             the others leave.
-        fsdp: Devices that split the pictures as well, and between them parameters and the
+        fsdp: Devices that split the images as well, and between them parameters and the
             optimiser's state (fully sharded data parallel; Zhao et al., 2023).
-        space: Devices that split every picture by height, every volume by depth.
+        space: Devices that split every image by height, every volume by depth.
 
     Returns:
         The mesh with its shardings.
@@ -102,7 +102,7 @@ def check_batch_size(key: str, batch_size: int, shardings: Shardings) -> None:
 
     Args:
         key: The config key of the batch size.
-        batch_size: Pictures in a batch, over all devices.
+        batch_size: Images in a batch, over all devices.
         shardings: The mesh.
 
     Raises:
@@ -118,10 +118,10 @@ def check_batch_size(key: str, batch_size: int, shardings: Shardings) -> None:
 
 
 def check_height(height: int, multiple: int, padding: str, shardings: Shardings) -> None:
-    """Checks that the mesh splits pictures into whole rows at the deepest level.
+    """Checks that the mesh splits images into whole rows at the deepest level.
 
     Args:
-        height: Height of training pictures, or depth of volumes, in pixels.
+        height: Height of training images, or depth of volumes, in pixels.
         multiple: Pixels at full resolution per row at the deepest level.
         padding: "same" or "valid", of the model's convolutions.
         shardings: The mesh.
@@ -165,6 +165,23 @@ def split_state(shapes: Any, shardings: Shardings) -> Any:
     return jax.tree.map(lambda x: _split(x.shape, shardings), shapes)
 
 
+def put_shapes(shapes: Any, shardings: Shardings) -> Any:
+    """Says of shapes where their arrays will lie; see `split_state`.
+
+    Args:
+        shapes: Pytree of arrays or of their shapes.
+        shardings: The mesh.
+
+    Returns:
+        Pytree of `jax.ShapeDtypeStruct` with shardings.
+    """
+    return jax.tree.map(
+        lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
+        shapes,
+        split_state(shapes, shardings),
+    )
+
+
 def _split(shape: tuple[int, ...], shardings: Shardings) -> NamedSharding:
     devices = shardings.size("fsdp")
     axes = [axis for axis, n in enumerate(shape) if n % devices == 0]
@@ -198,7 +215,7 @@ def describe_split(shapes: Any, shardings: Shardings) -> dict[str, str]:
 def process_rows(batch_size: int, shardings: Shardings) -> np.ndarray:
     """Returns the rows of a batch that this process's devices hold, in ascending order.
 
-    Processes whose devices share pictures, along "space", hold the same rows.
+    Processes whose devices share images, along "space", hold the same rows.
 
     Args:
         batch_size: B, over all processes.
@@ -217,7 +234,7 @@ def put_batch(batch: Mapping[str, np.ndarray], shardings: Shardings) -> dict[str
 
     Args:
         batch: Arrays with the rows of `process_rows`: images [b, *n, C], labels and weights
-            [b, *n], and "size" [b, 2].
+            [b, *n], and "size" [b, axes].
         shardings: The mesh.
 
     Returns:
@@ -246,29 +263,33 @@ def batch_sharding(shape: tuple[int, ...], shardings: Shardings) -> NamedShardin
     """Says where an array of a batch lies.
 
     Args:
-        shape: [B, 2] of sizes, else [B, H, ...]. An H that "space" does not divide is not split, as
-            in evaluation, where H is that of the image; then what the image is padded with does not
-            depend on the mesh.
+        shape: [B, axes] of sizes, else [B, H, ...]. An H that "space" does not divide is not split,
+            as in evaluation, where H is that of the image; then what the image is padded with does
+            not depend on the mesh.
         shardings: The mesh.
 
     Returns:
         Where.
     """
     splits_height = len(shape) > 2 and shape[1] % shardings.size("space") == 0
-    return shardings.pictures if splits_height else shardings.rows
+    return shardings.images if splits_height else shardings.rows
 
 
 def batch_shapes(
-    shapes: Mapping[str, tuple[int, ...]], shardings: Shardings
+    arrays: Mapping[str, tuple[tuple[int, ...], str]], shardings: Shardings
 ) -> dict[str, jax.ShapeDtypeStruct]:
-    """Describes a batch of `put_batch` without making it, from its arrays' shapes by name."""
+    """Describes a batch of `put_batch` without making it.
+
+    Args:
+        arrays: Shape and type by name.
+        shardings: The mesh.
+
+    Returns:
+        The shapes with shardings, by name.
+    """
     return {
-        name: jax.ShapeDtypeStruct(
-            shape,
-            np.float32 if name == "size" else np.uint8,
-            sharding=batch_sharding(shape, shardings),
-        )
-        for name, shape in shapes.items()
+        name: jax.ShapeDtypeStruct(shape, dtype, sharding=batch_sharding(shape, shardings))
+        for name, (shape, dtype) in arrays.items()
     }
 
 

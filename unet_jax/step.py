@@ -1,7 +1,7 @@
 """The training state and the one train step: pure functions."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import flax
@@ -10,12 +10,16 @@ import jax.numpy as jnp
 import optax
 from jax.lax import with_sharding_constraint
 
-from unet_jax.augment import Augment, standardise
-from unet_jax.losses import Loss, crop_label, supervise, supervise_apart
+from unet_jax.augment.make import Augment
+from unet_jax.augment.scale import standardise
+from unet_jax.losses.deep import crop_label, split_heads, supervise, supervise_apart
+from unet_jax.losses.make import Loss
+from unet_jax.models.fast import compiler_options
+from unet_jax.models.pretrained.weights import Load
 from unet_jax.models.unet import UNet
-from unet_jax.optim import Accumulation, Optimizer, averaged_params
-from unet_jax.sharding import Shardings, replicate, split_state
-from unet_jax.weights import Load
+from unet_jax.optim import Optimizer
+from unet_jax.sharding import Shardings, put_shapes, replicate, split_state
+from unet_jax.task import Task
 
 
 @flax.struct.dataclass
@@ -26,18 +30,19 @@ class State:
         step: int32, steps taken.
         params: Parameters, float32.
         batch_stats: Running statistics of batch normalisation; {} where there is none.
-        opt_state: State of the optimiser, with the averaged parameters where they are kept.
+        average: Moving average of the parameters; {} where none is kept.
+        opt_state: State of the optimiser.
     """
 
     step: jax.Array
     params: Any
     batch_stats: Any
+    average: Any
     opt_state: Any
 
     def eval_variables(self) -> dict[str, Any]:
         """Returns the variables to evaluate: averaged parameters where they are kept."""
-        params = averaged_params(self.params, self.opt_state)
-        return {"params": params, "batch_stats": self.batch_stats}
+        return {"params": self.average or self.params, "batch_stats": self.batch_stats}
 
 
 SOWN = ["batch_stats", "deep_supervision"]  # collections that a forward pass in training writes
@@ -46,107 +51,121 @@ Init = Callable[[jax.Array], State]
 Step = Callable[[State, dict[str, jax.Array], jax.Array], tuple[State, dict[str, jax.Array]]]
 
 
+def init_variables(model: UNet, image_shape: tuple[int, ...], key: jax.Array) -> dict[str, Any]:
+    """Initialises the variables of a model; under `jax.eval_shape` it gives shapes alone.
+
+    Args:
+        model: The model.
+        image_shape: [*n, C] of a training image.
+        key: Of the initial parameters.
+
+    Returns:
+        {"params", "batch_stats"}.
+    """
+    variables = model.init(key, jnp.zeros((1, *image_shape)), train=False)
+    return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
+
+
+@functools.lru_cache(64)  # studies ask again and again for the same model
+def variable_shapes(model: UNet, image_shape: tuple[int, ...]) -> dict[str, Any]:
+    """Returns the shapes of what `init_variables` makes."""
+    return jax.eval_shape(lambda key: init_variables(model, image_shape, key), jax.random.key(0))
+
+
+def begin_state(variables: dict[str, Any], optimizer: Optimizer) -> State:
+    """Makes the state before the first step.
+
+    Args:
+        variables: Of `init_variables`, or loaded.
+        optimizer: The optimiser.
+
+    Returns:
+        The state.
+    """
+    params = variables["params"]
+    return State(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=variables["batch_stats"],
+        average=optimizer.begin_average(params),
+        opt_state=optimizer.init(params),
+    )
+
+
+def abstract_state(
+    model: UNet, optimizer: Optimizer, image_shape: tuple[int, ...], shardings: Shardings
+) -> State:
+    """Describes the state on the mesh without making it.
+
+    Args:
+        model: The model.
+        optimizer: The optimiser.
+        image_shape: [*n, C] of a training image.
+        shardings: The mesh.
+
+    Returns:
+        The state's tree of `jax.ShapeDtypeStruct` with shardings.
+    """
+    begin = functools.partial(begin_state, optimizer=optimizer)
+    shapes = variable_shapes(model, image_shape)  # pyrefly: ignore[bad-argument-type]
+    return put_shapes(jax.eval_shape(begin, shapes), shardings)
+
+
 def make_init(
     model: UNet,
     optimizer: Optimizer,
-    image_size: tuple[int, int],
+    image_shape: tuple[int, ...],
     shardings: Shardings,
+    load: Load | None = None,
 ) -> Init:
     """Makes the function that initialises the state on the devices.
 
     Args:
         model: The model.
         optimizer: The optimiser.
-        image_size: (height, width) of training pictures.
+        image_shape: [*n, C] of a training image.
         shardings: The mesh.
+        load: Puts weights of a file in the place of initial ones; None for none.
 
     Returns:
-        init(key) -> State; under `jax.eval_shape` it gives shapes alone.
+        init(key) -> State; without `load`, `jax.eval_shape` of it gives shapes alone.
     """
 
     def init(key: jax.Array) -> State:
-        variables = model.init(key, jnp.zeros((1, *image_size, 3)), train=False)
-        params = variables["params"]
-        batch_stats = variables.get("batch_stats", {})
-        return State(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params))
+        return begin_state(init_variables(model, image_shape, key), optimizer)
 
-    shapes = jax.eval_shape(init, jax.random.key(0))
-    return jax.jit(init, out_shardings=split_state(shapes, shardings))
+    where = split_state(abstract_state(model, optimizer, image_shape, shardings), shardings)
+    from_scratch = jax.jit(init, out_shardings=where)
+    if load is None:
+        return from_scratch
 
-
-def make_pretrained_init(
-    init: Init, load: Load, optimizer: Optimizer, shardings: Shardings
-) -> Init:
-    """Makes an `init` that starts from loaded weights, the optimiser and its averages included.
-
-    Args:
-        init: Of `make_init`.
-        load: Of `weights.make_pretrained`.
-        optimizer: The optimiser.
-        shardings: The mesh.
-
-    Returns:
-        init(key) -> State.
-
-    Raises:
-        UserError: The file cannot be read or does not fit the model.
-    """
-    shapes = jax.eval_shape(init, jax.random.key(0))
-    load({"params": shapes.params, "batch_stats": shapes.batch_stats})
-
-    def begin(variables: dict[str, Any]) -> State:
-        params = variables["params"]
-        opt_state = optimizer.init(params)
-        batch_stats = variables.get("batch_stats", {})
-        return State(jnp.zeros((), jnp.int32), params, batch_stats, opt_state)
-
-    def pretrained_init(key: jax.Array) -> State:
-        state = init(key)
+    def from_file(key: jax.Array) -> State:
+        state = from_scratch(key)
         variables = load({"params": state.params, "batch_stats": state.batch_stats})
-        where = split_state(shapes, shardings)
+        begin = functools.partial(begin_state, optimizer=optimizer)
         return jax.jit(begin, out_shardings=where)(replicate(variables, shardings))
 
-    return pretrained_init
-
-
-def abstract_state(init: Init, shardings: Shardings) -> State:
-    """Describes the state without making it.
-
-    Args:
-        init: Of `make_init`.
-        shardings: The mesh.
-
-    Returns:
-        The state's tree of `jax.ShapeDtypeStruct` with shardings.
-    """
-    shapes = jax.eval_shape(init, jax.random.key(0))
-    return jax.tree.map(
-        lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
-        shapes,
-        split_state(shapes, shardings),
-    )
+    return from_file
 
 
 def make_pure_step(
     model: UNet,
     loss: Loss,
     optimizer: Optimizer,
-    schedule: optax.Schedule,
     augment: Augment,
     *,
-    whole: Callable[[Any], Any] = lambda tree: tree,
-    split: Callable[[Any], Any] = lambda tree: tree,
+    whole: Any = None,
+    split: Any = None,
 ) -> Step:
     """Makes the train step, a pure function that is not compiled yet.
 
     Args:
         model: The model.
-        loss: Of `losses.make_loss`.
+        loss: The loss; see `losses.make.make_loss`.
         optimizer: The optimiser.
-        schedule: Its learning rate, for logging.
-        augment: Of `augment.make_augment`.
-        whole: Brings parameters whole to every device, before any convolution sees them.
-        split: Brings gradients to where their parameters lie.
+        augment: The augmentation; see `augment.make.make_augment`.
+        whole: The sharding to which parameters are brought before any convolution; None for none.
+        split: The tree of the parameters' own shardings, to which gradients are brought.
 
     Returns:
         train_step(state, batch, key) -> (state, scalars): augments with a key of this step, takes
@@ -155,7 +174,7 @@ def make_pure_step(
         this batch alone, also where gradients are accumulated; the norm is that of the gradient of
         its loss, before clipping.
     """
-    take_gradients = _gradients_by_head if isinstance(optimizer, Accumulation) else _gradients
+    take_gradients = _gradients_by_head if optimizer.accumulate > 1 else _gradients
 
     def train_step(
         state: State, batch: dict[str, jax.Array], key: jax.Array
@@ -163,38 +182,57 @@ def make_pure_step(
         # A key folded from the step, so that nothing random is carried or saved.
         step_key = jax.random.fold_in(key, state.step)
         image, label, weight = augment(batch["image"], batch["label"], batch["weight"], step_key)
-        batch_stats = whole(state.batch_stats)
+        batch_stats = _bring(state.batch_stats, whole)
         rngs = {"dropout": jax.random.fold_in(step_key, 1)}
 
         def forward(params: Any) -> tuple[list[jax.Array], Any]:
-            variables = {"params": whole(params), "batch_stats": batch_stats}
-            outputs: Any = model.apply(
-                variables, standardise(image), train=True, rngs=rngs, mutable=SOWN
-            )
-            logits, updated = outputs
-            heads = [logits, *(head for (head,) in updated.get("deep_supervision", {}).values())]
-            return heads, updated.get("batch_stats", {})
+            variables = {"params": _bring(params, whole), "batch_stats": batch_stats}
+            return _apply(model, variables, image, rngs)
 
         targets = {"label": label, "weight": weight, "multiple": model.multiple()}
-        found = take_gradients(forward, loss, targets, state.params, split)
-        label, weight = crop_label(label, weight, found.logits.shape[1:-1])
-        update: Any = optimizer.update
-        updates, opt_state = update(*found.given, state.opt_state, state.params)
+        found = take_gradients(forward, loss, targets, state.params)
+        gradients = [_bring(gradient, split) for gradient in found.gradients]
+        gradient = functools.reduce(optax.tree.add, gradients)
+        given = (gradients, found.weights) if found.weights else (gradient,)
+        updates, opt_state = optimizer.update(*given, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        correct = jnp.sum(weight * (jnp.argmax(found.logits, axis=-1) == label))
         scalars = {
             "train/loss": found.loss,
-            "train/pixel_accuracy": correct / jnp.maximum(jnp.sum(weight), 1.0),
-            "train/gradient_norm": optax.tree.norm(found.gradient),
-            "learning_rate": jnp.asarray(schedule(state.step), jnp.float32),
+            "train/pixel_accuracy": _accuracy(loss.task, found.logits, label, weight),
+            "train/gradient_norm": optax.tree.norm(gradient),
+            "learning_rate": jnp.asarray(optimizer.schedule(state.step), jnp.float32),
         }
-        return State(state.step + 1, params, found.batch_stats, opt_state), scalars
+        after = State(
+            step=state.step + 1,
+            params=params,
+            batch_stats=found.batch_stats,
+            average=optimizer.average(state.average, params, state.step),
+            opt_state=opt_state,
+        )
+        return after, scalars
 
     return train_step
 
 
+def _apply(
+    model: UNet, variables: dict[str, Any], image: jax.Array, rngs: dict[str, jax.Array]
+) -> tuple[list[jax.Array], Any]:
+    """Returns the logits of every head, the result's first, and the updated statistics."""
+    outputs: Any = model.apply(variables, standardise(image), train=True, rngs=rngs, mutable=SOWN)
+    logits, updated = outputs
+    heads = [logits, *(head for (head,) in updated.get("deep_supervision", {}).values())]
+    return heads, updated.get("batch_stats", {})
+
+
+def _accuracy(task: Task, logits: jax.Array, label: jax.Array, weight: jax.Array) -> jax.Array:
+    """Returns the share of elements, by weight, whose decision is right; see `Task`."""
+    label, weight = crop_label(label, weight, logits.shape[1:-1])
+    weight = task.weigh(label, weight)
+    correct = jnp.sum(weight * (task.decide(logits) == task.truth(label)))
+    return correct / jnp.maximum(jnp.sum(weight), 1.0)
+
+
 Forward = Callable[[Any], tuple[list[jax.Array], Any]]
-Split = Callable[[Any], Any]
 
 
 class Found(NamedTuple):
@@ -204,58 +242,56 @@ class Found(NamedTuple):
         loss: Scalar.
         logits: float32 [B, *n, K], of the first head.
         batch_stats: The running statistics after this batch.
-        gradient: Of the loss.
-        given: What the optimiser is given of gradients.
+        gradients: Of the parts of the loss, by head, that the optimiser takes apart; of the whole
+            loss, if it does not.
+        weights: Of the parts, see `losses.deep.supervise_apart`; () of the whole loss.
     """
 
     loss: jax.Array
     logits: jax.Array
     batch_stats: Any
-    gradient: Any
-    given: tuple[Any, ...]
+    gradients: list[Any]
+    weights: Sequence[jax.Array] = ()
 
 
-def _gradients(
-    forward: Forward, loss: Loss, targets: dict[str, Any], params: Any, split: Split
-) -> Found:
+def _gradients(forward: Forward, loss: Loss, targets: dict[str, Any], params: Any) -> Found:
     """Differentiates the loss of all heads at once."""
 
     def compute_loss(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
         heads, batch_stats = forward(params)
-        return supervise(loss, heads, **targets), (heads[0], batch_stats)
+        return supervise(loss, split_heads(heads, **targets)), (heads[0], batch_stats)
 
     (value, (logits, batch_stats)), gradient = jax.value_and_grad(compute_loss, has_aux=True)(
         params
     )
-    gradient = split(gradient)
-    return Found(value, logits, batch_stats, gradient, (gradient,))
+    return Found(value, logits, batch_stats, [gradient])
 
 
-def _gradients_by_head(
-    forward: Forward, loss: Loss, targets: dict[str, Any], params: Any, split: Split
-) -> Found:
-    """Differentiates what each head adds to the loss, for an `optim.Accumulation`."""
+def _gradients_by_head(forward: Forward, loss: Loss, targets: dict[str, Any], params: Any) -> Found:
+    """Differentiates what each head adds to the loss, for an optimiser that accumulates."""
 
     def compute_loss(params: Any, head: int) -> tuple[jax.Array, Any]:
         heads, batch_stats = forward(params)
-        losses, weights = supervise_apart(loss, heads, **targets)
+        losses, weights = supervise_apart(loss, list(split_heads(heads, **targets)))
         return losses[head], (losses, weights, heads[0], batch_stats)
 
     differentiate = jax.grad(compute_loss, has_aux=True)
     first, (losses, weights, logits, batch_stats) = differentiate(params, 0)
     # One forward pass is left of them in the compiled program, since they are equal.
     others = [differentiate(params, head)[0] for head in range(1, len(losses))]
-    gradients = [split(gradient) for gradient in (first, *others)]
-    gradient = functools.reduce(optax.tree.add, gradients)
     value = functools.reduce(jnp.add, losses)
-    return Found(value, logits, batch_stats, gradient, (gradients, weights))
+    return Found(value, logits, batch_stats, [first, *others], weights)
+
+
+def _bring(tree: Any, shardings: Any) -> Any:
+    """Brings arrays to their shardings; to none where that is None."""
+    return tree if shardings is None else with_sharding_constraint(tree, shardings)
 
 
 def make_train_step(
     model: UNet,
     loss: Loss,
     optimizer: Optimizer,
-    schedule: optax.Schedule,
     augment: Augment,
     shardings: Shardings,
     state: State,
@@ -264,10 +300,9 @@ def make_train_step(
 
     Args:
         model: The model.
-        loss: Of `losses.make_loss`.
+        loss: The loss; see `losses.make.make_loss`.
         optimizer: The optimiser.
-        schedule: Its learning rate, for logging.
-        augment: Of `augment.make_augment`.
+        augment: The augmentation; see `augment.make.make_augment`.
         shardings: The mesh.
         state: The state, or its shapes.
 
@@ -275,25 +310,13 @@ def make_train_step(
         train_step(state, batch, key) -> (state, scalars); the state that goes in is donated.
     """
     where = split_state(state, shardings)
-
-    def whole(tree: Any) -> Any:
-        return with_sharding_constraint(tree, shardings.replicated)
-
-    def split(gradients: Any) -> Any:
-        return with_sharding_constraint(gradients, where.params)
-
-    step = make_pure_step(model, loss, optimizer, schedule, augment, whole=whole, split=split)
+    step = make_pure_step(
+        model, loss, optimizer, augment, whole=shardings.replicated, split=where.params
+    )
     return jax.jit(
         step,
         compiler_options=compiler_options(model),
-        in_shardings=(where, shardings.pictures, shardings.replicated),
+        in_shardings=(where, shardings.images, shardings.replicated),
         out_shardings=(where, shardings.replicated),
         donate_argnums=0,
     )
-
-
-def compiler_options(model: UNet) -> dict[str, str] | None:
-    """Returns XLA's options for a model's train step."""
-    # On CPU, XLA would merge what is computed again with the first time, and save nothing.
-    merges = model.remat and jax.default_backend() == "cpu"
-    return {"xla_disable_hlo_passes": "cse_barrier_expander"} if merges else None

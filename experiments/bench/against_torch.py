@@ -2,7 +2,7 @@
 
 python -m experiments.bench.against_torch --cells=16@128,64@128
 
-A cell is the width of level 0 and the picture's side. PyTorch runs eager and compiled, contiguous
+A cell is the width of level 0 and the image's side. PyTorch runs eager and compiled, contiguous
 and channels-last, and its best is taken. Every side is a process of its own that sleeps while the
 others have their turn; medians of all steps are compared. Needs pip install -e '.[torch]', or
 --torch_python, the Python of another environment that has torch.
@@ -19,7 +19,7 @@ from absl import app, flags
 
 CELLS = flags.DEFINE_list("cells", ["16@128", "16@256", "64@128", "64@256"], "WIDTH@SIDE, ...")
 TASKS = flags.DEFINE_list("tasks", ["training", "inference"], "What is timed.")
-BATCH = flags.DEFINE_integer("batch", 8, "Pictures per step.", lower_bound=1)
+BATCH = flags.DEFINE_integer("batch", 8, "Images per step.", lower_bound=1)
 DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Of convolutions.")
 TURNS = flags.DEFINE_integer("turns", 5, "Turns of every side.", lower_bound=1)
 SECONDS = flags.DEFINE_float(

@@ -18,6 +18,8 @@ from pathlib import Path
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
+from unet_jax.runs import workdir as run_dir
+
 ROOT = Path(__file__).parents[2]
 CONFIG = config_flags.DEFINE_config_file("config", str(ROOT / "configs" / "shapes.py"), "Page.")
 TRIALS = flags.DEFINE_integer("trials", 8, "How many.", lower_bound=2)
@@ -39,7 +41,7 @@ def write_trials(folder: Path) -> list[Path]:
         config.optim.learning_rate *= 1.0 if index % 2 else 0.5
         trial = folder / f"trial_{index}"
         trial.mkdir(parents=True)
-        (trial / "config.json").write_text(to_json(config))
+        (trial / run_dir.CONFIG).write_text(to_json(config))
         trials.append(trial)
     return trials
 
@@ -55,20 +57,20 @@ def train(command: list[str]) -> float:
 def turn(folder: Path) -> tuple[float, float, list[Path], list[Path]]:
     """Trains all trials both ways; returns the seconds and the run directories of each."""
     together, alone = write_trials(folder / "together"), write_trials(folder / "alone")
-    packed = train(["experiments.pack", *(f"--trial={trial}" for trial in together)])
+    packed = train(["unet_jax.studies.pack", *(f"--trial={trial}" for trial in together)])
     single = sum(train(["unet_jax.main", f"--workdir={trial}"]) for trial in alone)
     return packed, single, together, alone
 
 
 def losses(trial: Path) -> list[float]:
     """Returns the training loss of every step."""
-    lines = map(json.loads, (trial / "metrics.jsonl").read_text().splitlines())
+    lines = map(json.loads, (trial / run_dir.METRICS).read_text().splitlines())
     return [line["train/loss"] for line in lines if "train/loss" in line]
 
 
 def score(trial: Path) -> float:
     """Returns the validation mIoU of the best checkpoint."""
-    return json.loads((trial / "results.json").read_text())["val"]["mIoU"]
+    return json.loads((trial / run_dir.RESULTS).read_text())["val"]["mIoU"]
 
 
 def main(argv: list[str]) -> None:

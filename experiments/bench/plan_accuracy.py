@@ -9,10 +9,10 @@ with the program loaded, and before state and batch were made. Each configuratio
 processes: the first compiles, the second loads the program from the compilation cache, so that
 nothing of the compiler's own memory is counted or used again. On Linux.
 
-On CPU the plan contains an estimate of what no program counts (`unet_jax.capacity.beside_program`,
-whose two numbers come from here): while convolutions run, they pack filters and pictures into
-blocks of their own, glibc keeps blocks below 32 MiB once they were freed, and code is read when it
-first runs. With MALLOC_MMAP_THRESHOLD_=65536 glibc keeps none.
+On CPU the plan contains an estimate of what no program counts, whose two numbers come from here
+(`unet_jax.process.capacity.beside_program`): while convolutions run, they pack filters and images
+into blocks of their own, glibc keeps blocks below 32 MiB once they were freed, and code is read
+when it first runs. With MALLOC_MMAP_THRESHOLD_=65536 glibc keeps none.
 
 Several devices of one process (XLA_FLAGS=--xla_force_host_platform_device_count=4) are counted
 together.
@@ -56,14 +56,14 @@ def run(case: str) -> tuple[int, int]:
     Returns:
         The plan's bytes, and the growth in bytes.
     """
-    from unet_jax import runtime
+    from unet_jax.process import runtime
 
     runtime.prepare()
     import jax
 
     from unet_jax.data.pipeline import train_batches
     from unet_jax.experiment import assemble
-    from unet_jax.memory import compile_step, read_memory
+    from unet_jax.plan.memory import compile_step, read_memory
     from unet_jax.sharding import put_batch, replicate
 
     e = assemble(make_config(*case.split()))
@@ -74,9 +74,9 @@ def run(case: str) -> tuple[int, int]:
     init: Any = e.init
     init = init.lower(key).compile()
     order = {"batch_size": e.plan.batch_size, "seed": 0, "start": 0, "stop": 1}
-    pictures = next(train_batches(e.dataset.splits["train"], e.loading, **order))
+    images = next(train_batches(e.dataset.splits["train"], e.loading, **order))
     before = _reset_peak()
-    state, batch = init(key), put_batch(pictures, e.shardings)
+    state, batch = init(key), put_batch(images, e.shardings)
     for _ in range(STEPS):
         state, scalars = step(state, batch, key)
         jax.block_until_ready((state, scalars))

@@ -1,4 +1,4 @@
-"""Makes the README's table of variants: parameters, FLOPs, memory, speed and start-up.
+"""Makes the table of variants in docs/guide/models.md: parameters, FLOPs, memory, speed, start-up.
 
 python -m experiments.bench.variants --features=16,32,64,128,256 --size=128 --batch=8
 
@@ -16,17 +16,17 @@ from typing import Any
 
 from absl import app, flags, logging
 
-from unet_jax import runtime
+from unet_jax.process import runtime
 
 FEATURES = flags.DEFINE_list("features", ["16", "32", "64", "128", "256"], "Channels per level.")
 SIZE = flags.DEFINE_integer("size", 128, "H and W.", lower_bound=16)
-BATCH = flags.DEFINE_integer("batch", 8, "Pictures per step.", lower_bound=1)
+BATCH = flags.DEFINE_integer("batch", 8, "Images per step.", lower_bound=1)
 CLASSES = flags.DEFINE_integer("classes", 3, "K.", lower_bound=2)
 STEPS = flags.DEFINE_integer("steps", 5, "Timed steps; the median counts.", lower_bound=1)
 ONLY = flags.DEFINE_list("only", [], "Names of variants; empty for all.")
 
 HEADINGS = (
-    "variant", "parameters", "GFLOPs per picture, forward", "memory of a training step, MiB",
+    "variant", "parameters", "GFLOPs per image, forward", "memory of a training step, MiB",
     "training, images/s", "inference, images/s", "start, s", "start again, s",
 )  # fmt: skip
 
@@ -53,7 +53,7 @@ def measure(variant: str) -> list[str]:
     import jax.numpy as jnp
     import optax
 
-    from unet_jax.anatomy import forward_flops
+    from unet_jax.models.anatomy import forward_flops
     from unet_jax.models.unet import UNet
 
     model = UNet(CLASSES.value, **fields_of(variant))

@@ -19,37 +19,42 @@ CLASSES = 3
 
 def jax_step(task: str, width: int, size: int, batch: int, dtype: str) -> Callable[[], object]:
     """Makes the project's own compiled step; see `torch_step`."""
-    from unet_jax import runtime
+    from unet_jax.process import runtime
 
     runtime.use_huge_pages()
     runtime.prepare()
     import jax
     import jax.numpy as jnp
 
-    from unet_jax.augment import make_augment, standardise, to_unit
-    from unet_jax.losses import make_loss
+    from unet_jax.augment.make import make_augment
+    from unet_jax.augment.scale import standardise, to_unit
+    from unet_jax.data.sample import RGB
+    from unet_jax.losses.make import make_loss
     from unet_jax.models.unet import UNet
     from unet_jax.optim import make_optimizer
     from unet_jax.sharding import make_shardings
     from unet_jax.step import make_init, make_train_step
+    from unet_jax.task import Exclusive
 
     features = tuple(width * 2**level for level in range(5))
     model = UNet(CLASSES, features, dtype=dtype)
     shardings = make_shardings(data=1)
-    optimizer, schedule = make_optimizer(
+    optimizer = make_optimizer(
         "adamw", 1e-3, schedule="constant", clip_norm=0.0, ema_decay=0.0, total_steps=1000,
         epoch_steps=1.0,
     )  # fmt: skip
     image = jax.random.randint(jax.random.key(0), (batch, size, size, 3), 0, 256, jnp.uint8)
     label = jax.random.randint(jax.random.key(1), (batch, size, size), 0, CLASSES, jnp.uint8)
-    state = make_init(model, optimizer, (size, size), shardings)(jax.random.key(2))
+    state = make_init(model, optimizer, (size, size, 3), shardings)(jax.random.key(2))
     if task == "inference":
         variables = state.eval_variables()
-        forward = jax.jit(lambda v, x: model.apply(v, standardise(to_unit(x)), train=False))
+        forward = jax.jit(
+            lambda v, x: model.apply(v, standardise(to_unit(x, RGB.value_range)), train=False)
+        )
         return lambda: jax.block_until_ready(forward(variables, image))
-    augment = make_augment(flip_lr=False, flip_ud=False, zoom=(1.0, 1.0), aspect=1.0)
-    loss = make_loss("cross_entropy", num_classes=CLASSES)
-    step = make_train_step(model, loss, optimizer, schedule, augment, shardings, state)
+    augment = make_augment({}, RGB.value_range)
+    loss = make_loss({"cross_entropy": {}}, Exclusive(("a", "b", "c")))
+    step = make_train_step(model, loss, optimizer, augment, shardings, state)
     data = {"image": image, "label": label, "weight": jnp.ones_like(label)}
     key = jax.random.key(3)
 

@@ -18,12 +18,14 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from experiments.scale.launch import command_lines
-from unet_jax import runtime
+from unet_jax.process import runtime
+from unet_jax.runs import workdir as run_dir
 
 ROOT = Path(__file__).parents[2]
 CONFIG = config_flags.DEFINE_config_file("config", str(ROOT / "configs" / "shapes.py"), "Page.")
@@ -45,9 +47,9 @@ def cost_of_saving(config: ConfigDict, folder: Path) -> str:
     """
     import jax
 
-    from unet_jax.checkpoint import Checkpoints
     from unet_jax.data.pipeline import train_batches
     from unet_jax.experiment import assemble
+    from unet_jax.runs.checkpoint import Checkpoints
     from unet_jax.sharding import put_batch, replicate
 
     e = assemble(config)
@@ -100,7 +102,7 @@ def speed(count: int, overrides: Sequence[str], folder: Path) -> float:
     codes = [process.wait() for process in processes]
     if any(codes):
         raise RuntimeError(f"a process of {lines[0]} failed")
-    found = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    found = map(json.loads, (folder / run_dir.METRICS).read_text().splitlines())
     return statistics.median([x["images_per_s"] for x in found if "images_per_s" in x][1:])
 
 
@@ -110,7 +112,8 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.ERROR)
     given = config_flags.get_override_values(flags.FLAGS["config"])
     overrides = [f"--config.{key}={value}" for key, value in given.items()]
-    page = flags.FLAGS["config"].config_filename
+    flag: Any = flags.FLAGS["config"]
+    page = flag.config_filename
     every = f"--config.train.eval_every={STEPS.value}"
     overrides += [
         f"--config={page}", f"--config.train.duration={STEPS.value}", "--config.train.log_every=5",
@@ -127,7 +130,7 @@ def main(argv: list[str]) -> None:
             f"{two / one:.2f} (medians of {TURNS.value} turns)"
         )
         runtime.prepare()
-        print(cost_of_saving(CONFIG.value, Path(folder) / "checkpoints"))
+        print(cost_of_saving(CONFIG.value, Path(folder) / run_dir.CHECKPOINTS))
 
 
 if __name__ == "__main__":

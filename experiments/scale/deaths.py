@@ -1,16 +1,20 @@
 """Kills runs in every way and compares how they end with a run that nobody disturbed.
 
-python -m experiments.scale.deaths --trials=36
+python -m experiments.scale.deaths --trials=40
+python -m experiments.scale.deaths --trials=60 --ways="SIGKILL at a file"
 
 A trial starts a run, lets it die in one of the ways of `WAYS` at a random moment, starts it again
 until it is finished, and compares the final state, metrics and scores byte for byte with those of
-the run that nobody disturbed. Runs of two processes are compared with an undisturbed one of two.
+the run that nobody disturbed, its figures pixel for pixel, and which checkpoints are kept. Runs of
+two processes are compared with an undisturbed one of two. "SIGKILL at a file" takes the moments in
+turn by kind: each file and folder of a run just before and after it is made, renamed or deleted.
 Every command has a limit, which is above the 300 s that a process waits at its start for one that
 never comes. The way "full disk" mounts a small tmpfs, which takes root; it is left out, saying so,
 where that is not allowed.
 """
 
 import contextlib
+import itertools
 import os
 import random
 import shutil
@@ -25,10 +29,12 @@ from typing import NamedTuple
 
 from absl import app, flags, logging
 
-from experiments.scale.compare import different_bytes, have_same_records, records
+from experiments.scale.compare import different_bytes, find_other, records
 from experiments.scale.launch import command_lines
+from experiments.scale.moments import in_turn
+from unet_jax.runs import workdir as run_dir
 
-TRIALS = flags.DEFINE_integer("trials", 36, "How many runs die.", lower_bound=1)
+TRIALS = flags.DEFINE_integer("trials", 40, "How many runs die.", lower_bound=1)
 SEED = flags.DEFINE_integer("seed", 0, "Of the moments.")
 ONLY = flags.DEFINE_list("ways", [], "Names of ways to die; empty for all.")
 LIMIT = flags.DEFINE_float("limit", 330.0, "Seconds after which a command hangs.")
@@ -47,8 +53,9 @@ class Death(NamedTuple):
         resumed_at: Step from which it went on.
         codes: Exit codes of the processes that died.
         different_bytes: Of the final state, against the undisturbed run; -1 where it has not ended.
-        same_records: Whether metrics and scores are the same.
+        other: Names of what else is other: metrics, results, figures, kept checkpoints.
         seconds: From the death to the exit of every process.
+        moment: Of a file; see `moments`.
     """
 
     way: str
@@ -56,16 +63,18 @@ class Death(NamedTuple):
     resumed_at: int
     codes: list[int]
     different_bytes: int
-    same_records: bool
+    other: list[str]
     seconds: float
+    moment: str = ""
 
 
-def start(workdir: Path, count: int) -> list[subprocess.Popen[bytes]]:
+def start(workdir: Path, count: int, moment: str | None = None) -> list[subprocess.Popen[bytes]]:
     """Starts the processes of a run; their output goes to files beside its directory.
 
     Args:
         workdir: The run's directory.
         count: How many processes.
+        moment: Of a file, to die at; "" only writes the moments down, and None does neither.
 
     Returns:
         The processes.
@@ -77,6 +86,9 @@ def start(workdir: Path, count: int) -> list[subprocess.Popen[bytes]]:
     ]  # fmt: skip
     processes = []
     for index, line in enumerate(command_lines(workdir, count, run_flags)):
+        if moment is not None:
+            watch = ["experiments.scale.moments", str(workdir), str(moments_of(workdir)), moment]
+            line[2:3] = watch
         with log_of(workdir, index).open("ab") as log:
             processes.append(subprocess.Popen(line, cwd=ROOT, env=env, stdout=log, stderr=log))
     return processes
@@ -85,6 +97,11 @@ def start(workdir: Path, count: int) -> list[subprocess.Popen[bytes]]:
 def log_of(workdir: Path, process: int) -> Path:
     """Returns the file of a process's output, on another disk than a small one for the run."""
     return workdir.parent.with_name(f"{workdir.parent.name}.{process}.log")
+
+
+def moments_of(workdir: Path) -> Path:
+    """Returns the file of the moments of a run's files."""
+    return workdir.parent.with_name(f"{workdir.parent.name}.moments")
 
 
 def finish(processes: Sequence[subprocess.Popen[bytes]]) -> list[int]:
@@ -102,7 +119,7 @@ def finish(processes: Sequence[subprocess.Popen[bytes]]) -> list[int]:
 def last_step(workdir: Path) -> int:
     """Returns the last step in a run's metrics; 0 for none."""
     lines = records(workdir)
-    return max((line["step"] for line in lines), default=0)
+    return max((int(line["step"]) for line in lines), default=0)
 
 
 Kill = Callable[[Path, list[subprocess.Popen[bytes]], random.Random], None]
@@ -140,7 +157,7 @@ def at_random(signum: int, *, first_only: bool = False, last_only: bool = False)
 
 def in_a_save(workdir: Path, processes: list[subprocess.Popen[bytes]], rng: random.Random) -> None:
     """Kills while a checkpoint is being written."""
-    folder, step = workdir / "checkpoints", EVERY.value * rng.randrange(1, 7)
+    folder, step = workdir / run_dir.CHECKPOINTS, EVERY.value * rng.randrange(1, 7)
     wait_until(lambda: any(folder.glob(f"{step}.orbax-checkpoint-tmp*")), processes)
     time.sleep(rng.random() * 0.02)
     for process in processes:
@@ -161,7 +178,7 @@ def full_disk(workdir: Path, processes: list[subprocess.Popen[bytes]], rng: rand
 
 def truncated(workdir: Path, processes: list[subprocess.Popen[bytes]], rng: random.Random) -> None:
     """Kills, and cuts a file of the newest checkpoint short."""
-    folder, step = workdir / "checkpoints", EVERY.value * rng.randrange(2, 7)
+    folder, step = workdir / run_dir.CHECKPOINTS, EVERY.value * rng.randrange(2, 7)
     wait_until(lambda: (folder / str(step)).is_dir(), processes)
     for process in processes:
         process.kill()
@@ -172,6 +189,12 @@ def truncated(workdir: Path, processes: list[subprocess.Popen[bytes]], rng: rand
     os.truncate(broken, broken.stat().st_size // 2)
 
 
+def nothing(workdir: Path, processes: list[subprocess.Popen[bytes]], rng: random.Random) -> None:
+    """Kills nobody, and waits until the run has done it itself."""
+    wait_until(lambda: False, processes)
+
+
+AT_A_FILE = "SIGKILL at a file"
 WAYS: dict[str, tuple[int, Kill]] = {
     "SIGKILL": (1, at_random(signal.SIGKILL)),
     "SIGTERM": (1, at_random(signal.SIGTERM)),
@@ -182,10 +205,13 @@ WAYS: dict[str, tuple[int, Kill]] = {
     "SIGKILL of the first of two": (2, at_random(signal.SIGKILL, first_only=True)),
     "SIGTERM to one of two": (2, at_random(signal.SIGTERM, last_only=True)),
     "SIGTERM to both of two": (2, at_random(signal.SIGTERM)),
+    AT_A_FILE: (1, nothing),
 }
 
 
-def trial(way: str, workdir: Path, undisturbed: Path, rng: random.Random) -> Death:
+def trial(
+    way: str, workdir: Path, undisturbed: Path, rng: random.Random, moment: str | None = None
+) -> Death:
     """Lets a run die and brings it to its end.
 
     Args:
@@ -193,12 +219,13 @@ def trial(way: str, workdir: Path, undisturbed: Path, rng: random.Random) -> Dea
         workdir: The run's directory.
         undisturbed: That of the run to compare with.
         rng: Draws the moment.
+        moment: Of a file, where it dies at one.
 
     Returns:
         What it came to.
     """
     count, kill = WAYS[way]
-    processes = start(workdir, count)
+    processes = start(workdir, count, moment)
     kill(workdir, processes, rng)
     died = time.monotonic()
     codes = finish(processes)
@@ -206,15 +233,35 @@ def trial(way: str, workdir: Path, undisturbed: Path, rng: random.Random) -> Dea
     log_of(workdir, 0).write_text("")
     again = finish(start(workdir, count))
     if any(again):
-        return Death(way, died_at, 0, codes, -1, False, seconds)
+        return Death(
+            way=way,
+            died_at=died_at,
+            resumed_at=0,
+            codes=codes,
+            different_bytes=-1,
+            other=["the end"],
+            seconds=seconds,
+            moment=moment or "",
+        )
     text = log_of(workdir, 0).read_text()
     _, is_resumed, rest = text.partition("resumes at")
     resumed_at = int(rest.split()[1]) if is_resumed else 0
     if "holds a finished run" in text:
         resumed_at = STEPS.value
-    same = have_same_records(workdir, undisturbed)
+    other = find_other(workdir, undisturbed)
+    if " is broken (" in text and way != "truncated checkpoint":
+        other.append("a checkpoint called broken")
     different = different_bytes(workdir, undisturbed, STEPS.value)
-    return Death(way, died_at, resumed_at, codes, different, same, seconds)
+    return Death(
+        way=way,
+        died_at=died_at,
+        resumed_at=resumed_at,
+        codes=codes,
+        different_bytes=different,
+        other=other,
+        seconds=seconds,
+        moment=moment or "",
+    )
 
 
 def run(folder: Path, ways: Sequence[str], trials: int) -> list[Death]:
@@ -232,8 +279,12 @@ def run(folder: Path, ways: Sequence[str], trials: int) -> list[Death]:
     for count in sorted({WAYS[way][0] for way in ways}):
         undisturbed[count] = folder / f"undisturbed_{count}" / "run"
         undisturbed[count].parent.mkdir()
-        codes = finish(start(undisturbed[count], count))
+        codes = finish(start(undisturbed[count], count, "" if count == 1 else None))
         assert not any(codes), log_of(undisturbed[count], 0).read_text()
+    moments = itertools.repeat(None)
+    if AT_A_FILE in ways:
+        lines = moments_of(undisturbed[1]).read_text().splitlines()
+        moments = itertools.cycle(in_turn(lines, random.Random(SEED.value)))
     deaths = []
     for index in range(trials):
         way = ways[index % len(ways)]
@@ -244,7 +295,8 @@ def run(folder: Path, ways: Sequence[str], trials: int) -> list[Death]:
             subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", inside], check=True)
         try:
             rng = random.Random(f"{SEED.value} {index}")
-            death = trial(way, inside / "run", undisturbed[WAYS[way][0]], rng)
+            moment = next(moments) if way == AT_A_FILE else None
+            death = trial(way, inside / "run", undisturbed[WAYS[way][0]], rng, moment)
         finally:
             if is_small:
                 subprocess.run(["umount", "--lazy", inside], check=True)
@@ -269,7 +321,9 @@ def can_mount() -> bool:
 
 def _line(death: Death) -> str:
     lost = max(0, death.died_at - death.resumed_at)
-    end = "same bytes" if death.different_bytes == 0 and death.same_records else "DIFFERENT"
+    is_same = death.different_bytes == 0 and not death.other
+    end = "equal" if is_same else f"DIFFERENT: {death.different_bytes} bytes, {death.other}"
+    end += f"; {death.moment}" * bool(death.moment)
     return (
         f"{death.way:28} died at step {death.died_at:2}, exit {death.codes}, ended after "
         f"{death.seconds:4.1f} s; went on from {death.resumed_at:2}, {lost} steps lost; {end}"
@@ -290,10 +344,10 @@ def main(argv: list[str]) -> None:
     lost = [max(0, death.died_at - death.resumed_at) for death in deaths]
     died = sum(any(death.codes) for death in deaths)
     hung = sum(-999 in death.codes for death in deaths)
-    wrong = sum(death.different_bytes != 0 or not death.same_records for death in deaths)
+    wrong = sum(death.different_bytes != 0 or bool(death.other) for death in deaths)
     print(
-        f"{len(deaths)} trials, {died} deaths, {hung} hung, {wrong} ended otherwise than the "
-        f"undisturbed run, {sum(death.different_bytes for death in deaths)} bytes differ, "
+        f"{len(deaths) - wrong} of {len(deaths)} equal: {died} deaths, {hung} hung, "
+        f"{sum(death.different_bytes for death in deaths)} bytes differ, "
         f"{max(lost)} steps lost at most (checkpoints every {EVERY.value}), the slowest to end "
         f"took {max(death.seconds for death in deaths):.1f} s"
     )

@@ -2,12 +2,12 @@
 
 python -m experiments.scale.meshes --variants=modern,residual
 
-Every mesh takes one step of the train step, on pictures and on volumes, and evaluates the same
-pictures; eight devices are forced out of the CPU. The step is plain gradient descent at rate 1, so
+Every mesh takes one step of the train step, on images and on volumes, and evaluates the same
+images; eight devices are forced out of the CPU. The step is plain gradient descent at rate 1, so
 that the parameters move by the gradient, whose difference is in norm, relative to the norm of the
-whole. What float32 rounding alone does shows the first row: one device with the same pictures in
+whole. What float32 rounding alone does shows the first row: one device with the same images in
 the opposite order. Nothing may be gathered but parameters that are split, and nothing larger than
-the largest of them. There is no source of volumes, so evaluation is of pictures.
+the largest of them. There is no source of volumes, so evaluation is of images.
 
 Max pooling and relu choose between numbers, and where two of them are equal up to rounding the
 choice can fall the other way: one such choice in a million moves the gradient by a thousandth, on
@@ -17,17 +17,17 @@ one device as on many. So they are replaced by average pooling and gelu unless -
 import os
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from absl import app, flags, logging
 
-from unet_jax import runtime
+from unet_jax.process import runtime
 
 VARIANTS = flags.DEFINE_list("variants", ["modern"], "Names of variants, or all.")
 FEATURES = flags.DEFINE_list("features", ["16", "32", "64"], "Channels per level.")
 SMOOTH = flags.DEFINE_bool("smooth", True, "Average pooling and gelu in place of max and relu.")
-DIMENSIONS = flags.DEFINE_list("dimensions", ["2", "3"], "2 for pictures, 3 for volumes.")
+DIMENSIONS = flags.DEFINE_list("dimensions", ["2", "3"], "2 for images, 3 for volumes.")
 ONLY = flags.DEFINE_list("meshes", [], "DATAxFSDPxSPACE, such as 2x2x2; empty for all.")
 
 MESHES = (
@@ -72,24 +72,27 @@ def measure(
         variant: A key of `variants.VARIANTS`.
         dimensions: 2 or 3.
         mesh: Devices of "data", "fsdp" and "space".
-        turned: Whether the pictures of the batch come in the opposite order.
+        turned: Whether the images of the batch come in the opposite order.
 
     Returns:
         What was found.
     """
     import jax
 
-    from unet_jax.augment import make_augment
+    from unet_jax.augment.make import make_augment
+    from unet_jax.data.sample import RGB
     from unet_jax.data.sources import Loading
     from unet_jax.data.synthetic import open_synthetic
-    from unet_jax.eval_step import EvalStep
     from unet_jax.evaluate import evaluate
-    from unet_jax.losses import make_loss
+    from unet_jax.losses.make import make_loss
     from unet_jax.models.unet import UNet
     from unet_jax.models.variants import section
     from unet_jax.optim import make_optimizer
+    from unet_jax.predict.eval_step import evaluation
+    from unet_jax.predict.predictor import Predictor
     from unet_jax.sharding import check_height, make_shardings, put_batch, replicate
     from unet_jax.step import make_init, make_train_step
+    from unet_jax.task import Exclusive
 
     shardings, size = make_shardings(*mesh), SIZES[dimensions]
     features = tuple(map(int, FEATURES.value))
@@ -98,16 +101,17 @@ def measure(
     if SMOOTH.value:
         pool = "average" if fields["pool"] == "max" else fields["pool"]
         fields |= {"activation": "gelu", "pool": pool}
+    task = Exclusive(("a", "b", "c"))
     model = UNet(CLASSES, **fields)
     check_height(size[0], model.multiple(), model.padding, shardings)
-    optimizer, schedule = make_optimizer(
+    optimizer = make_optimizer(
         "sgd", 1.0, schedule="constant", warmup="0", momentum=0.0, weight_decay=0.0,
         clip_norm=0.0, total_steps=10, epoch_steps=1.0,
     )  # fmt: skip
-    state = make_init(model, optimizer, size, shardings)(jax.random.key(0))
+    state = make_init(model, optimizer, (*size, 3), shardings)(jax.random.key(0))
     before = jax.device_get(replicate(state.params, shardings))
-    parts = (model, make_loss("cross_entropy+dice", num_classes=CLASSES), optimizer, schedule)
-    step = make_train_step(*parts, make_augment(), shardings, state)
+    parts = (model, make_loss({"cross_entropy": {}, "dice": {}}, task), optimizer)
+    step: Any = make_train_step(*parts, make_augment({}, RGB.value_range), shardings, state)
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (BATCH, *size, 3)).astype(np.uint8)
     weight = (rng.random(image.shape[:-1]) < 0.8).astype(np.uint8)
@@ -118,26 +122,26 @@ def measure(
     split = [x.size for x in jax.tree.leaves(state.params) if not x.sharding.is_fully_replicated]
     state_bytes = sum(x.addressable_shards[0].data.nbytes for x in jax.tree.leaves(state))
     confusion = None
-    if dimensions == 2:
-        pictures = open_synthetic(train=8, val=10, test=8, size=40, shapes=2, seed=0).splits["val"]
+    if len(size) == 2:
+        images = open_synthetic(train=8, val=10, test=8, size=40, shapes=2, seed=0).splits["val"]
         found = evaluate(
-            EvalStep(model, Loading(size, "resize", 2), shardings), state.eval_variables(),
-            pictures, batch_size=BATCH,
+            Predictor(model, RGB, Loading(size, "resize", 2), shardings, evaluation(task)),
+            state.eval_variables(), images, batch_size=BATCH,
         )  # fmt: skip
-        confusion = found.confusion
+        confusion = found.counts["overlap/confusion"]
     state, scalars = compiled(state, batch, key)
     after = jax.device_get(replicate(state.params, shardings))
     moved = jax.tree.map(lambda a, b: np.ravel(np.float64(a) - b), before, after)
     text = compiled.as_text()
     return Found(
-        float(scalars["train/loss"]),
-        np.concatenate(jax.tree.leaves(moved)),
-        confusion,
-        {name: len(re.findall(rf" {name}(?:-start)?\(", text)) for name in COLLECTIVES},
-        max(_gathered(text), default=0),
-        state_bytes,
-        compiled.memory_analysis().temp_size_in_bytes,
-        max(split, default=0),
+        loss=float(scalars["train/loss"]),
+        gradient=np.concatenate(jax.tree.leaves(moved)),
+        confusion=confusion,
+        collectives={name: len(re.findall(rf" {name}(?:-start)?\(", text)) for name in COLLECTIVES},
+        gathered=max(_gathered(text), default=0),
+        state_bytes=state_bytes,
+        temporary_bytes=compiled.memory_analysis().temp_size_in_bytes,
+        largest_split=max(split, default=0),
     )
 
 

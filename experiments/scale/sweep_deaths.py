@@ -15,8 +15,10 @@ from pathlib import Path
 
 from absl import app, flags, logging
 
-from experiments.scale.compare import different_bytes, have_same_records
-from unet_jax import runtime
+from experiments.scale.compare import different_bytes, find_other
+from unet_jax.process import runtime
+from unet_jax.runs import workdir as run_dir
+from unet_jax.studies.trials import TRIAL
 
 ROOT = Path(__file__).parents[2]
 SEED = flags.DEFINE_integer("seed", 0, "Of the moments.")
@@ -24,7 +26,7 @@ PACK = flags.DEFINE_bool("pack", True, "Train trials that differ in numbers in o
 KILLS = 2
 STEPS = 40
 PAGE = f'''
-from experiments.study import Study, grid, seeds, values
+from unet_jax.studies.study import Study, grid, seeds, values
 
 def get_study():
     return Study(
@@ -48,17 +50,17 @@ def start(page: Path, folder: Path) -> subprocess.Popen[bytes]:
 
 def trials(folder: Path) -> list[Path]:
     """Returns the run directories of a study."""
-    return sorted(file.parent for file in folder.glob("*/trial.json"))
+    return sorted(file.parent for file in folder.glob(f"*/{TRIAL}"))
 
 
 def finished(folder: Path) -> set[str]:
     """Returns the names of the trials that are finished."""
-    return {file.parent.name for file in folder.glob("*/results.json")}
+    return {file.parent.name for file in folder.glob(f"*/{run_dir.RESULTS}")}
 
 
 def steps_done(folder: Path) -> int:
     """Returns the steps in the metrics of all trials."""
-    files = folder.glob("*/metrics.jsonl")
+    files = folder.glob(f"*/{run_dir.METRICS}")
     return sum(file.read_text().count('"train/loss"') for file in files)
 
 
@@ -88,7 +90,7 @@ def main(argv: list[str]) -> None:
             steps = int(total * (turn + rng.uniform(0.1, 0.9)) / KILLS)
             kill_at(start(page, killed), killed, steps)
             for trial in finished(killed):
-                times.setdefault(trial, (killed / trial / "results.json").stat().st_mtime_ns)
+                times.setdefault(trial, (killed / trial / run_dir.RESULTS).stat().st_mtime_ns)
             print(
                 f"killed after {steps_done(killed)} of {total} steps of all trials, "
                 f"{len(finished(killed))} of 12 trials finished",
@@ -96,11 +98,11 @@ def main(argv: list[str]) -> None:
             )
         code = start(page, killed).wait()
         again = sum(
-            (killed / t / "results.json").stat().st_mtime_ns != at for t, at in times.items()
+            (killed / t / run_dir.RESULTS).stat().st_mtime_ns != at for t, at in times.items()
         )
         pairs = [(one, killed / one.name) for one in trials(alone)]
         different = sum(different_bytes(*pair, STEPS) for pair in pairs)
-        others = sum(not have_same_records(*pair) for pair in pairs)
+        others = sum(bool(find_other(*pair)) for pair in pairs)
     print(
         f"{len(pairs)} trials, {KILLS} deaths, exit code {code}; trained again after they had "
         f"finished: {again}; bytes that differ: {different}; trials whose metrics or scores "

@@ -5,34 +5,34 @@ python -m experiments.sweep --study=experiments/studies/augmentation.py --workdi
 None, mirroring, zoom and aspect on top, colour on top of that, on pets with three seeds; the
 strengths are those of the page.
 
-It can say which of them pays within three epochs, when a small net has seen every picture three
+It can say which of them pays within three epochs, when a small net has seen every image three
 times. It cannot say what they are worth in long trainings: augmentation works against overfitting,
 of which there is hardly any here, so expect its gain to be understated, even below zero.
 """
 
 from experiments.studies.small_pets import PAGE, SMALL
-from experiments.study import Study, choices, grid, seeds
+from unet_jax.studies.study import Study, choices, grid, seeds
 
 
 def get_study() -> Study:
     """Returns four augmentations with three seeds each."""
     none = {
-        "augment.flip_lr": False,
-        "augment.zoom": (1.0, 1.0),
-        "augment.aspect": 1.0,
-        "augment.brightness": 0.0,
-        "augment.contrast": 0.0,
-        "augment.saturation": 0.0,
-        "augment.hue": 0.0,
+        "augment.flip.left_right": False,
+        "augment.zoom.scale": (1.0, 1.0),
+        "augment.zoom.aspect": 1.0,
+        "augment.colour.brightness": 0.0,
+        "augment.colour.contrast": 0.0,
+        "augment.colour.saturation": 0.0,
+        "augment.colour.hue": 0.0,
     }
-    flip = {**none, "augment.flip_lr": True}
-    zoom = {**flip, "augment.zoom": (0.9, 1.4), "augment.aspect": 1.2}
+    flip = {**none, "augment.flip.left_right": True}
+    zoom = {**flip, "augment.zoom.scale": (0.9, 1.4), "augment.zoom.aspect": 1.2}
     colour = {
         **zoom,
-        "augment.brightness": 0.2,
-        "augment.contrast": 0.3,
-        "augment.saturation": 0.3,
-        "augment.hue": 0.03,
+        "augment.colour.brightness": 0.2,
+        "augment.colour.contrast": 0.3,
+        "augment.colour.saturation": 0.3,
+        "augment.colour.hue": 0.03,
     }
     options = {"none": none, "flip": flip, "+ zoom": zoom, "+ colour": colour}
     return Study(

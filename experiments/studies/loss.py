@@ -12,15 +12,15 @@ which Adam mostly evens out but not wholly.
 """
 
 from experiments.studies.small_pets import PAGE, SMALL
-from experiments.study import Study, choices, grid, seeds
+from unet_jax.studies.study import Study, choices, grid, seeds
 
 
 def get_study() -> Study:
     """Returns three losses with three seeds each."""
     options = {
-        "cross-entropy": {"loss.name": "cross_entropy"},
-        "+ 0.5 dice": {"loss.name": "cross_entropy+dice", "loss.dice_weight": 0.5},
-        "+ 1 dice": {"loss.name": "cross_entropy+dice", "loss.dice_weight": 1.0},
+        "cross-entropy": {"loss.dice.weight": 0.0},
+        "+ 0.5 dice": {"loss.dice.weight": 0.5},
+        "+ 1 dice": {"loss.dice.weight": 1.0},
     }
     return Study(
         page=PAGE,

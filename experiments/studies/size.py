@@ -3,7 +3,7 @@
 python -m experiments.sweep --study=experiments/studies/size.py --workdir=runs/size
 
 Two to five levels with channels chosen so that a forward pass over 64x64 pixels, as
-unet_jax.anatomy.forward_flops counts it, takes the same:
+unet_jax.models.anatomy.forward_flops counts it, takes the same:
 
 levels  features               MFLOPs  parameters
 2       13, 25                   72.6      16,544
@@ -11,13 +11,13 @@ levels  features               MFLOPs  parameters
 4       8, 16, 32, 64            70.4     121,195
 5       7, 14, 28, 58, 116       69.3     395,838
 
-It can say how to spend a budget of arithmetic on pictures of this size. It cannot say how to spend
+It can say how to spend a budget of arithmetic on images of this size. It cannot say how to spend
 memory, which goes to the full resolution's channels, or time, which follows FLOPs only loosely; and
 with --set=data.image_size the budgets stay equal but the depth that pays changes.
 """
 
 from experiments.studies.small_pets import PAGE, SMALL
-from experiments.study import Study, choices, grid, seeds
+from unet_jax.studies.study import Study, choices, grid, seeds
 
 
 def get_study() -> Study:

@@ -12,7 +12,7 @@ differ in parameters and FLOPs as well: see both in the report.
 """
 
 from experiments.studies.small_pets import PAGE, SMALL
-from experiments.study import Study, choices, grid, seeds
+from unet_jax.studies.study import Study, choices, grid, seeds
 
 
 def get_study() -> Study:

@@ -4,6 +4,11 @@ python -m experiments.truth              # all combinations of size, norm, fit, 
 python -m experiments.truth --pairwise   # those of the tests: every pair of two values
 """
 
+if __name__ == "__main__":  # before the imports that take long
+    from unet_jax.process import signals
+
+    signals.install()
+
 import sys
 import tempfile
 import time
@@ -25,7 +30,7 @@ def run() -> None:
     from experiments.truth.cases import all_cases, pairwise
     from experiments.truth.check import check_case
     from unet_jax.errors import UserError
-    from unet_jax.logs import console, duration
+    from unet_jax.process.console import console, duration
 
     cases = pairwise() if PAIRWISE.value else all_cases()
     began, failed = time.monotonic(), 0
@@ -40,7 +45,7 @@ def run() -> None:
             f"{duration(left)} left"
         )
         for line in wrong:
-            console.print(f"  {line}", markup=False)
+            console.print(f"  {line}")
     if failed:
         raise UserError(f"{failed} of {len(cases)} combinations give wrong numbers; see above.")
     console.print(f"all {len(cases)} combinations are right")

@@ -124,7 +124,7 @@ def make_config(case: Case, root: Path) -> ConfigDict:
         "workers": 2,
         "folder": {"class_names": CLASSES, "ignore_values": (IGNORED,)},
     }
-    loss = {"name": "cross_entropy+dice", "class_weights": (1.0, 2.0, 0.5), "dice_weight": 0.5}
+    loss = {"cross_entropy": {"class_weights": (1.0, 2.0, 0.5)}, "dice": {"weight": 0.5}}
     optim = {"name": "sgd", "learning_rate": 0.1, "schedule": "constant", "warmup": "0"}
     train = {"duration": "2 steps", "batch_size": 2, "eval_every": "1", "log_every": "1"}
     return ConfigDict(
@@ -133,10 +133,11 @@ def make_config(case: Case, root: Path) -> ConfigDict:
             "augment": {},
             "model": model,
             "pretrained": {},
+            "task": {},
             "loss": loss,
             "optim": optim,
             "train": train,
-            "eval": {"batch_size": case.batch_size, "pictures": 1},
+            "eval": {"batch_size": case.batch_size, "shown": 1},
             "mesh": {"data": 1},
         }
     )

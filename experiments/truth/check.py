@@ -17,8 +17,9 @@ from experiments.truth.recompute import (
     truth_of,
 )
 from unet_jax.evaluate import evaluate_run
-from unet_jax.predict import predict_run
-from unet_jax.train import train_and_evaluate
+from unet_jax.predict.run import predict_run
+from unet_jax.runs import workdir as run_dir
+from unet_jax.training import train_and_evaluate
 
 LOOSE = 2e-4  # relative: of losses and gradients, which are sums of rounded float32
 
@@ -63,8 +64,8 @@ def check_case(case: Case, folder: Path) -> list[str]:
     predict_run(
         config, run, inputs=[str(root / "images")], output=folder / "masks", checkpoint="best"
     )
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    results = json.loads((run / "results.json").read_text())
+    lines = [json.loads(line) for line in (run / run_dir.METRICS).read_text().splitlines()]
+    results = json.loads((run / run_dir.RESULTS).read_text())
     key = jax.random.split(jax.random.key(0))[0]
     right = first_step(case, root, key)
     first = next(line for line in lines if "train/loss" in line)
@@ -73,7 +74,7 @@ def check_case(case: Case, folder: Path) -> list[str]:
         findings.number(name, first[name], value, rel)
     truths = {}
     for step in (1, 2):
-        variables = read_variables(run / "checkpoints" / str(step))
+        variables = read_variables(run / run_dir.CHECKPOINTS / str(step))
         found = {"val": [truth_of(case, variables, root, n) for n in names_of(root, "val")]}
         if step == results["test"]["step"]:
             found["test"] = [truth_of(case, variables, root, n) for n in names_of(root, "test")]
@@ -99,7 +100,7 @@ def check_case(case: Case, folder: Path) -> list[str]:
 
 def _counts(run: Path, split: str, step: int) -> np.ndarray:
     with np.load(run / "evaluations" / f"{split}_{step:08d}.npz") as saved:
-        return saved["confusion"]
+        return saved["overlap/confusion"]
 
 
 def _total(run: Path, split: str, step: int) -> dict[str, float | None]:

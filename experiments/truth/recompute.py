@@ -22,8 +22,8 @@ from experiments.truth.cases import (
     names_of,
     read_pair,
 )
-from unet_jax.checkpoint import read_arrays
 from unet_jax.models.unet import UNet
+from unet_jax.runs.checkpoint import read_arrays
 
 TIE = 1e-4  # difference of two logits below which rounding may decide between their classes
 LENGTHS = [*range(32, 257, 32), *(2**k * n // 4 for k in range(8, 13) for n in range(5, 9))]
@@ -163,13 +163,13 @@ def first_step(case: Case, root: Path, key: jax.Array) -> Mapping[str, float]:
         known, truth = label != IGNORED, np.eye(len(CLASSES))[np.where(label == IGNORED, 0, label)]
         truth = truth * known[..., None]
         log_p = logits - jax.nn.logsumexp(logits, -1, keepdims=True)
-        weights = np.reshape(config.loss.class_weights, (1, 1, 1, -1))
+        weights = np.reshape(config.loss.cross_entropy.class_weights, (1, 1, 1, -1))
         entropy = -jnp.sum(log_p * truth * weights) / np.sum(truth * weights)
         overlap = jnp.sum(jnp.exp(log_p) * truth, (0, 1, 2))
         total = jnp.sum(jnp.exp(log_p) * known[..., None], (0, 1, 2)) + truth.sum((0, 1, 2))
         present = truth.sum((0, 1, 2)) > 0
         dice = jnp.sum((1 - 2 * overlap / total) * present) / present.sum()
-        return entropy + config.loss.dice_weight * dice, logits
+        return entropy + config.loss.dice.weight * dice, logits
 
     gradient_of: Any = jax.jit(jax.value_and_grad(loss, has_aux=True))
     (value, logits), gradient = gradient_of(variables["params"])

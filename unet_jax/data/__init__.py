@@ -1,1 +1,1 @@
-"""Sources of labelled pictures and the batches made of them."""
+"""Sources of labelled images and the batches made of them."""

@@ -1,39 +1,18 @@
-"""What every source of labelled pictures shares."""
+"""Data sets, and the source that decodes pairs of an image and a mask."""
 
 import collections
+import functools
+import io
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from unet_jax.data import images
-from unet_jax.metrics import View
-
-IGNORE = 255  # in a source's labels: pixels that count neither in the loss nor in the scores
-
-
-class Source(Protocol):
-    """Labelled pictures by index."""
-
-    @property
-    def ids(self) -> Sequence[str]:
-        """Returns one name per picture."""
-        ...
-
-    def __len__(self) -> int:
-        """Returns how many pictures there are."""
-        ...
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        """Returns {"image": uint8 [H, W, 3], "label": uint8 [H, W], "id": str}.
-
-        Labels are class ids in 0..K-1, or `IGNORE`.
-        """
-        ...
-
-    def size(self, index: int) -> tuple[int, int]:
-        """Returns (height, width) of the label, without decoding."""
-        ...
+from unet_jax.data.formats import find_format
+from unet_jax.data.formats.base import Header, Mask
+from unet_jax.data.sample import Sample, Source, Spec, Window
+from unet_jax.metrics.views import View
+from unet_jax.task import IGNORE
 
 
 class Dataset(NamedTuple):
@@ -43,24 +22,41 @@ class Dataset(NamedTuple):
         splits: Sources by name.
         class_names: K names.
         views: Other ways to count the same predictions.
+        by_class: Whether a label has an axis of classes, which may overlap; see `Task`.
     """
 
     splits: Mapping[str, Source]
     class_names: tuple[str, ...]
     views: tuple[View, ...] = ()
+    by_class: bool = False
 
 
 class Encoded(NamedTuple):
-    """An encoded picture with its encoded mask, and the files (or records) they came from."""
+    """An encoded image with its encoded mask, and the files (or records) they came from.
+
+    There are several masks where each class has one.
+    """
 
     image: bytes
-    mask: bytes
+    masks: tuple[bytes, ...]
     image_name: str
-    mask_name: str
+    mask_names: tuple[str, ...]
+
+    def decode_image(self, axes: int, window: Window | None = None) -> np.ndarray:
+        """Decodes the image, with so many axes of pixels, or the window of it: [*n, C]."""
+        form = find_format(self.image_name)
+        return form.read(io.BytesIO(self.image), self.image_name, axes, window)
+
+    def decode_masks(self, window: Window | None = None) -> list[Mask]:
+        """Decodes the mask, or all of them, or the window of each."""
+        return [
+            find_format(name).read_mask(io.BytesIO(mask), name, window)
+            for name, mask in zip(self.mask_names, self.masks, strict=True)
+        ]
 
 
 class Pairs(Protocol):
-    """Encoded pictures and masks by index, from files or records."""
+    """Encoded images and masks by index, from files or records."""
 
     @property
     def ids(self) -> Sequence[str]:
@@ -71,8 +67,12 @@ class Pairs(Protocol):
         """Reads one pair, not decoded."""
         ...
 
-    def size(self, index: int) -> tuple[int, int]:
-        """Returns (height, width) of the mask, without decoding."""
+    def header(self, index: int) -> Header:
+        """Reads the header of an image, not decoded."""
+        ...
+
+    def shape(self, index: int) -> tuple[int, ...]:
+        """Returns the pixels [*n] of the mask along each axis, without decoding."""
         ...
 
     def stamp(self, index: int) -> str:
@@ -91,9 +91,10 @@ class PairSource:
     Attributes:
         pairs: All pairs.
         indices: Those of the split, in its order.
-        label_map: Class id, or `IGNORE`, of every value that a mask may hold.
+        label_map: Class id, or `IGNORE`, of every value that a mask may hold; by class 0 or 1.
         cure: What to do where a mask holds another value; "" where `label_map` is the user's.
         used: Names of the pairs that are in any split of the data set.
+        by_class: Whether each class has a mask; see `Dataset`.
     """
 
     def __init__(
@@ -103,8 +104,11 @@ class PairSource:
         label_map: Mapping[int, int],
         cure: str = "",
         used: Collection[str] | None = None,
+        *,
+        by_class: bool = False,
     ) -> None:
         """Describes the split; nothing is read. Where `used` is None, all pairs are."""
+        self.by_class = by_class
         self.pairs, self.indices, self.label_map = pairs, tuple(indices), dict(label_map)
         self.cure, self.used = cure, pairs.ids if used is None else used
         self._table = np.full(256, IGNORE, np.uint8)
@@ -113,23 +117,30 @@ class PairSource:
 
     @property
     def ids(self) -> Sequence[str]:
-        """Returns one name per picture."""
+        """Returns one name per image."""
         return [self.pairs.ids[position] for position in self.indices]
 
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    @functools.cached_property
+    def spec(self) -> Spec:
+        """Returns the spec of the first image, which all others must have too; see `Source`."""
+        return self.pairs.header(self.indices[0]).spec()
+
+    def shape(self, index: int) -> tuple[int, ...]:
+        """Returns the pixels of a label along each axis, without decoding; see `Source`."""
+        return self.pairs.shape(self.indices[int(index)])
+
+    def read(self, index: int, window: Window | None = None) -> Sample:
         """Reads and decodes one pair; see `Source`."""
         position = self.indices[int(index)]
         encoded = self.pairs.read(position)
-        image = images.decode_image(encoded.image, encoded.image_name)
-        mask = images.decode_mask(encoded.mask, encoded.mask_name)
-        return {"image": image, "label": self._table[mask], "id": self.pairs.ids[position]}
-
-    def size(self, index: int) -> tuple[int, int]:
-        """Returns (height, width) of a label, without decoding; see `Source`."""
-        return self.pairs.size(self.indices[int(index)])
+        labels = [self._table[mask.ids] for mask in encoded.decode_masks(window)]
+        axes = labels[0].ndim
+        image = encoded.decode_image(axes, window)
+        label = np.stack(labels, axis=-1) if self.by_class else labels[0]
+        return Sample(image, label, self.pairs.ids[position], (1.0,) * axes)
 
 
 def pick(ids: Sequence[str], names: Iterable[str]) -> list[int]:

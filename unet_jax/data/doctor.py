@@ -1,23 +1,31 @@
-"""Checks every picture and mask before a run spends time on them."""
+"""Checks every image and mask before a run spends time on them."""
 
 import collections
+import contextlib
 import hashlib
+import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from unet_jax.data import images
-from unet_jax.data.base import IGNORE, PairSource, Source
+from unet_jax.data.base import IGNORE, Encoded, PairSource
+from unet_jax.data.formats import find_format
+from unet_jax.data.formats.base import Mask
+from unet_jax.data.sample import Source, check_spec, spec_of, written
+from unet_jax.data.synthetic import Shapes
 from unet_jax.errors import UserError
-from unet_jax.logs import follow
-from unet_jax.runtime import cache_dir
+from unet_jax.process import records
+from unet_jax.process.console import follow
+from unet_jax.process.runtime import cache_dir
+from unet_jax.process.whole import write_whole
 
-_RULES = 2  # the number of these checks: what passed other ones is checked anew
+T = TypeVar("T")
+_RULES = 4  # the number of these checks: what passed other ones is checked anew
 
 
 class _Found(NamedTuple):
@@ -38,54 +46,109 @@ class _Colour(NamedTuple):
     stamp: str
 
 
-def check(source: Source, split: str) -> None:
-    """Decodes every pair of a split and checks sizes, mask values and palettes.
+def check(source: Source, split: str, num_classes: int = IGNORE) -> None:
+    """Reads every image and label of a split and checks sizes and label values.
 
-    A split that passed is remembered by its files' names, sizes and times, and not read again. The
-    colours of its indices are remembered too, and compared with those of the other splits of the
-    same data set when these are checked.
+    Of files and records, mask values and palettes are checked too; masks of single classes have no
+    palette that means something. Such a split that passed is remembered by its files' names, sizes
+    and times, and not read again. The colours of its indices are remembered too, and compared with
+    those of the other splits of the same data set when these are checked.
 
     Args:
-        source: The split; one that is drawn and not read has nothing to check.
+        source: The split; synthetic shapes are right by themselves and are not drawn for this.
         split: Its name.
+        num_classes: K.
 
     Raises:
         UserError: A file cannot be decoded, a pair's sizes differ, masks hold values that are no
             class, no pixel of a training split counts, or an index has two colours.
     """
-    if not isinstance(source, PairSource):
-        return  # drawn, not read
+    if isinstance(source, PairSource):
+        _check_pairs(source, split)
+    elif not isinstance(source, Shapes):
+        _check_examples(source, split, num_classes)
+
+
+def _check_pairs(source: PairSource, split: str) -> None:
     stamps = [source.pairs.stamp(index) for index in source.indices]
-    text = repr((_RULES, split, stamps, sorted(source.label_map.items())))
+    text = repr((_RULES, split, stamps, sorted(source.label_map.items()), source.by_class))
     passed = cache_dir() / "checked" / hashlib.sha256(text.encode()).hexdigest()
-    if passed.exists():
-        colours = [_Colour(*entry) for entry in json.loads(passed.read_text())]
+    recalled = records.recall(passed, [list])
+    if recalled is not None and all(len(entry) == len(_Colour._fields) for entry in recalled):
+        colours = [_Colour(*entry) for entry in recalled]
         _compare_splits(source, split, colours)
         return
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = pool.map(lambda index: _check_pair(source, index), source.indices)
-        description = f"checking the {split} pictures"
-        found = follow(results, description, len(source))
-    _check_values(source, found, split)
-    colours = _find_colours(source, found, stamps)
+    by_pair = _for_each(lambda index: _check_pair(source, index), source.indices, split)
+    _check_values(source, [one for found in by_pair for one in found], split)
+    colours = [] if source.by_class else _find_colours(source, by_pair, stamps)
     _compare_splits(source, split, colours)
     _write(passed, colours)
 
 
-def _check_pair(source: PairSource, index: int) -> _Found:
-    """Decodes a pair; returns what its mask holds."""
-    encoded = source.pairs.read(index)
-    image = images.decode_image(encoded.image, encoded.image_name)
-    mask, palette = images.decode_mask_and_palette(encoded.mask, encoded.mask_name)
-    if image.shape[:2] != mask.shape:
-        (h, w), (mask_h, mask_w) = image.shape[:2], mask.shape
-        is_turned = images.read_size(encoded.image, encoded.image_name, exif=b"") != (h, w)
-        turned = ", turned by its EXIF orientation as viewers do" if is_turned else ""
+def _for_each(look: Callable[[int], T], indices: Sequence[int], split: str) -> list[T]:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return follow(pool.map(look, indices), f"checking the {split} images", len(indices))
+
+
+def _check_examples(source: Source, split: str, num_classes: int) -> None:
+    """Checks a split of which only the examples are known: its source decodes them itself."""
+
+    def look(index: int) -> bool:
+        sample, size = source.read(index), source.shape(index)
+        label = sample.truth()
+        pixels = label.shape[: len(size)]
+        if sample.image.shape[:-1] != pixels or pixels != size:
+            raise UserError(
+                f"{sample.id} of the {split} split has an image {sample.image.shape}, a label "
+                f"{label.shape} and the shape {size}; without channels they must be the same."
+            )
+        what = f"{sample.id} of the {split} split"
+        check_spec(what, spec_of(sample.image), source.spec, "its source has")
+        values = np.unique(label)
+        by_class = label.ndim > len(size)
+        most = 1 if by_class else num_classes - 1
+        wrong = [int(value) for value in values if value != IGNORE and value > most]
+        if wrong:
+            ids = "0 and 1" if by_class else f"class ids from 0 to {most}"
+            raise UserError(
+                f"{what} has the label values {wrong[:20]}; allowed are {ids}, and {IGNORE} for "
+                "pixels that do not count."
+            )
+        return bool(np.any(values != IGNORE))
+
+    counts = _for_each(look, range(len(source)), split)
+    if split == "train" and not any(counts):
         raise UserError(
-            f"{encoded.image_name} is {h}x{w} (height x width{turned}) but its mask "
-            f"{encoded.mask_name} is {mask_h}x{mask_w}; a pair must have one size."
+            f"no pixel of the {split} split's {len(source)} labels counts, so nothing can be "
+            f"learnt: all are {IGNORE}."
         )
-    return _Found(np.unique(mask).tolist(), palette, encoded.mask_name)
+
+
+def _check_pair(source: PairSource, index: int) -> list[_Found]:
+    """Decodes a pair; returns what its mask, or each of its masks, holds."""
+    encoded = source.pairs.read(index)
+    masks = encoded.decode_masks()
+    image = encoded.decode_image(masks[0].ids.ndim)
+    for mask, name in zip(masks, encoded.mask_names, strict=True):
+        _check_shape(encoded, image, mask, name)
+    first = f"{source.ids[0]}, the first image of the split, has"
+    check_spec(encoded.image_name, spec_of(image), source.spec, first)
+    return [
+        _Found(np.unique(mask.ids).tolist(), mask.palette, name)
+        for mask, name in zip(masks, encoded.mask_names, strict=True)
+    ]
+
+
+def _check_shape(encoded: Encoded, image: np.ndarray, mask: Mask, mask_name: str) -> None:
+    if image.shape[:-1] != mask.ids.shape:
+        form = find_format(encoded.image_name)
+        header = form.header(io.BytesIO(encoded.image), encoded.image_name, mask.ids.ndim)
+        turned = ", turned by its EXIF orientation as viewers do" if header.is_turned else ""
+        axes = "height x width" if mask.ids.ndim == 2 else "depth x height x width"
+        raise UserError(
+            f"{encoded.image_name} is {written(image.shape[:-1])} ({axes}{turned}) but its mask "
+            f"{mask_name} is {written(mask.ids.shape)}; a pair must have one size."
+        )
 
 
 def _check_values(source: PairSource, found: Sequence[_Found], split: str) -> None:
@@ -128,11 +191,11 @@ def _cures(source: PairSource, values: Sequence[int], wrong: Sequence[int]) -> s
 
 
 def _find_colours(
-    source: PairSource, found: Sequence[_Found], stamps: Sequence[str]
+    source: PairSource, found: Sequence[Sequence[_Found]], stamps: Sequence[str]
 ) -> list[_Colour]:
     """Collects the colours of the indices that pixels use; none may have two."""
     colours: dict[int, _Colour] = {}
-    for one, index, stamp in zip(found, source.indices, stamps, strict=True):
+    for (one,), index, stamp in zip(found, source.indices, stamps, strict=True):
         palette = [] if one.palette is None else one.palette.tolist()
         # What no pixel uses is trimmed and padded by tools as they please.
         for value in (value for value in one.values if value < len(palette)):
@@ -145,7 +208,7 @@ def _compare_splits(source: PairSource, split: str, colours: Sequence[_Colour]) 
     """Compares a split's colours with those of the others as they were when these were checked."""
     place = hashlib.sha256(source.pairs.place.encode()).hexdigest()
     file = cache_dir() / "checked" / "palettes" / place
-    seen: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    seen: dict[str, Any] = records.recall(file, {str: [list]}) or {}
     own = {colour.index: colour for colour in colours}
     for other in {*seen} - {split}:
         for theirs in (_Colour(*entry) for entry in seen[other]):
@@ -173,8 +236,7 @@ def _compare(one: _Colour, other: _Colour) -> None:
 
 
 def _write(file: Path, content: Any) -> None:
-    """Writes a small file whole or not at all, as other processes may do at the same time."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
-    part.write_text(json.dumps(content))
-    part.replace(file)
+    """Remembers something whole or not at all, if it can: it only saves time."""
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(file, json.dumps(content).encode())

@@ -1,4 +1,4 @@
-"""Pictures and masks in files, and lists of their names."""
+"""Images and masks in files, and lists of their names."""
 
 import collections
 import functools
@@ -9,87 +9,117 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from unet_jax.data import headers, images, storage
+import numpy as np
+
+from unet_jax.data import storage
 from unet_jax.data.base import Encoded
+from unet_jax.data.formats import FORMATS, find_format
+from unet_jax.data.formats.base import Header
+from unet_jax.data.sample import Window
 from unet_jax.data.storage import AnyPath, AnyPathT
 from unet_jax.errors import UserError
-from unet_jax.logs import console
+from unet_jax.process.console import console
+from unet_jax.process.regular import LARGEST
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+SUFFIXES = tuple(FORMATS)
 # Files of images too, which are not read. A folder that is an image, .zarr, counts as one.
 UNREAD = frozenset(
     (
         *(".nii", ".nii.gz", ".dcm", ".dicom", ".mha", ".mhd", ".nrrd", ".nhdr", ".mgz", ".mgh"),
-        *(".npy", ".npz", ".exr", ".hdr", ".pfm", ".zarr", ".heic", ".heif", ".avif", ".jxl"),
+        *(".npz", ".exr", ".hdr", ".pfm", ".zarr", ".heic", ".heif", ".avif", ".jxl"),
         *(".jp2", ".j2k", ".j2c", ".jpx", ".jpe", ".jif", ".ppm", ".pgm", ".pbm", ".pnm", ".pam"),
         *(".tga", ".psd", ".xcf", ".svg", ".ico", ".icns", ".dds", ".pcx", ".fits", ".ras", ".sgi"),
         *(".apng", ".mpo", ".dng", ".raw", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"),
         *(".svs", ".ndpi", ".scn", ".mrxs", ".czi", ".lif", ".nd2", ".ims", ".lsm", ".qptiff"),
     )
 )
-_HEADER_BYTES = 1 << 16
 
 
 class FilePairs:
-    """Pairs of a picture file and a mask file; see `base.Pairs`."""
+    """Pairs of an image file and its mask file, or files by class; see `base.Pairs`."""
 
-    def __init__(self, ids: Sequence[str], files: Sequence[tuple[AnyPath, AnyPath]]) -> None:
-        """Takes the names, and the (picture, mask) files in the same order."""
-        self.ids, self.files = tuple(ids), tuple(files)
+    def __init__(
+        self,
+        ids: Sequence[str],
+        files: Sequence[tuple[AnyPath, ...]],
+        largest: int = LARGEST,
+    ) -> None:
+        """Takes the names, the (image, mask, ...) files in the same order, MiB of the largest."""
+        self.ids, self.files, self._largest = tuple(ids), tuple(files), largest
 
     def read(self, index: int) -> Encoded:
         """Reads one pair; see `Pairs`."""
-        image, mask = self.files[index]
-        image_bytes, mask_bytes = storage.read_bytes(image), storage.read_bytes(mask)
-        return Encoded(image_bytes, mask_bytes, str(image), str(mask))
+        names = tuple(map(str, self.files[index]))
+        image, *masks = (storage.read_bytes(file, self._largest) for file in self.files[index])
+        return Encoded(image, tuple(masks), names[0], names[1:])
 
-    def size(self, index: int) -> tuple[int, int]:
-        """Reads the size from the header of the mask's file; see `Pairs`."""
-        return read_size(self.files[index][1])
+    def header(self, index: int) -> Header:
+        """Reads the header of the image, which has as many axes as its mask; see `Pairs`."""
+        return read_header(self.files[index][0], self._largest, len(self.shape(index)))
+
+    def shape(self, index: int) -> tuple[int, ...]:
+        """Reads the pixels from the header of the first mask's file; see `Pairs`."""
+        return read_header(self.files[index][1], self._largest).shape
 
     def stamp(self, index: int) -> str:
-        """Joins both files' names, sizes and times; see `Pairs`."""
+        """Joins all files' names, sizes and times; see `Pairs`."""
         return " ".join(storage.stamp(file) for file in self.files[index])
 
     @property
     def place(self) -> str:
         """Returns the folder that holds all masks; see `Pairs`."""
-        return os.path.commonpath({str(mask.parent) for _, mask in self.files})
+        return os.path.commonpath({str(mask.parent) for _, *masks in self.files for mask in masks})
 
 
-def read_size(file: AnyPath) -> tuple[int, int]:
-    """Reads a picture's size without decoding it.
+def read_header(file: AnyPath, largest: int = LARGEST, axes: int | None = None) -> Header:
+    """Reads the header of an image or a mask, without decoding it.
 
     Args:
-        file: The picture.
+        file: The file.
+        largest: MiB that it may have.
+        axes: How many axes of pixels an image has; None for a mask.
 
     Returns:
-        (height, width) as viewers show it.
+        The header, with the pixels as viewers show them.
 
     Raises:
-        UserError: It cannot be read, or is no picture.
+        UserError: It cannot be read, or is no image.
     """
-    start, exif = storage.read_with(file, _read_header)
-    try:
-        return images.read_size(start, str(file), exif)
-    except UserError:
-        if len(start) < _HEADER_BYTES:
-            raise
-    # A header may be longer, such as with a preview or a colour profile in it.
-    return images.read_size(storage.read_bytes(file), str(file))
+
+    def read(stream: Any) -> Header:
+        return find_format(file.name).header(stream, str(file), axes)
+
+    return storage.read_with(file, read, largest)
 
 
-def _read_header(stream: Any) -> tuple[bytes, bytes | None]:
-    """Reads a first part, and the EXIF block where a larger file may have it behind that part."""
-    start = stream.read(_HEADER_BYTES)
-    is_long_png = len(start) == _HEADER_BYTES and start.startswith(headers.PNG)
-    return start, headers.png_exif(stream) if is_long_png else None
+def read_image(
+    file: AnyPath, axes: int, largest: int = LARGEST, window: Window | None = None
+) -> np.ndarray:
+    """Reads an image.
+
+    Args:
+        file: The file.
+        axes: How many axes of pixels it has.
+        largest: MiB that it may have.
+        window: The part to read; None for all.
+
+    Returns:
+        [*n, C].
+
+    Raises:
+        UserError: It cannot be read, or is no image.
+    """
+
+    def read(stream: Any) -> np.ndarray:
+        return find_format(file.name).read(stream, str(file), axes, window)
+
+    return storage.read_with(file, read, largest)
 
 
-def list_pictures(
+def list_images(
     folder: AnyPathT, key: str, without: Callable[[Path], bool] = lambda _: False
 ) -> dict[str, AnyPathT]:
-    """Lists the pictures below a folder, and says what is passed over.
+    """Lists the images below a folder, and says what is passed over.
 
     Args:
         folder: The folder; subfolders count, links are followed, hidden files and folders are not
@@ -106,36 +136,37 @@ def list_pictures(
             read, two files share an id, or a link leads nowhere or round in a circle.
     """
     if not storage.is_folder(folder):
-        raise UserError(f"{folder} is not a folder; put the pictures there or change {key}.")
+        raise UserError(f"{folder} is not a folder; put the images there or change {key}.")
     found: dict[str, AnyPathT] = {}
-    unread, passed = [], []
-    for file in _below(folder, without):
-        if _kind(file) not in SUFFIXES:
-            (unread if _kind(file) in UNREAD else passed).append(file)
+    unread: list[tuple[AnyPath, str]] = []
+    passed: list[tuple[AnyPath, str]] = []
+    for file, kind in _below(folder, without):
+        if kind not in SUFFIXES:
+            (unread if kind in UNREAD else passed).append((file, kind))
             continue
         name = unicodedata.normalize("NFC", file.relative_to(folder).with_suffix("").as_posix())
         if name in found:
             raise UserError(f"{found[name]} and {file} have the same name; rename one of them.")
         found[name] = file
-    read = f"images are read from {', '.join(SUFFIXES)} files of 8 bits"
+    read = f"images are read from {', '.join(SUFFIXES)} files"
     if unread:
         raise UserError(
             f"{len(unread)} files in {folder} are images of a kind that is not read "
-            f"({_count(unread)}), the first is {unread[0]}; {read}. Convert them, volumes slice by "
-            "slice, or take them out."
+            f"({_count(unread)}), the first is {unread[0][0]}; {read}. Convert them, volumes "
+            "to .npy, or take them out."
         )
     if not found:
         there = _count(passed) if passed else "no files"
         raise UserError(f"{folder} holds no images but {there}; {read}. Change {key}.")
     if passed:
-        say_once(f"{folder}: {_count(passed)} passed over, such as {passed[0].name}")
+        say_once(f"{folder}: {_count(passed)} passed over, such as {passed[0][0].name}")
     return found
 
 
 @functools.cache
 def say_once(line: str) -> None:
     """Prints a line, once in a process however often the data are opened."""
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    console.print(line)
 
 
 def _kind(file: AnyPath) -> str:
@@ -146,34 +177,40 @@ def _kind(file: AnyPath) -> str:
     return ".nii.gz" if name.endswith(".nii.gz") else file.suffix.lower()
 
 
-def _count(files: Sequence[AnyPath]) -> str:
-    kinds = collections.Counter(_kind(file) or "without suffix" for file in files)
+def _count(files: Sequence[tuple[AnyPath, str]]) -> str:
+    kinds = collections.Counter(kind or "without suffix" for _, kind in files)
     return ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
 
 
 def _below(
     folder: AnyPath, without: Callable[[Path], bool], above: tuple[tuple[int, int], ...] = ()
-) -> Iterator[Any]:
-    """Yields the files below a folder, and hidden folders, in order."""
+) -> Iterator[tuple[Any, str]]:
+    """Yields the files below a folder, and hidden folders, in order, each with its kind."""
     if isinstance(folder, Path):
         place = folder.stat()
         if (place.st_dev, place.st_ino) in above:
             raise UserError(f"{folder} is a link to a folder that it lies in; remove the link.")
         above = (*above, (place.st_dev, place.st_ino))
-    folders = storage.local_folders(folder) if isinstance(folder, Path) else None
+    others: dict[Any, str] = storage.local_kinds(folder) if isinstance(folder, Path) else {}
     for entry in sorted(storage.entries(folder)):
         kind = _kind(entry)
         if kind in ("hidden", ".zarr"):
             is_folder = False
-        elif folders is not None:
-            is_folder = entry in folders
+        elif isinstance(entry, Path):
+            is_folder = others.get(entry) == "directory"
         else:  # by its name first: that needs no question to the store
             is_folder = kind not in {*SUFFIXES, *UNREAD} and storage.is_folder(entry)
         if not is_folder:
             _check_link(entry)
-            yield entry
+            is_named = kind in {*SUFFIXES, *UNREAD, "hidden"}  # reading it says what it is
+            yield entry, kind if is_named else others.get(entry) or kind
         elif not (isinstance(entry, Path) and without(entry)):
-            yield from _below(entry, without, above)
+            is_empty = True
+            for file in _below(entry, without, above):
+                is_empty = False
+                yield file
+            if is_empty and kind in SUFFIXES:
+                yield entry, "directory"
 
 
 def _check_link(file: AnyPath) -> None:
@@ -199,10 +236,10 @@ def read_list(file: AnyPath, *, known: Container[str] = (), first_word: bool = F
         UserError: The list cannot be read, names one twice, or one that is no path below a folder.
     """
     try:
-        data = storage.ask(file, file.read_bytes)
+        data = storage.read_bytes(file)
         is_utf_16 = data.startswith((b"\xff\xfe", b"\xfe\xff"))
         text = data.decode("utf-16" if is_utf_16 else "utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise UserError(f"{file} cannot be read as a list of names: {error}.") from None
     lines = [line.strip() for line in re.split(r"\r\n|\r|\n", unicodedata.normalize("NFC", text))]
     names = [line for line in lines if line and (line[0] != "#" or line in known)]

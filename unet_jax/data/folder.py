@@ -1,13 +1,15 @@
-"""A user's own pictures and masks in folders."""
+"""A user's own images and masks in folders."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from unet_jax.data import pets, storage
+from unet_jax.data import storage
 from unet_jax.data.base import IGNORE, Dataset, PairSource, pick, split_off
-from unet_jax.data.files import FilePairs, list_pictures, read_list, say_once
+from unet_jax.data.by_class import match_masks, values_by_class
+from unet_jax.data.files import FilePairs, list_images, read_list, say_once
 from unet_jax.data.storage import AnyPath
 from unet_jax.errors import UserError
+from unet_jax.process.regular import LARGEST
 
 SPLITS = ("train", "val", "test")
 
@@ -20,35 +22,39 @@ def open_folder(
     images: str = "images",
     masks: str = "masks",
     mask_suffix: str = "",
+    by_class: bool = False,
     class_names: tuple[str, ...] = (),
     label_map: tuple[tuple[int, int], ...] = (),
     ignore_values: tuple[int, ...] = (),
     test_fraction: float = 0.0,
     lists: str = "",
+    largest_file: int = LARGEST,
     kept: Mapping[str, Iterable[str]] | None = None,
 ) -> Dataset:
-    """Opens PATH/images/NAME.jpg with PATH/masks/NAME.png, or the official layout of Oxford pets.
+    """Opens PATH/images/NAME.jpg with PATH/masks/NAME.png, or NAME_CLASS.png; reads names.
 
     Where PATH/train.txt, val.txt or test.txt are there, they list the names of a split, one a line,
-    as paths below the folder of the pictures, with or without suffix. Without train.txt, the
-    pictures that no list names are for training; with it, they are left out. Of the training
-    pictures, shares are split off for test and validation where those have no list.
-    Nothing but names is read.
+    as paths below the folder of the images, with or without suffix. Without train.txt, the
+    images that no list names are for training; with it, they are left out. Of the training
+    images, shares are split off for test and validation where those have no list.
 
     Args:
         path: The directory; gs://BUCKET/FOLDER and s3://BUCKET/FOLDER are read through etils.epath.
-        val_fraction: Share of the training pictures kept for validation.
+        val_fraction: Share of the training images kept for validation.
         split_seed: Of the splits.
-        images: Folder of the pictures, below `path`.
+        images: Folder of the images, below `path`.
         masks: Folder of the masks, below `path`.
-        mask_suffix: What a mask's name has after the picture's, such as "_mask".
+        mask_suffix: What a mask's name has after the image's (by class after the class), such
+            as "_mask".
+        by_class: Whether there is a mask for every class of an image, NAME_CLASS.png, 0 where the
+            class is not, so that classes may overlap. It goes with config.task.kind="multilabel".
         class_names: K names; the mask value k is class k.
-        label_map: (mask value, class id) pairs where mask values are not class ids; then values
-            that are not named are errors.
+        label_map: (mask value, class id) pairs; with them, values that are not named are errors.
         ignore_values: Mask values of pixels that count neither in the loss nor in the scores.
-        test_fraction: Share of the training pictures kept for the test.
+        test_fraction: Share of the training images kept for the test.
         lists: Folder of the lists: below `path`, or anywhere where it begins with / or ~ or is
             remote; "" for `path` itself.
+        largest_file: MiB of the largest file that is read.
         kept: Ids by split of a run that keeps its own splits; see `sources.open_data`.
 
     Returns:
@@ -60,18 +66,17 @@ def open_folder(
     if not 0 <= test_fraction < 1:
         raise UserError(f"config.data.folder.test_fraction={test_fraction} must be in [0, 1).")
     root = _open_root(path, images, masks)
-    if pets.is_official_layout(root):
-        _refuse_lists(root, lists)
-        return pets.open_official_layout(root, val_fraction, split_seed, kept)
-    pairs = _pairs(root, images, masks, mask_suffix, must_match=kept is None)
-    values = _label_map(class_names, label_map, ignore_values)
+    values = _label_map(class_names, label_map, ignore_values, by_class=by_class)
+    layers, must_match = class_names if by_class else (), kept is None
+    pairs = _pairs(root, images, masks, mask_suffix, layers, largest_file, must_match=must_match)
     if kept is None:
         listed = _read_lists(_lists_folder(root, lists), pairs)
         splits = _splits(listed, pairs.ids, val_fraction, test_fraction, split_seed)
         _say_left_out(pairs.ids, splits, root / images)
     else:
         splits = {split: pick(pairs.ids, names) for split, names in kept.items()}
-    return Dataset(_sources(pairs, splits, values), tuple(class_names))
+    sources = _sources(pairs, splits, values, by_class=by_class)
+    return Dataset(sources, tuple(class_names), by_class=by_class)
 
 
 def _open_root(path: str, images: str, masks: str) -> AnyPath:
@@ -84,40 +89,46 @@ def _open_root(path: str, images: str, masks: str) -> AnyPath:
     return root
 
 
-def _refuse_lists(root: AnyPath, lists: str) -> None:
-    if lists:
-        raise UserError(
-            f"config.data.folder.lists={lists!r} has no effect: {root} has the official layout of "
-            "Oxford-IIIT Pet, with lists of its own. Leave it empty, or rename annotations."
-        )
-
-
 def _sources(
-    pairs: FilePairs, splits: Mapping[str, list[int]], values: dict[int, int]
+    pairs: FilePairs, splits: Mapping[str, list[int]], values: dict[int, int], *, by_class: bool
 ) -> dict[str, PairSource]:
     used = {pairs.ids[index] for indices in splits.values() for index in indices}
-    return {name: PairSource(pairs, indices, values, used=used) for name, indices in splits.items()}
+    return {
+        name: PairSource(pairs, indices, values, used=used, by_class=by_class)
+        for name, indices in splits.items()
+    }
 
 
 def _pairs(
-    root: AnyPath, images: str, masks: str, mask_suffix: str, *, must_match: bool
+    root: AnyPath,
+    images: str,
+    masks: str,
+    mask_suffix: str,
+    layers: tuple[str, ...],
+    largest: int,
+    *,
+    must_match: bool,
 ) -> FilePairs:
-    pictures = list_pictures(root / images, "config.data.path or config.data.folder.images")
-    found = list_pictures(root / masks, "config.data.path or config.data.folder.masks")
+    """Lists the images with their masks; `layers` are the classes that have one each, if so."""
+    image_files = list_images(root / images, "config.data.path or config.data.folder.images")
+    found = list_images(root / masks, "config.data.path or config.data.folder.masks")
     if storage.is_same(root / images, root / masks):
         raise UserError(
             f"config.data.folder.images={images!r} and config.data.folder.masks={masks!r} are one "
             "folder, so that images would be their own masks; give the masks a folder of their own."
         )
+    if layers:
+        whole = match_masks(image_files, found, layers, mask_suffix, must_match=must_match)
+        return FilePairs(tuple(whole), list(whole.values()), largest)
     mask_of = {n.removesuffix(mask_suffix): f for n, f in found.items() if n.endswith(mask_suffix)}
     others = [file for name, file in found.items() if not name.endswith(mask_suffix)]
     for kind, here, there, other in (
-        ("picture", pictures, mask_of, f"{masks}/NAME{mask_suffix}.png"),
-        ("mask", mask_of, pictures, f"{images}/NAME.jpg or .png"),
+        ("image", image_files, mask_of, f"{masks}/NAME{mask_suffix}.png"),
+        ("mask", mask_of, image_files, f"{images}/NAME.jpg or .png"),
     ):
         alone = [file for name, file in here.items() if name not in there]
         if alone and must_match:
-            partner = "mask" if kind == "picture" else "picture"
+            partner = "mask" if kind == "image" else "image"
             raise UserError(
                 f"{len(alone)} of {len(here)} {kind}s have no {partner}, the first is {alone[0]}; "
                 f"add {other} of the same name, remove them, or change "
@@ -128,21 +139,24 @@ def _pairs(
             f"{root / masks}: {len(others)} without config.data.folder.mask_suffix={mask_suffix!r} "
             f"passed over, such as {others[0].name}"
         )
-    whole = {name: (file, mask_of[name]) for name, file in pictures.items() if name in mask_of}
-    return FilePairs(tuple(whole), list(whole.values()))
+    whole = {name: (file, mask_of[name]) for name, file in image_files.items() if name in mask_of}
+    return FilePairs(tuple(whole), list(whole.values()), largest)
 
 
 def _label_map(
     class_names: tuple[str, ...],
     label_map: tuple[tuple[int, int], ...],
     ignore_values: tuple[int, ...],
+    *,
+    by_class: bool,
 ) -> dict[int, int]:
-    count = len(class_names)
+    count, least = len(class_names), 1 if by_class else 2
     are_texts = all(isinstance(name, str) for name in class_names)
-    if not are_texts or not 2 <= count < IGNORE or len(set(class_names)) < count:
+    if not are_texts or not least <= count < IGNORE or len(set(class_names)) < count:
         raise UserError(
-            f"config.data.folder.class_names={class_names} must be 2 to {IGNORE - 1} different "
-            "names, one per class."
+            f"config.data.folder.class_names={class_names} must be {least} to {IGNORE - 1} "
+            "different names, one per class; the files of Oxford-IIIT Pet, which have their own, "
+            "are those of config.data.source='pets'."
         )
     pairs = label_map or tuple((k, k) for k in range(count))
     for value in ignore_values:
@@ -151,6 +165,8 @@ def _label_map(
                 f"config.data.folder.ignore_values has {value!r}; each entry must be a mask value, "
                 "0 to 255."
             )
+    if by_class:
+        return values_by_class(class_names, label_map, ignore_values)
     seen: dict[int, int] = {}
     for pair in pairs:
         if not (
@@ -180,7 +196,7 @@ def _lists_folder(root: AnyPath, lists: str) -> AnyPath:
     if lists and isinstance(folder, Path) and not folder.is_absolute():
         folder = root / lists
     names = [f"{split}.txt" for split in SPLITS]
-    if lists and not any(storage.is_file(folder / name) for name in names):
+    if lists and not any(storage.has_file(folder / name) for name in names):
         raise UserError(
             f"config.data.folder.lists={lists!r}: {folder} holds no {', '.join(names)}; give the "
             "folder that does."
@@ -189,13 +205,13 @@ def _lists_folder(root: AnyPath, lists: str) -> AnyPath:
 
 
 def _read_lists(folder: AnyPath, pairs: FilePairs) -> dict[str, list[int]]:
-    """Reads the lists that are there: indices of pictures by split."""
+    """Reads the lists that are there: indices of images by split."""
     position = _positions(pairs)
     owner: dict[int, AnyPath] = {}
     listed: dict[str, list[int]] = {}
     for split in SPLITS:
         file = folder / f"{split}.txt"
-        if not storage.is_file(file):
+        if not storage.has_file(file):
             continue
         listed[split] = []
         for name in read_list(file, known=position):
@@ -203,8 +219,8 @@ def _read_lists(folder: AnyPath, pairs: FilePairs) -> dict[str, list[int]]:
             if len(found) != 1:
                 raise UserError(
                     f"{file} names {name!r}, but there "
-                    f"{'are two such pictures' if found else 'is no such picture'}; write one name "
-                    "a line, as a path below the folder of the pictures, with or without suffix."
+                    f"{'are two such images' if found else 'is no such image'}; write one name "
+                    "a line, as a path below the folder of the images, with or without suffix."
                 )
             (index,) = found
             if index in owner:
@@ -215,9 +231,9 @@ def _read_lists(folder: AnyPath, pairs: FilePairs) -> dict[str, list[int]]:
 
 
 def _positions(pairs: FilePairs) -> dict[str, list[int]]:
-    """Returns the indices of the pictures that a name in a list may mean."""
+    """Returns the indices of the images that a name in a list may mean."""
     position: dict[str, list[int]] = {}
-    for index, (name, (image, _)) in enumerate(zip(pairs.ids, pairs.files, strict=True)):
+    for index, (name, (image, *_)) in enumerate(zip(pairs.ids, pairs.files, strict=True)):
         for text in (name, f"{name}{image.suffix}"):
             position.setdefault(text, []).append(index)
     return position

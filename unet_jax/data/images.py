@@ -1,215 +1,237 @@
-"""Decoding, resizing and encoding of images, by Pillow; `headers` knows what Pillow leaves out.
+"""Batches of whole images, each once: for evaluation with labels, for prediction without."""
 
-What is read lies as viewers show it: the EXIF orientation is applied, to images and to masks. A
-file of several frames or pages is an error. The checksums of PNG files are verified, so that
-damage is an error. The other formats have none: JPEG, BMP, WebP, TIFF and GIF files whose bits
-changed may give other pixels without a word, unless what is left cannot be decoded at all. Masks
-are best kept as PNG.
-"""
+import collections
+import functools
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple, Protocol
 
-import io
-from typing import NamedTuple
-
+import grain
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
-from unet_jax.data import headers
+from unet_jax.data.pipeline import Size, label_and_weight, pad_label
+from unet_jax.data.sample import Sample, Source
 from unet_jax.errors import UserError
 
-_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
-# 16-bit and floating-point pictures would be cut to 8 bits without a word.
-_IMAGE_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
-_UNREADABLE = (
-    UnidentifiedImageError,
-    Image.DecompressionBombError,
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    TypeError,
-    LookupError,
-)
-# What makes a mask of each pixel format that is none.
-_CURES = {
-    **dict.fromkeys(
-        ("RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB"), "Convert colours to ids first"
-    ),
-    **dict.fromkeys(("LA", "PA"), "Save it without transparency"),
-}
+Batch = dict[str, Any]
 
 
-class Mask(NamedTuple):
-    """A decoded mask.
+class Fit(Protocol):
+    """How whole images come to a network, and its logits back to their pixels."""
+
+    def canvas(self, size: Size) -> Size:
+        """Returns the size of the array that holds a label of this size, in its corner."""
+        ...
+
+    def read(self, canvas: Size) -> Size:
+        """Returns the size of what the network reads for a canvas."""
+        ...
+
+    def put(self, image: np.ndarray, canvas: Size) -> np.ndarray:
+        """Makes of an image [*n, C] what the network reads for a canvas."""
+        ...
+
+    def back(self, logits: Any, size: Any, canvas: Size) -> Any:
+        """Makes of the network's logits [B, *m, K] those of the labels' own pixels.
+
+        Args:
+            logits: Of a batch of what `put` made.
+            size: float32 [B, axes], the labels' own sizes.
+            canvas: [*n].
+
+        Returns:
+            [B, *n, K]; what lies outside a label's size means nothing.
+        """
+        ...
+
+
+class Example(NamedTuple):
+    """What one row of a batch is made of.
 
     Attributes:
-        ids: uint8 [H, W]; of an indexed file, the indices.
-        palette: uint8 [n, 3], the colours of the first n indices; None where the file has none.
+        arrays: By name.
+        sample: The image as it was read; None where it is of no use or cannot be read.
+        error: Why it cannot be read; "" where it can.
     """
 
-    ids: np.ndarray
-    palette: np.ndarray | None
+    arrays: dict[str, np.ndarray]
+    sample: Sample | None = None
+    error: str = ""
 
 
-def _open(data: bytes, name: str, *, decoded: bool = True) -> Image.Image:
-    try:
-        if decoded and data.startswith(headers.PNG):
-            headers.verify_png(data)
-        picture = Image.open(io.BytesIO(data), formats=_FORMATS)
-        if decoded:
-            _refuse_frames(picture, name)
-            picture.info.pop("xmp", None)  # Pillow would turn TIFF files by it, viewers do not
-            picture.load()
-    except _UNREADABLE as error:
-        raise UserError(
-            f"{name} cannot be read as a picture ({error}); replace it or take it out of the data."
-        ) from None
-    return picture
+def eval_batches(
+    source: Source,
+    fit: Fit,
+    *,
+    batch_size: int,
+    workers: int,
+    rows: Callable[[int], Sequence[int]] = range,
+    share: int = 1,
+) -> Iterator[Batch]:
+    """Yields every image once, with its label at its own resolution.
 
-
-def _refuse_frames(picture: Image.Image, name: str) -> None:
-    # Cameras keep previews and the like behind the image of a JPEG file; no viewer shows them.
-    frames = 1 if picture.format == "MPO" else getattr(picture, "n_frames", 1)
-    if frames > 1:
-        raise UserError(
-            f"{name} holds {frames} frames or pages; it must hold one. Save each as a file of its "
-            "own."
-        )
-    if picture.format == "GIF" and picture.tile[0][1] != (0, 0, *picture.size):  # pyrefly: ignore
-        raise UserError(f"{name} holds a frame that covers only a part of it; save it whole.")
-
-
-def _refuse_misread(picture: Image.Image, data: bytes, name: str) -> None:
-    if found := headers.misread(picture, data):
-        raise UserError(f"{name} is {found}, which cannot be read; save it as an 8-bit PNG.")
-
-
-def _turned(picture: Image.Image, data: bytes) -> Image.Image:
-    turn = headers.turn_of(picture, headers.find_exif(picture, data))
-    return picture if turn is None else picture.transpose(turn)
-
-
-def read_size(data: bytes, name: str, exif: bytes | None = None) -> tuple[int, int]:
-    """Reads a picture's size from its header, without decoding.
+    Images are gathered by the size of their canvas, so that what an image is padded with does not
+    depend on the others in its batch.
 
     Args:
-        data: The encoded picture, or a first part that holds the header.
-        name: Its file, for the error.
-        exif: Its EXIF block where `data` may lack it; None to look for it there.
+        source: The images.
+        fit: How they come to the network.
+        batch_size: B, over all processes; less where fewer images have a canvas. The last batch of
+            each canvas is filled up with blank images of weight 0.
+        workers: Threads that decode.
+        rows: From B to the b of its rows 0..B-1 that this process reads.
+        share: What B must be a multiple of.
 
-    Returns:
-        (height, width) as viewers show it.
-
-    Raises:
-        UserError: It cannot be read.
+    Yields:
+        "image" [b, *m, C], "label" uint8 [b, *n] or [b, *n, L], "weight" uint8 [b, *n] (0 for what
+        is ignored, outside the image, or filled up), "size" float32 [b, axes] (the label's own);
+        "batch_size", B, and "canvas", [*n]; and of the at most B images of the whole batch, whoever
+        reads them, "index", the indices in the source, and "sizes", their sizes as integers.
     """
-    picture = _open(data, name, decoded=False)
-    turn = headers.turn_of(picture, headers.find_exif(picture, data) if exif is None else exif)
-    size = picture.height, picture.width
-    return size[::-1] if turn in headers.SWAPPING else size
+
+    def example(index: int, canvas: Size) -> Example:
+        sample = source.read(index)
+        label = sample.truth()
+        arrays = label_and_weight(pad_label(label, canvas), len(canvas))
+        size = np.array(label.shape[: len(canvas)], np.float32)
+        return Example({"image": fit.put(sample.image, canvas), **arrays, "size": size})
+
+    yield from _batches(source, fit, example, batch_size, workers, rows, share)
 
 
-def decode_image(data: bytes, name: str) -> np.ndarray:
-    """Decodes a picture; grey and indexed ones become RGB, transparency is dropped.
+def image_batches(
+    source: Source,
+    fit: Fit,
+    *,
+    batch_size: int,
+    workers: int,
+    rows: Callable[[int], Sequence[int]] = range,
+    share: int = 1,
+) -> Iterator[Batch]:
+    """Yields every image once, without labels.
+
+    An image that cannot be read comes blank, so that the others go on.
 
     Args:
-        data: The encoded picture.
-        name: Its file, for the error.
+        source: The images.
+        fit: See `eval_batches`, as for all others.
+        batch_size: B.
+        workers: Threads.
+        rows: From B to the b rows.
+        share: Of B.
 
-    Returns:
-        uint8 [H, W, 3].
-
-    Raises:
-        UserError: It cannot be read, has more than 8 bits per channel, or more than one frame.
+    Yields:
+        What `eval_batches` yields, with "is_read" bool [b] in the place of the label and its
+        weight: False for what cannot be read, or filled up; and of the images that this process
+        reads, by index, "samples", and "errors", why one cannot be read.
     """
-    picture = _open(data, name)
-    bits = headers.bits_of(picture, data)
-    if picture.mode not in _IMAGE_MODES or bits > 8:
-        raise UserError(
-            f"{name} has pixel format {picture.mode!r}{f', {bits} bits' if bits > 8 else ''}; "
-            "images must have 8 bits per channel. Convert it first."
-        )
-    _refuse_misread(picture, data, name)
-    picture = _turned(picture, data)
-    if picture.mode == "P":
-        picture = picture.convert("RGBA")  # Pillow warns where a palette's transparency is dropped
-    return np.asarray(picture.convert("RGB"))
+    spec = source.spec
+
+    def example(index: int, canvas: Size) -> Example:
+        try:
+            sample, error = source.read(index), ""
+            image = sample.image
+        except UserError as found:
+            sample, error = None, str(found)
+            image = np.zeros((*source.shape(index), spec.channels), spec.dtype)
+        size = np.array(image.shape[:-1], np.float32)
+        arrays = {"image": fit.put(image, canvas), "size": size, "is_read": np.array(not error)}
+        return Example(arrays, sample, error)
+
+    yield from _batches(source, fit, example, batch_size, workers, rows, share)
 
 
-def decode_mask(data: bytes, name: str) -> np.ndarray:
-    """Decodes a mask of class ids; an indexed file gives its indices.
+def _batches(
+    source: Source,
+    fit: Fit,
+    example: Callable[[int, Size], Example],
+    batch_size: int,
+    workers: int,
+    rows: Callable[[int], Sequence[int]],
+    share: int,
+) -> Iterator[Batch]:
+    """Gathers the examples of a source's indices; see `eval_batches`."""
+    sizes = read_sizes(source, workers)
+    groups = [
+        group._replace(rows=tuple(map(int, rows(group.batch_size))))
+        for group in _group_by_canvas([fit.canvas(size) for size in sizes], batch_size, share)
+    ]
+    places = [(group, row) for group in groups for row in group.rows if row < len(group.indices)]
+
+    def load(place: int) -> Example:
+        group, row = places[place]
+        return example(group.indices[row], group.canvas)
+
+    loading = grain.MapDataset.range(len(places)).map(load)
+    ahead = max(2 * max(len(group.rows) for group in groups), workers)
+    options = grain.ReadOptions(num_threads=workers, prefetch_buffer_size=ahead)
+    loaded = iter(loading.to_iter_dataset(options) if places else ())
+    for group in groups:
+        indices = [group.indices[row] for row in group.rows if row < len(group.indices)]
+        own = list(itertools.islice(loaded, len(indices)))
+        # A process may have no image of a batch; it fills up with something of the same shapes.
+        like = own[0] if own else example(group.indices[0], group.canvas)
+        filler = {name: np.zeros_like(array) for name, array in like.arrays.items()}
+        filler["size"] = np.array(group.canvas, np.float32)
+        filled = [one.arrays for one in own] + [filler] * (len(group.rows) - len(own))
+        yield {
+            **{name: np.stack([one[name] for one in filled]) for name in filler},
+            "batch_size": group.batch_size,
+            "canvas": group.canvas,
+            "index": group.indices,
+            "sizes": [sizes[index] for index in group.indices],
+            "samples": {i: one.sample for i, one in zip(indices, own, strict=True) if one.sample},
+            "errors": {i: one.error for i, one in zip(indices, own, strict=True) if one.error},
+        }
+
+
+@functools.lru_cache(maxsize=8)
+def read_sizes(source: Source, workers: int) -> list[Size]:
+    """Reads every image's size, from headers alone.
 
     Args:
-        data: The encoded mask.
-        name: Its file, for the error.
+        source: The images.
+        workers: Threads that read.
 
     Returns:
-        uint8 [H, W]; the ids in the file, also where it has 1, 2 or 4 bits.
-
-    Raises:
-        UserError: It cannot be read, has more than one channel, more than 8 bits or more than one
-            frame, or its format changes pixels when it is saved, as JPEG does.
+        [*n] by index.
     """
-    return decode_mask_and_palette(data, name).ids
+    with ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(source.shape, range(len(source))))
 
 
-def decode_mask_and_palette(data: bytes, name: str) -> Mask:
-    """Does what `decode_mask` does; returns the palette too."""
-    picture = _open(data, name)
-    _refuse_lossy(picture, data, name)
-    turned = _turned(picture, data)
-    if picture.format == "WEBP" and _is_grey(turned):
-        turned = turned.getchannel(0)  # WebP has no grey files
-    if turned.mode not in ("1", "L", "P"):
-        cure = _CURES.get(turned.mode, "Save it with 8 bits")
-        raise UserError(
-            f"{name} is a mask with pixel format {turned.mode!r}; a mask must have one 8-bit "
-            f"channel that holds class ids (a grey or indexed PNG). {cure}."
-        )
-    _refuse_misread(picture, data, name)
-    ids, bits = np.array(turned, np.uint8), headers.bits_of(picture, data)
-    if turned.mode == "L" and bits < 8:
-        ids //= 255 // (2**bits - 1)  # Pillow stretches them to 0..255
-    return Mask(ids, _palette(picture))
+class _Group(NamedTuple):
+    """A batch of images of one canvas, and the rows of it that this process reads."""
+
+    canvas: Size
+    indices: list[int]
+    batch_size: int
+    rows: tuple[int, ...] = ()
 
 
-def _is_grey(picture: Image.Image) -> bool:
-    pixels = np.asarray(picture)
-    return picture.mode == "RGB" and bool((pixels == pixels[..., :1]).all())
+def _group_by_canvas(canvases: Sequence[Size], batch_size: int, share: int) -> list[_Group]:
+    """Gathers indices of one canvas each, in the order they come, in batches of one size each."""
+    counts = collections.Counter(canvases)
+    most = {c: min(batch_size, -(-n // share) * share) for c, n in counts.items()}
+    full, waiting = [], collections.defaultdict(list)
+    for index, canvas in enumerate(canvases):
+        waiting[canvas].append(index)
+        if len(waiting[canvas]) == most[canvas]:
+            full.append((canvas, waiting.pop(canvas)))
+    groups = [*full, *waiting.items()]
+    return [_Group(canvas, indices, most[canvas]) for canvas, indices in groups]
 
 
-def _refuse_lossy(picture: Image.Image, data: bytes, name: str) -> None:
-    if found := headers.loss(picture, data):
-        raise UserError(
-            f"{name} is a mask in {found}, which does not keep pixels as they were: some would get "
-            "other classes. Make it again from the original as PNG."
-        )
-    if headers.is_inverted(picture):
-        raise UserError(
-            f"{name} is a mask in a TIFF file that counts from white to black, so that its numbers "
-            "are not what viewers show; save it as PNG."
-        )
+def round_up(pixels: int) -> int:
+    """Rounds a length up, to few different ones and so few shapes to compile.
 
+    Args:
+        pixels: A height or width, above 0.
 
-def _palette(picture: Image.Image) -> np.ndarray | None:
-    """Returns the colours of a file's indices; Pillow hides palettes of greys in order."""
-    if picture.mode == "P":
-        return np.array(picture.getpalette("RGB"), np.uint8).reshape(-1, 3)
-    if picture.format in ("GIF", "BMP"):
-        greys = np.array([0, 255]) if picture.mode == "1" else np.arange(256)
-        return np.stack([greys.astype(np.uint8)] * 3, axis=-1)
-    return None
-
-
-def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resizes a picture to (height, width), bilinear and antialiased; uint8 [H, W, 3]."""
-    if image.shape[:2] == size:
-        return image
-    picture = Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR)
-    return np.asarray(picture)
-
-
-def resize_label(label: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resizes a label to (height, width) by nearest neighbour; uint8 [H, W]."""
-    if label.shape == size:
-        return label
-    return np.asarray(Image.fromarray(label).resize(size[::-1], Image.Resampling.NEAREST))
+    Returns:
+        A multiple of 32 up to 256, one of four lengths per octave above; less than 32 more, or
+        less than a quarter more.
+    """
+    multiple = max(32, 2 ** (pixels - 1).bit_length() // 8)
+    return -(-pixels // multiple) * multiple

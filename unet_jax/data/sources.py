@@ -1,39 +1,45 @@
 """From a config's data section to the splits of a data set."""
 
+import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from unet_jax.config import call, check_range, choose
 from unet_jax.data.base import Dataset
 from unet_jax.data.folder import open_folder
-from unet_jax.data.pets import open_tfds
+from unet_jax.data.sets.pets import open_pets, open_tfds
 from unet_jax.data.synthetic import open_synthetic
+from unet_jax.durations import MOST_SEED
 from unet_jax.errors import UserError
-from unet_jax.steps import MOST_SEED
+from unet_jax.process.regular import LARGEST
 
 MOST_WORKERS, MOST_PIXELS = 256, 2**15  # threads; pixels along an axis
+MOST_MEBIBYTES = 2**20  # of a file: 1 TiB
 FITS = ("resize", "crop")
+MOST_CONTEXT, MOST_CROPS = 2**12, 10**4  # pixels on each side; parts of an image
 
 
 class Loading(NamedTuple):
-    """How pictures are brought to a size and loaded.
+    """How images are brought to a size and loaded.
 
     Attributes:
-        image_size: (height, width) of training pictures.
-        fit: "resize" squeezes whole pictures to that size, in training and evaluation; "crop" cuts
+        image_size: (height, width) of training images, (depth, height, width) of volumes.
+        fit: "resize" squeezes whole images to that size, in training and evaluation; "crop" cuts
             a random part in training (a smaller image is filled up by repeating its edge, without
             labels there), and evaluates whole images at their own size, padded; see `fits.Crop`.
         workers: Threads that decode.
-        context: Pixels mirrored around every picture before a part is cut out, without labels:
+        context: Pixels mirrored around every image before a part is cut out, without labels:
             what valid convolutions see beyond their output.
         crops: Random parts of every image in an epoch.
+        largest_file: MiB of the largest file that is read.
     """
 
-    image_size: tuple[int, int]
+    image_size: tuple[int, ...]
     fit: str
     workers: int
     context: int = 0
     crops: int = 1
+    largest_file: int = LARGEST
 
 
 def make_loading(
@@ -42,15 +48,17 @@ def make_loading(
     workers: int = 4,
     context: int = 0,
     crops: int = 1,
+    largest_file: int = LARGEST,
 ) -> Loading:
-    """Checks the values of a config's data section that say how pictures are loaded.
+    """Checks the values of a config's data section that say how images are loaded.
 
     Args:
-        image_size: (height, width), or (side,).
+        image_size: (height, width), or (side,); (depth, height, width) for volumes.
         fit: "resize" or "crop".
         workers: Threads.
-        context: See `Loading`; needs `fit` "crop".
-        crops: Likewise.
+        context: See `Loading`; needs `fit` "crop"; `MOST_CONTEXT` at most.
+        crops: Random parts of an image in an epoch; `MOST_CROPS` at most.
+        largest_file: MiB.
 
     Returns:
         How to load.
@@ -60,14 +68,16 @@ def make_loading(
     """
     if fit not in FITS:
         raise UserError(f"config.data.fit={fit!r} is not known; allowed are {', '.join(FITS)}.")
-    if len(image_size) not in (1, 2) or not all(type(n) is int and n > 0 for n in image_size):
+    if len(image_size) not in (1, 2, 3) or not all(type(n) is int and n > 0 for n in image_size):
         raise UserError(
-            f"config.data.image_size={image_size} must be (height, width) in pixels, or (side,)."
+            f"config.data.image_size={image_size} must be (height, width) in pixels, or (side,), "
+            "or (depth, height, width) for volumes."
         )
     check_range("config.data.workers", workers, 1, MOST_WORKERS)
+    check_range("config.data.largest_file", largest_file, 1, MOST_MEBIBYTES)
     for n in image_size:
         check_range("config.data.image_size", n, 1, MOST_PIXELS)
-    check_range("config.data.context", context, 0, MOST_PIXELS)
+    check_range("config.data.context", context, 0, MOST_CONTEXT)
     if context < 0 or (context and fit != "crop"):
         raise UserError(
             f"config.data.context={context} must be 0, or more with config.data.fit='crop'."
@@ -76,8 +86,26 @@ def make_loading(
         raise UserError(
             f"config.data.crops={crops} must be 1, or more with config.data.fit='crop'."
         )
-    height, width = image_size if len(image_size) == 2 else image_size * 2
-    return Loading((height, width), fit, workers, context, crops)
+    check_range("config.data.crops", crops, 1, MOST_CROPS)
+    size = image_size * 2 if len(image_size) == 1 else tuple(image_size)
+    return Loading(size, fit, workers, context, crops, largest_file)
+
+
+def read_loading(section: Mapping[str, Any]) -> Loading:
+    """Reads from a config's data section how images are loaded; no data set is opened.
+
+    Args:
+        section: The data section.
+
+    Returns:
+        How to load.
+
+    Raises:
+        UserError: A value does not fit.
+    """
+    names = inspect.signature(make_loading).parameters
+    given = {name: section[name] for name in names if name in section}
+    return call(make_loading, "config.data", given)
 
 
 def open_data(
@@ -90,6 +118,7 @@ def open_data(
     workers: int = 4,
     context: int = 0,
     crops: int = 1,
+    largest_file: int = LARGEST,
     folder: Mapping[str, Any] | None = None,
     tfds: Mapping[str, Any] | None = None,
     synthetic: Mapping[str, Any] | None = None,
@@ -99,16 +128,19 @@ def open_data(
     """Opens the data of a config; nothing but lists of names is read yet.
 
     Args:
-        source: "folder", "tfds" or "synthetic". The section of that name holds what it alone takes.
-        path: The data's directory, for "folder" also gs://... or s3://...; for "tfds", "" is the
-            default one of TFDS.
-        image_size: (height, width) of training pictures, or (side,).
+        source: "folder", "pets" (the unpacked archives of Oxford-IIIT Pet), "tfds" (the same from
+            TensorFlow Datasets) or "synthetic". The section of that name holds what it alone takes.
+        path: The data's directory, for "folder" and "pets" also gs://... or s3://...; for "tfds",
+            "" is the default one of TFDS.
+        image_size: (height, width) of training images, or (side,); (depth, height, width) for
+            volumes.
         fit: "resize" or "crop"; see `Loading`.
-        val_fraction: Share of the training pictures kept for validation where no list says which.
+        val_fraction: Share of the training images kept for validation where no list says which.
         split_seed: Of that split.
         workers: Threads that decode.
-        context: Pixels mirrored around pictures, with `fit` "crop"; see `Loading`.
+        context: Pixels mirrored around images, with `fit` "crop"; see `Loading`.
         crops: Random parts of every image in an epoch, with `fit` "crop".
+        largest_file: MiB of the largest file that is read; what is no regular file never is.
         folder: Arguments of `open_folder`.
         tfds: Arguments of `open_tfds`.
         synthetic: Arguments of `open_synthetic`.
@@ -124,10 +156,11 @@ def open_data(
     if not 0 < val_fraction < 1:
         raise UserError(f"config.data.val_fraction={val_fraction} must be between 0 and 1.")
     check_range("config.data.split_seed", split_seed, 0, MOST_SEED)
-    loading = make_loading(image_size, fit, workers, context, crops)
+    loading = make_loading(image_size, fit, workers, context, crops, largest_file)
     on_disk = {"path": path, "val_fraction": val_fraction, "split_seed": split_seed, "kept": kept}
     sources = {
-        "folder": (open_folder, folder, on_disk),
+        "folder": (open_folder, folder, {**on_disk, "largest_file": largest_file}),
+        "pets": (open_pets, None, {**on_disk, "largest_file": largest_file}),
         "tfds": (open_tfds, tfds, on_disk),
         "synthetic": (open_synthetic, synthetic, {}),
     }
@@ -136,7 +169,8 @@ def open_data(
     for name, split in dataset.splits.items():
         if not len(split) and kept is None:
             raise UserError(
-                f"the {name} split of config.data.path={path!r} is empty; add pictures, or change "
-                f"config.data.val_fraction={val_fraction} or the split's list."
+                f"the {name} split of config.data.path={path!r} is empty; add images, or change "
+                f"config.data.val_fraction={val_fraction}, config.data.folder.test_fraction or the "
+                "split's list."
             )
     return dataset, loading

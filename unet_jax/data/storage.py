@@ -12,6 +12,8 @@ from etils import epath
 
 from unet_jax.data import retry
 from unet_jax.errors import UserError
+from unet_jax.process.paths import expand
+from unet_jax.process.regular import LARGEST, check_size, irregular_kind, open_regular
 
 AnyPath = Path | epath.Path
 AnyPathT = TypeVar("AnyPathT", bound=AnyPath)
@@ -41,7 +43,7 @@ def as_path(text: str, key: str) -> AnyPath:
             f"{key}={text!r} cannot be read; allowed are local paths and those that begin with "
             f"{' or '.join(REMOTE)}. Copy the data there or to this machine."
         )
-    return Path(text).expanduser()
+    return expand(text, key)
 
 
 def is_folder(path: AnyPath) -> bool:
@@ -49,9 +51,9 @@ def is_folder(path: AnyPath) -> bool:
     return path.is_dir() if isinstance(path, Path) else _is_there(path, folder=True)
 
 
-def is_file(path: AnyPath) -> bool:
-    """Tells whether a path is a file that exists."""
-    return path.is_file() if isinstance(path, Path) else _is_there(path, folder=False)
+def has_file(path: AnyPath) -> bool:
+    """Tells whether there is something to read; locally, reading says where it is no file."""
+    return os.path.lexists(path) if isinstance(path, Path) else _is_there(path, folder=False)
 
 
 def is_same(one: AnyPath, other: AnyPath) -> bool:
@@ -76,23 +78,24 @@ def entries(folder: AnyPathT) -> list[AnyPathT]:
     return [entry for entry in found if entry != folder]  # stores may list a folder in itself
 
 
-def local_folders(folder: Path) -> set[Path]:
-    """Returns the folders in a local folder, and the links to folders; files are not looked at.
+def local_kinds(folder: Path) -> dict[Path, str]:
+    """Tells what is in a local folder besides regular files; these are not looked at.
 
     Args:
         folder: The folder.
 
     Returns:
-        Their paths.
+        By path "directory", "FIFO" and the like, of what links lead to; a link to a regular file
+        or to nothing is "".
 
     Raises:
         UserError: It cannot be listed.
     """
 
-    def scan() -> set[Path]:
+    def scan() -> dict[Path, str]:
         with os.scandir(folder) as found:
-            folders = [e for e in found if e.is_symlink() or e.is_dir(follow_symlinks=False)]
-        return {folder / entry.name for entry in folders if os.path.isdir(entry)}
+            others = [folder / e.name for e in found if not e.is_file(follow_symlinks=False)]
+        return {path: irregular_kind(path) for path in others}
 
     return _read(folder, scan)
 
@@ -115,43 +118,48 @@ def missing(files: Sequence[AnyPath]) -> list[AnyPath]:
         if is_folder(folder):
             listed.update(entries(folder))
     return [
-        file for file in files if not (file.is_file() if isinstance(file, Path) else file in listed)
+        file for file in files if not (file.exists() if isinstance(file, Path) else file in listed)
     ]
 
 
-def read_bytes(path: AnyPath, most: int = -1) -> bytes:
+def read_bytes(path: AnyPath, largest: int = LARGEST) -> bytes:
     """Reads a file.
 
     Args:
         path: The file.
-        most: How many bytes from its start; -1 is all.
+        largest: MiB that it may have.
 
     Returns:
         The bytes.
 
     Raises:
-        UserError: It cannot be read; the message names it.
+        UserError: It cannot be read, is no regular file or larger; the message names it.
     """
-    return read_with(path, lambda stream: stream.read(most))
+    return read_with(path, lambda stream: stream.read(), largest)
 
 
-def read_with(path: AnyPath, read: Callable[[Any], T]) -> T:
+def read_with(path: AnyPath, read: Callable[[Any], T], largest: int = LARGEST) -> T:
     """Opens a file and reads of it what a function wants.
 
     Args:
         path: The file.
         read: The function; it takes the open binary file, and is called again where it failed for
             a moment.
+        largest: MiB that the file may have; a remote one is looked at where its size is told.
 
     Returns:
         What it returns.
 
     Raises:
-        UserError: The file cannot be read; the message names it.
+        UserError: The file cannot be read, is no regular file or larger; the message names it.
     """
 
     def opened() -> T:
+        if isinstance(path, Path):
+            with open_regular(path, largest) as stream:
+                return read(stream)
         with path.open("rb") as stream:
+            check_size(path, getattr(stream, "size", None) or 0, largest)
             return read(stream)
 
     return _read(path, opened)
@@ -229,5 +237,5 @@ def ask(path: AnyPath, read: Callable[[], T]) -> T:
         extra = next((e for start, e in _EXTRAS.items() if str(path).startswith(start)), "")
         raise UserError(
             f"{path} cannot be read: {retry.reason(error)}, for instance with "
-            f"pip install -e '.[{extra}]'."
+            f"pip install 'unet-jax[{extra}]'."
         ) from None

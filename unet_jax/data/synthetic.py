@@ -1,14 +1,21 @@
-"""Pictures of textured, overlapping shapes with exact masks, made on the fly."""
+"""Images of textured, overlapping shapes with exact masks, drawn on the fly."""
 
 import functools
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
-from unet_jax.config import check_range
+from unet_jax.config import check_range, choose
+from unet_jax.data import solids
 from unet_jax.data.base import Dataset
-from unet_jax.steps import MOST_SEED
+from unet_jax.data.sample import RGB, Sample, Spec, Window, whole
+from unet_jax.data.solids import draw_solids
+from unet_jax.durations import MOST_SEED
+from unet_jax.errors import UserError
 
-MOST_PICTURES, MOST_PIXELS, MOST_SHAPES = 10**7, 2**12, 1000
+MOST_IMAGES, MOST_SHAPES = 10**6, 1000
+MOST_PIXELS = {2: 2**12, 3: 2**9}  # a side, by the number of axes
 CLASS_NAMES = ("background", "disk", "square", "triangle", "ring", "cross")
 
 
@@ -44,8 +51,10 @@ def _texture(x: np.ndarray, y: np.ndarray, bright: bool, rng: np.random.Generato
     return first * mix + second * (1 - mix)
 
 
-def draw(seed: int, index: int, size: int, shapes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draws one picture, a pure function of its arguments.
+def draw(
+    seed: int, index: int, size: int, shapes: int, *, by_class: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draws one image, a pure function of its arguments.
 
     Every shape, and the background, is filled with stripes, checks or a plain colour of random
     colours; later shapes cover parts of earlier ones, at most a third of each; noise covers all.
@@ -53,17 +62,21 @@ def draw(seed: int, index: int, size: int, shapes: int) -> tuple[np.ndarray, np.
 
     Args:
         seed: Of the data set.
-        index: Of the picture.
+        index: Of the image.
         size: H = W, in pixels.
         shapes: How many shapes are placed.
+        by_class: Whether the label says of every class where its shapes are, also where others
+            cover them, and not which shape is seen.
 
     Returns:
-        Image uint8 [H, W, 3] and label uint8 [H, W] with indices into `CLASS_NAMES`.
+        Image uint8 [H, W, 3] and label uint8 [H, W] with indices into `CLASS_NAMES`; by class uint8
+        [H, W, K] of 0 and 1, of all classes but the background.
     """
     rng = np.random.default_rng((seed, index))
     y, x = np.mgrid[:size, :size].astype(np.float32)
     bright = bool(rng.integers(2))
     image, label = _texture(x, y, bright, rng), np.zeros((size, size), np.uint8)
+    layers = np.zeros((size, size, len(CLASS_NAMES) - 1), np.uint8)
     owner, areas = np.zeros((size, size), int), [0]
     for _ in range(3 * shapes):  # tries; some are rejected
         kind = rng.integers(1, len(CLASS_NAMES))
@@ -77,51 +90,79 @@ def draw(seed: int, index: int, size: int, shapes: int) -> tuple[np.ndarray, np.
             continue
         texture = _texture(x, y, bright ^ (len(areas) % 2 == 1), rng)
         image = np.where(inside[..., None], texture, image)
-        label[inside], owner[inside] = kind, len(areas)
+        label[inside], layers[inside, kind - 1], owner[inside] = kind, 1, len(areas)
         areas.append(int(inside.sum()))
     image = image + rng.normal(0, 0.03, image.shape)
-    return (np.clip(image, 0, 1) * 255).astype(np.uint8), label
+    return (np.clip(image, 0, 1) * 255).astype(np.uint8), layers if by_class else label
+
+
+class Kind(NamedTuple):
+    """A kind of drawn images.
+
+    Attributes:
+        draw: (seed, index, size, shapes) -> image [*n, C] and label uint8 [*n], or [*n, K].
+        class_names: K names.
+        spec: Of the images.
+    """
+
+    draw: Callable[[int, int, int, int], tuple[np.ndarray, np.ndarray]]
+    class_names: tuple[str, ...]
+    spec: Spec
+
+
+KINDS = {2: Kind(draw, CLASS_NAMES, RGB), 3: Kind(draw_solids, solids.CLASS_NAMES, solids.SPEC)}
+"""By the number of axes: images, and volumes."""
+LAYERS = Kind(functools.partial(draw, by_class=True), CLASS_NAMES[1:], RGB)
+"""Images whose labels are by class."""
 
 
 class Shapes:
-    """A random-access source of such pictures.
+    """A random-access source of drawn images.
 
     Each is drawn when first asked for and then kept: with two cores, drawing anew each epoch would
     take a third of the time of training.
+
+    Attributes:
+        spec: Of its images.
     """
 
-    def __init__(self, split: str, count: int, size: int, shapes: int, seed: int) -> None:
-        """Describes the pictures; none is drawn yet.
+    def __init__(
+        self, split: str, count: int, size: int, shapes: int, seed: int, kind: Kind
+    ) -> None:
+        """Describes the images; none is drawn yet.
 
         Args:
-            split: Name of the split, which also sets its pictures apart from other splits'.
+            split: Name of the split, which also sets its images apart from other splits'.
             count: N.
-            size: H = W, in pixels.
-            shapes: Shapes per picture.
+            size: Pixels along every axis.
+            shapes: Shapes per image.
             seed: Of the data set.
+            kind: Of the images.
         """
-        self._split, self._count, self._size = split, count, size
-        # Splits differ in the seed, so that no picture of one is ever in another.
+        self._split, self._count, self._size, self.spec = split, count, size, kind.spec
+        # Splits differ in the seed, so that no image of one is ever in another.
         split_seed = seed * 1000 + sum(split.encode())
-        self._draw = functools.cache(lambda index: draw(split_seed, index, size, shapes))
+        self._draw = functools.cache(lambda index: kind.draw(split_seed, index, size, shapes))
 
     @property
     def ids(self) -> list[str]:
-        """Returns one name per picture."""
+        """Returns one name per image."""
         return [f"{self._split}_{index:05d}" for index in range(self._count)]
 
     def __len__(self) -> int:
         return self._count
 
-    def __getitem__(self, index: int) -> dict[str, object]:
-        """Returns {"image": uint8 [H, W, 3], "label": uint8 [H, W], "id": str}."""
+    def read(self, index: int, window: Window | None = None) -> Sample:
+        """Draws an image, or takes the one that was drawn; see `Source`."""
         image, label = self._draw(int(index))
-        return {"image": image, "label": label, "id": f"{self._split}_{index:05d}"}
+        part = window or whole(image.shape[:-1])
+        spacing = (1.0,) * self.spec.axes
+        return Sample(image[part], label[part], f"{self._split}_{index:05d}", spacing)
 
-    def size(self, index: int) -> tuple[int, int]:
-        """Returns (height, width), the same for all; see `Source`."""
+    def shape(self, index: int) -> tuple[int, ...]:
+        """Returns the pixels along each axis, the same for all; see `Source`."""
         del index
-        return self._size, self._size
+        return (self._size,) * self.spec.axes
 
 
 def open_synthetic(
@@ -132,32 +173,45 @@ def open_synthetic(
     size: int = 64,
     shapes: int = 3,
     seed: int = 0,
+    axes: int = 2,
+    by_class: bool = False,
 ) -> Dataset:
-    """Opens synthetic shapes (see `draw`).
+    """Opens synthetic shapes; see `draw`, and `solids.draw_solids` for volumes.
 
     Args:
-        train: Pictures for training.
-        val: Pictures for validation.
-        test: Pictures for the test.
-        size: H = W, in pixels.
-        shapes: Shapes per picture.
+        train: Images for training.
+        val: Images for validation.
+        test: Images for the test.
+        size: Pixels along every axis.
+        shapes: Shapes per image.
         seed: Of the data set.
+        axes: 2 for images, 3 for volumes.
+        by_class: Whether a label says of every class where its shapes are, also where others cover
+            them; of images alone. It goes with config.task.kind="multilabel".
 
     Returns:
         Its three splits.
 
     Raises:
-        UserError: A number is out of range.
+        UserError: A number is out of range: `MOST_IMAGES` of a split, `MOST_PIXELS` a side and
+            `MOST_SHAPES` are the most.
     """
+    kind = choose(KINDS, "config.data.synthetic.axes", axes)
+    if by_class and axes != 2:
+        raise UserError(
+            f"config.data.synthetic.by_class={by_class} must be False for volumes; or set "
+            "config.data.synthetic.axes=2."
+        )
+    kind = LAYERS if by_class else kind
     for name, value, low, high in (
-        ("train", train, 1, MOST_PICTURES),
-        ("val", val, 1, MOST_PICTURES),
-        ("test", test, 1, MOST_PICTURES),
-        ("size", size, 1, MOST_PIXELS),
+        ("train", train, 1, MOST_IMAGES),
+        ("val", val, 1, MOST_IMAGES),
+        ("test", test, 1, MOST_IMAGES),
+        ("size", size, 1, MOST_PIXELS[axes]),
         ("shapes", shapes, 0, MOST_SHAPES),
         ("seed", seed, 0, MOST_SEED),
     ):
         check_range(f"config.data.synthetic.{name}", value, low, high)
     counts = {"train": train, "val": val, "test": test}
-    splits = {name: Shapes(name, count, size, shapes, seed) for name, count in counts.items()}
-    return Dataset(splits, CLASS_NAMES)
+    splits = {name: Shapes(name, count, size, shapes, seed, kind) for name, count in counts.items()}
+    return Dataset(splits, kind.class_names, by_class=by_class)

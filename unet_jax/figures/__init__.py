@@ -1,4 +1,4 @@
-"""Figures of a run: segmentation pictures, learning curves, confusion matrices.
+"""Figures of a run: images with their masks, learning curves, confusion matrices.
 
 The only home of matplotlib, which is imported inside functions, so that importing this is cheap.
 Figures are drawn on an Agg canvas without pyplot and without changing rcParams, because the trainer
@@ -17,6 +17,7 @@ from unet_jax.figures.colours import (
 )
 from unet_jax.figures.confusion import confusion_matrix
 from unet_jax.figures.curves import learning_curves
+from unet_jax.figures.flat import flat_image, flat_label
 from unet_jax.figures.pages import prediction_grid, prediction_history
 
 __all__ = [
@@ -24,6 +25,8 @@ __all__ = [
     "IGNORED",
     "confusion_matrix",
     "error_map",
+    "flat_image",
+    "flat_label",
     "learning_curves",
     "overlay",
     "palette",

@@ -1,4 +1,4 @@
-"""Text and pictures on a page; with the other files here the only home of matplotlib."""
+"""Text and images on a page; with the other files here the only home of matplotlib."""
 
 import dataclasses
 import io
@@ -69,7 +69,7 @@ def text_width(text: str, size: float, weight: str = "normal") -> float:
 
 @dataclasses.dataclass
 class Page:
-    """Text and pictures at exact pixel positions: matplotlib sets the text, tiles are copied."""
+    """Text and images at exact pixel positions: matplotlib sets the text, tiles are copied."""
 
     texts: list[tuple[float, float, str, dict[str, Any]]] = dataclasses.field(default_factory=list)
     tiles: list[tuple[int, int, np.ndarray]] = dataclasses.field(default_factory=list)

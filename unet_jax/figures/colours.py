@@ -1,9 +1,7 @@
-"""Class colours, pictures coloured by class, and image files of them."""
+"""Class colours, images coloured by class, and files of them."""
 
-import functools
 import io
 import os
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,76 +9,46 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFilter
 
+from unet_jax.process.whole import write_whole
+
 IGNORED = 255
 """Label value of pixels that count neither as right nor as wrong."""
 
 ERROR_COLOUR = (214, 0, 84)
-"""Wrong pixels: dark and saturated on a light grey picture, so that it is also a contrast in
+"""Wrong pixels: dark and saturated on a light grey image, so that it is also a contrast in
 lightness; `error_map` uses it for nothing else."""
 
-# Okabe and Ito's eight, black last: as a first class it would hide the picture under the overlay.
-_OKABE_ITO = "e69f00 56b4e9 009e73 f0e442 0072b2 d55e00 cc79a7 000000"
-# Chosen by eye for the next classes, since CIELAB overrates differences between blues.
-_NEXT_COLOURS = "713900 c6e28d 8d0071 8de2ff 71712c 8d8dff ffe2c6 2828a0"
-
-
-def _as_seen(rgb: np.ndarray) -> np.ndarray:
-    """CIELAB of u8[N,3] colours with normal, protan and deutan sight: float[N,3 sights,3]."""
-    srgb = rgb / 255.0
-    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
-    sights = np.array(  # linear RGB; the last two after Machado et al. 2009, full severity
-        [
-            [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
-            [
-                [0.152286, 1.052583, -0.204868],
-                [0.114503, 0.786281, 0.099216],
-                [-0.003882, -0.048116, 1.051998],
-            ],
-            [
-                [0.367322, 0.860646, -0.227968],
-                [0.280085, 0.672501, 0.047413],
-                [-0.011820, 0.042940, 0.968881],
-            ],
-        ]
-    )
-    seen = np.clip(np.einsum("sij,nj->nsi", sights, linear), 0, 1)
-    to_xyz = np.array(  # scaled by the D65 white point
-        [[0.4339, 0.3762, 0.1899], [0.2126, 0.7152, 0.0722], [0.0177, 0.1095, 0.8728]]
-    )
-    xyz = seen @ to_xyz.T
-    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
-    lightness = 116 * f[..., 1] - 16
-    return np.stack(
-        [lightness, 500 * (f[..., 0] - f[..., 1]), 200 * (f[..., 1] - f[..., 2])], axis=-1
-    )
-
-
-@functools.cache
-def all_colours() -> np.ndarray:
-    """All 256 class colours, u8[256,3]; each is the candidate farthest from all before it."""
-    levels = np.linspace(0, 255, 10).round().astype(np.uint8)
-    candidates = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), -1).reshape(-1, 3)
-    lightness = _as_seen(candidates)[:, 0, 0]  # very dark or pale: no colour under an overlay
-    candidates = candidates[(lightness > 30) & (lightness < 92)]
-    # Greys are taken by ignored pixels, contours and paper; the error colour by errors.
-    reserved = np.array([(255, 255, 255), (190, 190, 190), (110, 110, 110), ERROR_COLOUR], np.uint8)
-    seen = _as_seen(candidates)
-    distance = np.full(len(candidates), np.inf)
-    named = np.array([list(bytes.fromhex(c)) for c in f"{_OKABE_ITO} {_NEXT_COLOURS}".split()])
-    colours = list(named.astype(np.uint8))
-
-    def take(lab: np.ndarray) -> None:
-        # The sight to which two colours look most alike decides how distinct they are.
-        np.minimum(distance, np.linalg.norm(seen - lab, axis=-1).min(axis=-1), out=distance)
-
-    for lab in _as_seen(np.concatenate([reserved, named])):
-        take(lab)
-    while len(colours) < 256:
-        # A candidate taken has distance 0, so it cannot be chosen again.
-        best = int(distance.argmax())
-        colours.append(candidates[best])
-        take(seen[best])
-    return np.stack(colours)
+COLOURS = np.frombuffer(
+    bytes.fromhex("""
+    e69f00 56b4e9 009e73 f0e442 0072b2 d55e00 cc79a7 000000
+    713900 c6e28d 8d0071 8de2ff 71712c 8d8dff ffe2c6 2828a0
+    0000ff 7155ff 8eaa55 8ec68e 555539 5555c6 e3e371 551cc6 8e008e aa558e 8e0055 5539ff 7171ff
+    558ec6 8eaac6 aae3e3 8ec655 e33939 71391c c6c639 c61caa 71aa71 e38e39 7171e3 c68e8e 717155
+    718ee3 715571 aac6aa e3e3aa c63900 aac671 aa1c39 1c1ce3 8eaaff 71c6e3 8e398e aa71aa 8e8e55
+    aac6ff 5539c6 5539aa aa00e3 aa0055 e3008e aaff00 3971c6 e3e355 1cffff 5555e3 c6718e 718e39
+    c68e00 71551c aaaaaa 71ffc6 71ffe3 ff5571 008e00 e33971 00ff71 ffaaaa e3aae3 8ee3c6 8eaa39
+    e38ec6 005571 00ffaa c671e3 ffaa71 ffc61c 00aaaa 55e355 551cff 00551c 717139 1c8e71 55718e
+    aa8ec6 55398e e3c68e 711ce3 e38eff c6aa71 1c7100 5571aa c600c6 e3c655 1ce38e ff0055 ff00ff
+    55ff55 e3e3ff ffaa00 ff718e 1c5500 c6c6e3 8eff8e aa1c71 aa71ff c68ee3 1c8e55 71e300 c68eaa
+    1caa1c ff5555 71aa8e 8e55e3 ff5539 55c639 8e1c1c 008eff ffe38e ffe300 aa8e39 8e00aa c63939
+    ff711c 8e55c6 c639aa e3391c e38e55 1c7139 005539 e3aac6 c6551c 00c6c6 aa55e3 007155 aa71c6
+    ffc639 aac61c ffc671 1c558e ffc6e3 e339c6 8e5571 55e371 1c55ff c671c6 e3c6aa 558e8e aa1cff
+    e31c55 00c68e 8e551c e3aa55 c6aaff 00c6ff 55e3aa ffc6c6 e3aa39 c60055 8e00ff e355aa 8e39aa
+    8e00c6 39aa39 c6001c 55aae3 8e1c71 55c671 008e39 8ec6c6 00ff39 aa1c8e e35571 1cc655 8e71c6
+    aa1caa 71c6aa 001cff 551ce3 8e3900 c65571 8e39e3 c6c6c6 c6711c 7100aa c60071 ffaa39 1c55c6
+    c6398e c6e31c 8e55ff 1ce339 8e1c00 ff7171 5555aa 8e1c55 55aa55 71711c 8e7139 00aa71 55551c
+    e3c671 555500 1c55e3 ff39c6 ff71aa 3939aa e38ee3 c6aac6 ff3900 ffc655 ff8eff c671ff 8e71e3
+    1ce3e3 aa8e8e e339aa e3aa1c c6c68e e3c6e3 7155c6 ffaa55 ff0000 71c600 00ff8e 1ce3c6 1c718e
+    aaaae3 ffe3aa c6c655 8e7155 3939e3 aae3aa c6aa39 ffc6aa 00aa8e c67139 c68e39 e3e3e3 1c71aa
+    aa1ce3 3939c6 aa0071 8e3939 c6aa8e aa0000
+"""),
+    np.uint8,
+).reshape(256, 3)
+"""All class colours, RGB. The first eight are Okabe and Ito's, black last: as a first class it
+would hide the image under the overlay. The next eight were chosen by eye, since CIELAB overrates
+differences between blues. Each of the others is as far as can be from all before it, from greys
+and from `ERROR_COLOUR`, for normal sight and two kinds of colour blindness;
+`tests/support/sight.py` computes them."""
 
 
 def palette(num_classes: int) -> np.ndarray:
@@ -98,7 +66,7 @@ def palette(num_classes: int) -> np.ndarray:
     """
     if not 1 <= num_classes <= 256:
         raise ValueError(f"num_classes is {num_classes}; a palette has 1 to 256 colours")
-    return all_colours()[:num_classes].copy()
+    return COLOURS[:num_classes].copy()
 
 
 def hatch(height: int, width: int) -> np.ndarray:
@@ -108,22 +76,50 @@ def hatch(height: int, width: int) -> np.ndarray:
 
 
 def same_size(image: np.ndarray, *labels: np.ndarray) -> None:
-    """Raises ValueError unless `image` is [H,W,3] and every label map is [H,W]."""
+    """Raises ValueError unless `image` is [H,W,3] and every label map is [H,W] or [H,W,K]."""
     shapes = [image.shape, *(label.shape for label in labels)]
-    if len(shapes[0]) != 3 or shapes[0][2] != 3 or any(s != shapes[0][:2] for s in shapes[1:]):
-        raise ValueError(f"expected a picture [H,W,3] and label maps [H,W], got {shapes}")
+    is_image = len(shapes[0]) == 3 and shapes[0][2] == 3
+    if not is_image or any(s[:2] != shapes[0][:2] or len(s) > 3 for s in shapes[1:]):
+        raise ValueError(f"expected an image [H,W,3] and label maps [H,W] or [H,W,K]: {shapes}")
+
+
+def ignored_pixels(label: np.ndarray) -> np.ndarray:
+    """Tells bool[H,W] which pixels are ignored, in any class where there are several."""
+    return (_by_class(label) == IGNORED).any(axis=-1)
+
+
+def wrong_pixels(label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    """Tells bool[H,W] where a prediction is wrong, in any class where there are several."""
+    differs = (_by_class(label) != _by_class(prediction)).any(axis=-1)
+    return differs & ~ignored_pixels(label)
+
+
+def _by_class(label: np.ndarray) -> np.ndarray:
+    """Views a label map [H,W] as one of a single class [H,W,1]; one of several stays."""
+    return label.reshape(*label.shape[:2], -1)
+
+
+def _colours_of(image: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """Colours each pixel by its class; by the mean of its classes, or as it is without any."""
+    if label.ndim == 2:
+        return COLOURS[label]
+    on = label == 1
+    count = on.sum(axis=-1, keepdims=True)
+    mean = on @ COLOURS[: label.shape[-1]].astype(np.float64) / np.maximum(count, 1)
+    return np.where(count > 0, mean, image)
 
 
 def overlay(image: np.ndarray, label: np.ndarray, alpha: float = 0.5) -> np.ndarray:
-    """Blends class colours over a picture and draws the class boundaries.
+    """Blends class colours over an image and draws the class boundaries.
 
     A boundary is a white line beside a black one, so that it shows on every colour and without
     colour vision; it fades out in speckle. Ignored pixels are hatched in grey.
 
     Args:
         image: uint8[H, W, 3].
-        label: uint8[H, W] class ids; 255 is ignored.
-        alpha: weight of the class colours, 0 (picture only) to 1 (colours only).
+        label: uint8[H, W] class ids, or uint8[H, W, K], 1 where a class is; 255 is ignored. A pixel
+            of several classes has the mean of their colours.
+        alpha: weight of the class colours, 0 (image only) to 1 (colours only).
 
     Returns:
         uint8[H, W, 3].
@@ -132,12 +128,12 @@ def overlay(image: np.ndarray, label: np.ndarray, alpha: float = 0.5) -> np.ndar
         ValueError: if the shapes do not match.
     """
     same_size(image, label)
-    colours = all_colours()[label]
-    ignored = label == IGNORED
-    colours[ignored] = hatch(*label.shape)[ignored][:, None]
+    colours, ignored, parts = _colours_of(image, label), ignored_pixels(label), _by_class(label)
+    colours[ignored] = hatch(*ignored.shape)[ignored][:, None]
     blended = image * (1 - alpha) + colours * alpha
     before, after = np.zeros_like(ignored), np.zeros_like(ignored)
-    across, down = label[:, :-1] != label[:, 1:], label[:-1] != label[1:]
+    across = (parts[:, :-1] != parts[:, 1:]).any(axis=-1)
+    down = (parts[:-1] != parts[1:]).any(axis=-1)
     before[:, :-1] |= across
     before[:-1] |= down
     after[:, 1:] |= across
@@ -151,12 +147,12 @@ def overlay(image: np.ndarray, label: np.ndarray, alpha: float = 0.5) -> np.ndar
 
 
 def error_map(image: np.ndarray, label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """Marks the wrongly classified pixels on a pale grey version of the picture.
+    """Marks the wrongly classified pixels on a pale grey version of the image.
 
     Args:
         image: uint8[H, W, 3].
-        label: uint8[H, W] true class ids; 255 is ignored.
-        prediction: uint8[H, W] predicted class ids.
+        label: uint8[H, W] true class ids, or uint8[H, W, K] by class; 255 is ignored.
+        prediction: uint8, predicted ids, or by class likewise.
 
     Returns:
         uint8[H, W, 3]: `ERROR_COLOUR` at exactly the wrong pixels, grey stripes of 110 and 200 at
@@ -168,9 +164,9 @@ def error_map(image: np.ndarray, label: np.ndarray, prediction: np.ndarray) -> n
     same_size(image, label, prediction)
     luma = image @ np.array([0.299, 0.587, 0.114])
     marked = np.rint(150 + luma * (105 / 255)).astype(np.uint8)[..., None].repeat(3, axis=-1)
-    ignored = label == IGNORED
-    marked[ignored] = hatch(*label.shape)[ignored][:, None]
-    marked[(label != prediction) & ~ignored] = ERROR_COLOUR
+    ignored = ignored_pixels(label)
+    marked[ignored] = hatch(*ignored.shape)[ignored][:, None]
+    marked[wrong_pixels(label, prediction)] = ERROR_COLOUR
     return marked
 
 
@@ -180,26 +176,19 @@ def _write_image(
     """Writes `image` so that `path` holds either the old file or the whole new one."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    # Not `tempfile`: its files are readable by their owner only, and would stay so.
-    # Without the target's name, which may be as long as names can be.
-    temporary = target.with_name(f".{os.getpid()}.{threading.get_ident()}.tmp")
     buffer = io.BytesIO()
     image.save(buffer, format=kind, **options)
-    try:
-        temporary.write_bytes(buffer.getvalue())
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(target, buffer.getvalue())
 
 
 def save_gif(
     path: str | os.PathLike[str], frames: Sequence[np.ndarray], seconds: Sequence[float]
 ) -> None:
-    """Writes pictures as an animation that begins again at its end, atomically.
+    """Writes images as an animation that begins again at its end, atomically.
 
     Args:
         path: file to write; missing folders are made.
-        frames: N >= 1 pictures uint8[H, W, 3] of one size.
+        frames: N >= 1 images uint8[H, W, 3] of one size.
         seconds: N numbers, how long each is shown.
 
     Raises:
@@ -213,42 +202,42 @@ def save_gif(
     colours = stacked.quantize(128, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     height = frames[0].shape[0]
     width = frames[0].shape[1]
-    pictures = [colours.crop((0, k * height, width, (k + 1) * height)) for k in range(len(frames))]
+    images = [colours.crop((0, k * height, width, (k + 1) * height)) for k in range(len(frames))]
     times = [round(1000 * s) for s in seconds]
-    options = {"save_all": True, "append_images": pictures[1:], "duration": times, "loop": 0}
-    _write_image(path, pictures[0], "GIF", **options)
+    options = {"save_all": True, "append_images": images[1:], "duration": times, "loop": 0}
+    _write_image(path, images[0], "GIF", **options)
 
 
-def save_png(path: str | os.PathLike[str], picture: np.ndarray) -> None:
-    """Writes a picture as PNG, atomically.
+def save_png(path: str | os.PathLike[str], drawing: np.ndarray) -> None:
+    """Writes an image as PNG, atomically.
 
     Args:
         path: file to write; missing folders are made.
-        picture: uint8[H, W, 3] RGB.
+        drawing: uint8[H, W, 3] RGB.
 
     Raises:
-        ValueError: if `picture` is not uint8[H, W, 3].
+        ValueError: if `drawing` is not uint8[H, W, 3].
     """
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
-        raise ValueError(f"expected uint8[H, W, 3], got {picture.dtype}{list(picture.shape)}")
-    _write_image(path, Image.fromarray(picture))
+    if drawing.dtype != np.uint8 or drawing.ndim != 3 or drawing.shape[2] != 3:
+        raise ValueError(f"expected uint8[H, W, 3], got {drawing.dtype}{list(drawing.shape)}")
+    _write_image(path, Image.fromarray(drawing))
 
 
-def save_drawing(path: str | os.PathLike[str], picture: np.ndarray) -> None:
+def save_drawing(path: str | os.PathLike[str], drawing: np.ndarray) -> None:
     """Writes a drawing of few colours as PNG, atomically, in a third of the bytes of `save_png`.
 
     Args:
         path: file to write; missing folders are made.
-        picture: uint8[H, W, 3]; of more than 128 colours, similar ones become one.
+        drawing: uint8[H, W, 3]; of more than 128 colours, similar ones become one.
     """
-    image = Image.fromarray(picture).quantize(128, dither=Image.Dither.NONE)
+    image = Image.fromarray(drawing).quantize(128, dither=Image.Dither.NONE)
     _write_image(path, image, optimize=True)
 
 
-def encode_drawing(picture: np.ndarray, colours: int = 128) -> bytes:
-    """Encodes a picture u8[H,W,3] as PNG of at most `colours` colours (256 or fewer)."""
+def encode_drawing(drawing: np.ndarray, colours: int = 128) -> bytes:
+    """Encodes an image u8[H,W,3] as PNG of at most `colours` colours (256 or fewer)."""
     buffer = io.BytesIO()
-    image = Image.fromarray(picture).quantize(colours, dither=Image.Dither.NONE)
+    image = Image.fromarray(drawing).quantize(colours, dither=Image.Dither.NONE)
     image.save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
 

@@ -37,17 +37,18 @@ def _print_cells(axes: Any, confusion: np.ndarray, shares: np.ndarray) -> None:
         axes.text(column, row + 0.22, count, fontsize=7, color=weak, **middle)
 
 
-def _heat_map(axes: Any, shares: np.ndarray, names: list[str], size: float, rotate: bool) -> Any:
-    """Draws the cells, with class names at the left and the top; returns the colour mapping."""
+def _heat_map(
+    axes: Any, shares: np.ndarray, rows: list[str], columns: list[str], size: float, rotate: bool
+) -> Any:
+    """Draws the cells, with names at the left and the top; returns the colour mapping."""
     from matplotlib.colors import PowerNorm
 
-    k = len(names)
     axes.set_facecolor("#e6e6ea")
     # The square root keeps small confusions visible beside a diagonal near 100 %.
     heat = axes.imshow(np.ma.masked_invalid(shares), cmap="Blues", norm=PowerNorm(0.5, 0, 1))
     tilt = {"rotation": 45, "ha": "left", "rotation_mode": "anchor"} if rotate else {}
-    axes.set_xticks(range(k), names, **tilt)
-    axes.set_yticks(range(k), names)
+    axes.set_xticks(range(len(columns)), columns, **tilt)
+    axes.set_yticks(range(len(rows)), rows)
     axes.xaxis.tick_top()
     axes.xaxis.set_label_position("top")
     axes.set_ylabel("truth", fontsize=10, fontweight="bold", color=MUTED)
@@ -55,10 +56,12 @@ def _heat_map(axes: Any, shares: np.ndarray, names: list[str], size: float, rota
     axes.tick_params(length=0, labelsize=size, pad=4)
     for text in (*axes.get_xticklabels(), *axes.get_yticklabels()):
         text.set(parse_math=False, color=INK)
-    axes.set_xticks(np.arange(k + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(k + 1) - 0.5, minor=True)
+    axes.set_xticks(np.arange(len(columns) + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(len(rows) + 1) - 0.5, minor=True)
     axes.tick_params(which="minor", length=0)
-    axes.grid(which="minor", color="white", linewidth=1.5 if k <= _MAX_PRINTED_CLASSES else 0.4)
+    axes.grid(
+        which="minor", color="white", linewidth=1.5 if len(rows) <= _MAX_PRINTED_CLASSES else 0.4
+    )
     axes.spines[:].set_visible(False)
     return heat
 
@@ -68,39 +71,46 @@ def confusion_matrix(
 ) -> None:
     """Writes a PNG of a confusion matrix as a heat map of row shares.
 
-    Up to 25 classes each cell has its percentage of the row and its pixel count. Rows of classes
-    without a pixel are grey.
+    Up to 25 rows each cell has its percentage of the row and its pixel count. Rows of classes
+    without a pixel are grey. Classes that are independent have two rows each, and the two columns
+    "on" and "off".
 
     Args:
         path: file to write; missing folders are made.
-        confusion: int[K, K] pixel counts >= 0; rows are the truth, columns the prediction.
+        confusion: int[K, K] pixel counts >= 0; rows are the truth, columns the prediction. Or
+            int[K, 2, 2] of independent classes, likewise, each off and on.
         class_names: K names, by class id.
 
     Raises:
-        ValueError: if `confusion` is not [K, K].
+        ValueError: if `confusion` is neither.
     """
     k = len(class_names)
     confusion = np.asarray(confusion)
-    if confusion.shape != (k, k):
+    rows = [plain(name, 28) for name in class_names]
+    columns = rows
+    if confusion.shape == (k, 2, 2):
+        rows = [plain(name, 28) for one in class_names for name in (one, f"not {one}")]
+        columns, confusion = ["on", "off"], confusion[:, ::-1, ::-1].reshape(2 * k, 2)
+    elif confusion.shape != (k, k):
         raise ValueError(f"expected a confusion matrix of {k} classes, got {confusion.shape}")
-    printed = k <= _MAX_PRINTED_CLASSES
-    names, size = [plain(name, 28) for name in class_names], 9 if printed else 7
-    cell = (100 if k <= 4 else 60) if printed else 14
-    label = max(text_width(name, size) for name in names)
-    rotate = label > cell - 6
+    printed = len(rows) <= _MAX_PRINTED_CLASSES
+    size = 9 if printed else 7
+    cell = (100 if len(rows) <= 4 else 60) if printed else 14
+    label = max(text_width(name, size) for name in rows)
+    rotate = max(text_width(name, size) for name in columns) > cell - 6
     above = 0.75 * label if rotate else 16
-    side = k * cell
+    across, down = len(columns) * cell, len(rows) * cell
     left, top, right = label + 50, above + 96, max(80, above)
-    width, height = left + max(side, 280) + right, top + side + 24
+    width, height = left + max(across, 280) + right, top + down + 24
     figure = new_figure(width, height)
-    axes = figure.add_axes((left / width, 24 / height, side / width, side / height))
+    axes = figure.add_axes((left / width, 24 / height, across / width, down / height))
     totals = confusion.sum(axis=1, keepdims=True)
     shares = np.where(totals > 0, confusion / np.maximum(totals, 1), np.nan)
-    heat = _heat_map(axes, shares, names, size, rotate)
+    heat = _heat_map(axes, shares, rows, columns, size, rotate)
     if printed:
         _print_cells(axes, confusion, shares)
     bar_axes = figure.add_axes(
-        ((left + side + 18) / width, 24 / height, 12 / width, min(side, 260) / height)
+        ((left + across + 18) / width, 24 / height, 12 / width, min(down, 260) / height)
     )
     bar = figure.colorbar(heat, cax=bar_axes, ticks=[0, 0.01, 0.05, 0.2, 0.5, 1])
     bar_axes.set_yticklabels(["0", "1%", "5%", "20%", "50%", "100%"], fontsize=8, color=MUTED)

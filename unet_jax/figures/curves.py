@@ -1,5 +1,6 @@
 """Learning curves."""
 
+import functools
 import math
 import numbers
 import os
@@ -9,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from unet_jax.figures.canvas import INK, MUTED, RULE, Page, new_figure, plain, render
-from unet_jax.figures.colours import all_colours, save_png
+from unet_jax.figures.colours import COLOURS, save_png
 
+SPEED_PANEL = np.s_[336:672, 600:1200]
+"""Pixels of the panel of throughput, where all panels are there; no two runs have the same."""
 _MAX_CURVES = 24
 _SHORT = 40  # series of fewer values are drawn with markers and not smoothed
 
@@ -39,7 +42,7 @@ def _smooth(values: np.ndarray) -> np.ndarray:
 
 def _colour(index: int) -> np.ndarray:
     """Class colour as RGB floats, darkened so that its lines show on white."""
-    return all_colours()[index % 256] / 255 * 0.85
+    return COLOURS[index % 256] / 255 * 0.85
 
 
 def _title(axes: Any, text: str, pad: float = 24) -> None:
@@ -78,21 +81,27 @@ def _loss_panel(axes: Any, records: Sequence[Mapping[str, Any]]) -> None:
     _legend_above(axes, handles)
 
 
-def _miou_panel(axes: Any, records: Sequence[Mapping[str, Any]]) -> None:
-    _title(axes, "Validation mIoU and pixel accuracy")
+def _score_panel(
+    axes: Any, records: Sequence[Mapping[str, Any]], score: str, higher_is_better: bool
+) -> None:
+    """Draws the score that decides, its best step starred, and the pixel accuracy beside it."""
+    others = {"pixel_accuracy"} - {score} if higher_is_better else {}
+    _title(axes, f"Validation {plain(score, 60)}{' and pixel accuracy' if others else ''}")
     handles = []
-    steps, values = _series(records, "val/mIoU")
+    steps, values = _series(records, f"val/{score}")
     if len(steps):
-        handles += axes.plot(steps, values, "-o", color=_colour(4), markersize=4.5, label="mIoU")
-        best = int(values.argmax())
+        look = {"color": _colour(4), "markersize": 4.5, "label": plain(score, 28)}
+        handles += axes.plot(steps, values, "-o", **look)
+        best = int(values.argmax() if higher_is_better else values.argmin())
         # Named in the legend: beside the point, the text would cover the curve.
         label = f"best {values[best]:.4f} at step {steps[best]:,.0f}"
         star = {"color": INK, "markersize": 13, "linestyle": "", "zorder": 5}
         handles += axes.plot(steps[best], values[best], "*", label=label, **star)
-    points = _series(records, "val/pixel_accuracy")
-    if len(points[0]):
-        look = {"color": _colour(0), "markersize": 4}
-        handles += axes.plot(*points, "--s", label="pixel accuracy", **look)
+    for other in others:
+        points = _series(records, f"val/{other}")
+        if len(points[0]):
+            look = {"color": _colour(0), "markersize": 4}
+            handles += axes.plot(*points, "--s", label="pixel accuracy", **look)
     _legend_above(axes, handles)
 
 
@@ -133,7 +142,7 @@ def _class_curves(
     """(steps, IoUs, class, number) of the classes with a value, the best last value first.
 
     The number counts all classes mentioned, absent ones too, so that it is the class id and its
-    colour the one in the pictures.
+    colour the one in the figures.
     """
     validated = [r for r in records if any(key.startswith("val/IoU/") for key in r)]
     keys = {key: None for r in validated for key in r if key.startswith("val/IoU/")}
@@ -171,12 +180,18 @@ def _class_panel(axes: Any, records: Sequence[Mapping[str, Any]]) -> None:
         text.set_parse_math(False)
 
 
-_PANELS: tuple[tuple[Callable[..., None], tuple[str, ...]], ...] = (
-    (_loss_panel, ("train/loss", "val/cross_entropy")),
-    (_miou_panel, ("val/mIoU", "val/pixel_accuracy")),
-    (_rate_panel, ("learning_rate",)),
-    (_speed_panel, ("images_per_s", "data_wait")),
-)
+def _panels(
+    score: str, higher_is_better: bool
+) -> tuple[tuple[Callable[..., None], tuple[str, ...]], ...]:
+    """Returns the panels, each with the keys of which it needs one."""
+    options = {"score": score, "higher_is_better": higher_is_better}
+    beside = ("val/pixel_accuracy",) if higher_is_better else ()
+    return (
+        (_loss_panel, ("train/loss", "val/cross_entropy")),
+        (functools.partial(_score_panel, **options), (f"val/{score}", *beside)),
+        (_rate_panel, ("learning_rate",)),
+        (_speed_panel, ("images_per_s", "data_wait")),
+    )
 
 
 def _style(axes: Any, steps: np.ndarray) -> None:
@@ -195,20 +210,27 @@ def _style(axes: Any, steps: np.ndarray) -> None:
 
 
 def learning_curves(
-    path: str | os.PathLike[str], records: Sequence[Mapping[str, float | None]]
+    path: str | os.PathLike[str],
+    records: Sequence[Mapping[str, float | None]],
+    score: str,
+    *,
+    higher_is_better: bool = True,
 ) -> None:
-    """Writes a PNG with panels of loss, mIoU, learning rate, throughput and IoU by class.
+    """Writes a PNG with panels of loss, score, learning rate, throughput and IoU by class.
 
     Args:
         path: file to write; missing folders are made.
         records: parsed lines of a metrics.jsonl: "step" and any of "train/loss",
-            "val/cross_entropy", "val/mIoU", "val/pixel_accuracy", "val/IoU/<class>",
+            "val/cross_entropy", "val/<score>", "val/pixel_accuracy", "val/IoU/<class>",
             "learning_rate", "images_per_s" and "data_wait" (share 0..1). Missing, None and
             non-finite values are skipped, panels without any value are left out, and of a step
             repeated by a resume the last line counts.
+        score: name of the score that decides which step is the best.
+        higher_is_better: whether its highest value is the best; else the lowest is.
     """
     dated = [record for record in records if _is_finite(record.get("step"))]
-    panels = [draw for draw, keys in _PANELS if any(len(_series(dated, k)[0]) for k in keys)]
+    known = _panels(score, higher_is_better)
+    panels = [draw for draw, keys in known if any(len(_series(dated, k)[0]) for k in keys)]
     classes = min(len(_class_curves(dated)), _MAX_CURVES)
     if not panels and not classes:
         page = Page()

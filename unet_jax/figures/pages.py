@@ -1,6 +1,5 @@
-"""Rows of pictures: input, truth, prediction and errors."""
+"""Rows of images: input, truth, prediction and errors."""
 
-import math
 import os
 from collections.abc import Sequence
 
@@ -10,41 +9,49 @@ from PIL import Image
 from unet_jax.figures.canvas import MUTED, Page, plain, text_width
 from unet_jax.figures.colours import (
     ERROR_COLOUR,
-    IGNORED,
     error_map,
     hatch,
+    ignored_pixels,
     overlay,
     palette,
     same_size,
+    wrong_pixels,
 )
 
-_TILE = 256  # width of a shown picture, about, in pixels of the figure
+_TILE = 256  # width of a shown image, about, in pixels of the figure
 _GAP, _MARGIN, _LINE = 10, 18, 20  # between tiles, around the page, height of a line of text
-_MIN_COLUMN = 150  # room for a caption above very narrow pictures
+_MIN_COLUMN = 150  # room for a caption above very narrow images
 _MAX_STEPS = 6
 
 
-def _shown(picture: np.ndarray) -> np.ndarray:
-    """Resizes a picture or label map to the width of a column, tall ones to one and a half of it.
+def _shown(tile: np.ndarray) -> np.ndarray:
+    """Resizes an image or label map to the width of a column, tall ones to one and a half of it.
 
-    Small pictures are enlarged by a whole number, so that their pixels stay equal squares.
+    Small images are enlarged by a whole number, so that their pixels stay equal squares.
     """
-    height, width = picture.shape[:2]
+    height, width = tile.shape[:2]
     scale = min(_TILE / width, 1.5 * _TILE / height)
     if scale >= 2:
         scale = round(scale)
-    smooth = picture.ndim == 3 and scale < 2
+    smooth = tile.ndim == 3 and scale < 2
     method = Image.Resampling.LANCZOS if smooth else Image.Resampling.NEAREST
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return np.asarray(Image.fromarray(picture).resize(size, method))
+    return np.asarray(Image.fromarray(tile).resize(size, method))
+
+
+def _shown_mask(label: np.ndarray) -> np.ndarray:
+    """Resizes a label map, class by class where it has several; see `_shown`."""
+    if label.ndim == 2:
+        return _shown(label)
+    return np.stack([_shown(part) for part in np.moveaxis(label, -1, 0)], axis=-1)
 
 
 def _share_wrong(label: np.ndarray, prediction: np.ndarray) -> str:
     """The share of wrong pixels among those that count, in words."""
-    counted = label != IGNORED
+    counted = ~ignored_pixels(label)
     if not counted.any():
         return "all pixels ignored"
-    wrong = ((label != prediction) & counted).sum() / counted.sum()
+    wrong = wrong_pixels(label, prediction).sum() / counted.sum()
     return "<0.1% wrong" if 0 < wrong < 0.001 else f"{wrong:.1%} wrong"
 
 
@@ -57,7 +64,8 @@ def legend_entries(
     """Legend entries as (name, swatch u8[13,20,3]); of many classes only those that occur."""
     present = np.zeros(256, bool)
     for ids in (*labels, *predictions):
-        present[np.unique(ids)] = True
+        seen = np.unique(ids) if ids.ndim == 2 else np.flatnonzero((ids == 1).any(axis=(0, 1)))
+        present[seen] = True
     swatches = [
         (name, np.broadcast_to(colour, (13, 20, 3)))
         for name, colour, seen in zip(
@@ -65,7 +73,7 @@ def legend_entries(
         )
         if seen or len(class_names) <= 24
     ]
-    if any((label == IGNORED).any() for label in labels):
+    if any(ignored_pixels(label).any() for label in labels):
         swatches.append(("ignored", hatch(13, 20)[..., None].repeat(3, axis=-1)))
     if errors:
         swatches.append(("wrong", np.full((13, 20, 3), ERROR_COLOUR, np.uint8)))
@@ -89,12 +97,12 @@ def _save_pages(
     path: str | os.PathLike[str],
     title: str,
     headings: Sequence[str],
-    rows: Sequence[tuple[str, str, Sequence[np.ndarray], Sequence[str]]],
+    rows: Sequence[tuple[str, Sequence[np.ndarray], Sequence[str]]],
     legend: list[tuple[str, np.ndarray]],
 ) -> None:
-    """Lays out rows of (id, note, tiles, caption of each tile) in columns under `headings`."""
+    """Lays out rows of (id, tiles, caption of each tile) in columns under `headings`."""
     widths = [
-        max(_MIN_COLUMN, *(tiles[column].shape[1] for _, _, tiles, _ in rows))
+        max(_MIN_COLUMN, *(tiles[column].shape[1] for _, tiles, _ in rows))
         for column in range(len(headings))
     ]
     lefts = [_MARGIN + sum(widths[:c]) + _GAP * c for c in range(len(headings))]
@@ -105,12 +113,10 @@ def _save_pages(
     for left, heading in zip(lefts, headings, strict=True):
         page.text(left, y + 13, heading, 10.5, weight="bold", color=MUTED)
     y += _LINE
-    for name, note, tiles, captions in rows:
+    for name, tiles, captions in rows:
         # The id may run on over the columns without a caption of their own.
         room = next((x for x, c in zip(lefts, captions, strict=True) if c), width) - _MARGIN - _GAP
-        noted = text_width(plain(note), 9) + 10 if note else 0
-        end = page.text(_MARGIN, y + 14, name, 9, room - noted, weight="bold")
-        page.text(end + 10, y + 14, note, color=MUTED)
+        page.text(_MARGIN, y + 14, name, 9, room, weight="bold")
         for left, caption, tile in zip(lefts, captions, tiles, strict=True):
             page.text(left, y + 14, caption)
             page.tiles.append((left, y + _LINE, np.asarray(tile)))
@@ -126,46 +132,35 @@ def prediction_grid(
     class_names: Sequence[str],
     title: str,
     ids: Sequence[str],
-    scores: Sequence[float] | None = None,
-    score_name: str = "mIoU",
 ) -> None:
-    """Writes a PNG with a row per picture: input, truth, prediction, errors.
+    """Writes a PNG with a row per image: input, truth, prediction, errors.
 
     Args:
         path: file to write; missing folders are made.
-        images: N >= 1 pictures uint8[H, W, 3]; each may have its own size.
-        labels: N true label maps uint8[H, W]; 255 is ignored.
-        predictions: N predicted label maps uint8[H, W].
+        images: N >= 1 images uint8[H, W, 3]; each may have its own size.
+        labels: N true label maps uint8[H, W], or uint8[H, W, K] by class; 255 is ignored.
+        predictions: N predicted label maps, likewise.
         class_names: K names, by class id.
         title: heading of the figure.
-        ids: N names of the pictures.
-        scores: N scores shown beside the ids, or None; NaN is shown as "n/a".
-        score_name: what the scores are.
+        ids: N names of the images.
 
     Raises:
-        ValueError: if there is no picture, or counts or shapes do not match.
+        ValueError: if there is no image, or counts or shapes do not match.
     """
     if not len(images):
-        raise ValueError("prediction_grid needs at least one picture")
-    notes = [""] * len(images)
-    if scores is not None:
-        notes = [
-            f"{score_name} {s:.3f}" if math.isfinite(s) else f"{score_name} n/a" for s in scores
-        ]
+        raise ValueError("prediction_grid needs at least one image")
     rows = []
-    for name, note, image, label, prediction in zip(
-        ids, notes, images, labels, predictions, strict=True
-    ):
+    for name, image, label, prediction in zip(ids, images, labels, predictions, strict=True):
         same_size(image, label, prediction)
-        # Drawn at the size shown: contours and hatching stay fine on enlarged pictures.
-        small, truth, guess = _shown(image), _shown(label), _shown(prediction)
+        # Drawn at the size shown: contours and hatching stay fine on enlarged images.
+        small, truth, guess = _shown(image), _shown_mask(label), _shown_mask(prediction)
         tiles = [
             small,
             overlay(small, truth),
             overlay(small, guess),
             error_map(small, truth, guess),
         ]
-        rows.append((name, note, tiles, ["", "", "", _share_wrong(label, prediction)]))
+        rows.append((name, tiles, ["", "", "", _share_wrong(label, prediction)]))
     legend = legend_entries(labels, predictions, class_names, errors=True)
     _save_pages(path, title, ["input", "truth", "prediction", "errors"], rows, legend)
 
@@ -179,23 +174,23 @@ def prediction_history(
     ids: Sequence[str],
     title: str = "Predictions during training",
 ) -> None:
-    """Writes a PNG with a row per picture: input, truth, then the prediction at several steps.
+    """Writes a PNG with a row per image: input, truth, then the prediction at several steps.
 
     Args:
         path: file to write; missing folders are made.
-        images: N >= 1 pictures uint8[H, W, 3]; each may have its own size.
-        labels: N true label maps uint8[H, W]; 255 is ignored.
-        history: at least one (step, N predicted label maps uint8[H, W]). Of more than six, six
+        images: N >= 1 images uint8[H, W, 3]; each may have its own size.
+        labels: N true label maps uint8[H, W], or uint8[H, W, K] by class; 255 is ignored.
+        history: at least one (step, N predicted label maps). Of more than six, six
             are shown, spread evenly, the first and the last among them.
         class_names: K names, by class id.
-        ids: N names of the pictures.
+        ids: N names of the images.
         title: heading of the figure.
 
     Raises:
-        ValueError: if there is no picture or no step, or counts or shapes do not match.
+        ValueError: if there is no image or no step, or counts or shapes do not match.
     """
     if not len(images) or not history:
-        raise ValueError("prediction_history needs at least one picture and one recorded step")
+        raise ValueError("prediction_history needs at least one image and one recorded step")
     chosen = np.linspace(0, len(history) - 1, min(len(history), _MAX_STEPS)).round().astype(int)
     steps, recorded = zip(*(history[i] for i in chosen), strict=True)
     rows = []
@@ -204,8 +199,8 @@ def prediction_history(
     ):
         same_size(image, label, *guesses)
         small = _shown(image)
-        tiles = [small, *(overlay(small, _shown(classes)) for classes in (label, *guesses))]
-        rows.append((name, "", tiles, ["", "", *(_share_wrong(label, g) for g in guesses)]))
+        tiles = [small, *(overlay(small, _shown_mask(classes)) for classes in (label, *guesses))]
+        rows.append((name, tiles, ["", "", *(_share_wrong(label, g) for g in guesses)]))
     legend = legend_entries(
         labels, [g for maps in recorded for g in maps], class_names, errors=False
     )

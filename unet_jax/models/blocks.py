@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from unet_jax.config import choose
-from unet_jax.models.batch_norm import BatchNorm, GroupNorm
-from unet_jax.models.convolution import convolve
-from unet_jax.models.ways_up import resize_bilinear
+from unet_jax.models.fast import BatchNorm, GroupNorm, convolve, max_pool
+from unet_jax.models.gates import SqueezeExcite
+from unet_jax.models.options import Options
 from unet_jax.traced import is_on
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -23,55 +23,26 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Style:
-    """What all blocks of a model have in common.
-
-    Attributes:
-        axes: Spatial axes, 2 or 3.
-        train: Whether to normalise by the batch's statistics, and to drop.
-        norm: A key of `NORMS`.
-        activation: A key of `ACTIVATIONS`.
-        padding: "same" or "valid".
-        conv_bias: Whether convolutions before a normalisation have a bias too.
-        squeeze_excite: Reduction of a squeeze-excitation after every block; 0 for none.
-        dtype: Type that convolutions compute in; parameters stay float32.
-    """
-
-    axes: int
-    train: bool
-    norm: str
-    activation: str
-    padding: str
-    conv_bias: bool
-    squeeze_excite: int
-    dtype: str
-
-    def activate(self, x: jax.Array) -> jax.Array:
-        """Applies the activation."""
-        return choose(ACTIVATIONS, "config.model.activation", self.activation)(x)
+def _batch_norm(x: jax.Array, dtype: str, train: bool) -> jax.Array:
+    return BatchNorm(not train, momentum=0.9, dtype=dtype)(x)
 
 
-def _batch_norm(x: jax.Array, style: Style) -> jax.Array:
-    return BatchNorm(not style.train, momentum=0.9, dtype=style.dtype)(x)
-
-
-def _group_norm(x: jax.Array, style: Style) -> jax.Array:
+def _group_norm(x: jax.Array, dtype: str, train: bool) -> jax.Array:
     groups = math.gcd(32, max(1, x.shape[-1] // 8))
-    return GroupNorm(math.gcd(groups, x.shape[-1]), style.dtype, epsilon=1e-6)(x)
+    return GroupNorm(math.gcd(groups, x.shape[-1]), dtype, epsilon=1e-6)(x)
 
 
-def _instance_norm(x: jax.Array, style: Style) -> jax.Array:
-    return GroupNorm(None, style.dtype, epsilon=1e-5)(x)
+def _instance_norm(x: jax.Array, dtype: str, train: bool) -> jax.Array:
+    return GroupNorm(None, dtype, epsilon=1e-5)(x)
 
 
-def _no_norm(x: jax.Array, style: Style) -> jax.Array:
+def _no_norm(x: jax.Array, dtype: str, train: bool) -> jax.Array:
     return x
 
 
 # Statistics, scale and bias are float32 whatever the dtype. Under jit with a batch sharded over
 # devices, batch statistics are those of the global batch: the mean is taken over the global array.
-NORMS: dict[str, Callable[[jax.Array, Style], jax.Array]] = {
+NORMS: dict[str, Callable[[jax.Array, str, bool], jax.Array]] = {
     "batch": _batch_norm,  # Ioffe & Szegedy, 2015
     "group": _group_norm,  # Wu & He, 2018; at most 32 groups of at least 8 channels
     "instance": _instance_norm,  # Ulyanov et al., 2016
@@ -79,10 +50,16 @@ NORMS: dict[str, Callable[[jax.Array, Style], jax.Array]] = {
 }
 
 
+def activate(x: jax.Array, options: Options) -> jax.Array:
+    """Applies the activation of the options."""
+    return choose(ACTIVATIONS, "config.model.activation", options.activation)(x)
+
+
 def conv_norm(
     x: jax.Array,
     features: int,
-    style: Style,
+    options: Options,
+    train: bool,
     *,
     size: int = 3,
     strides: Sequence[int] | None = None,
@@ -94,7 +71,8 @@ def conv_norm(
     Args:
         x: [B, *n, C].
         features: F.
-        style: See `Style`.
+        options: Those of the model.
+        train: Whether to normalise by the batch's statistics.
         size: Filter size along every axis, odd.
         strides: Per axis; None for 1.
         dilation: Of the filter.
@@ -104,22 +82,23 @@ def conv_norm(
         [B, *(n / strides, rounded up), F]; with valid padding the outputs of whole windows alone.
     """
     # A bias before a normalisation that subtracts the mean does nothing.
-    use_bias = style.norm == "none" or style.conv_bias
+    use_bias = options.norm == "none" or options.conv_bias
     # Centred windows, also where XLA's "SAME" would shift those of a stride.
-    reach = dilation * (size // 2) if style.padding == "same" else 0
+    reach = dilation * (size // 2) if options.padding == "same" else 0
+    axes = options.dimensions
     x = nn.Conv(
         features,
-        (size,) * style.axes,
-        strides=tuple(strides or (1,) * style.axes),
-        padding=((reach, reach),) * style.axes,
+        (size,) * axes,
+        strides=tuple(strides or (1,) * axes),
+        padding=((reach, reach),) * axes,
         kernel_dilation=dilation,
         feature_group_count=groups,
         use_bias=use_bias,
         kernel_init=nn.initializers.he_normal(),
-        dtype=style.dtype,
+        dtype=options.dtype,
         conv_general_dilated=convolve,
     )(x)
-    return choose(NORMS, "config.model.norm", style.norm)(x, style)
+    return choose(NORMS, "config.model.norm", options.norm)(x, options.dtype, train)
 
 
 class Dropout(nn.Module):
@@ -128,7 +107,7 @@ class Dropout(nn.Module):
     Attributes:
         rate: In [0, 1).
         train: Whether to drop.
-        is_whole: Whether a picture's activations are dropped together.
+        is_whole: Whether an image's activations are dropped together.
     """
 
     rate: Any
@@ -150,27 +129,47 @@ class Block(nn.Module):
 
     Attributes:
         features: F.
-        style: See `Style`.
-        strides: Of its first convolution, per axis.
+        options: Those of the model.
+        train: Whether to normalise by the batch's statistics, and to drop.
+        strides: Of its first convolution, per axis; () for 1 each.
         dilations: One for every convolution or unit of the block.
         drop: Rate at which stochastic depth skips a residual unit in training.
     """
 
     features: int
-    style: Style
-    strides: tuple[int, ...]
+    options: Options
+    train: bool
+    strides: tuple[int, ...] = ()
     dilations: tuple[int, ...] = (1, 1)
     drop: float = 0.0
 
     def steps(self) -> list[tuple[tuple[int, ...], int]]:
         """Returns (strides, dilation) of every convolution or unit."""
-        ones = (1,) * self.style.axes
-        return [(ones if i else self.strides, d) for i, d in enumerate(self.dilations)]
+        ones = (1,) * self.options.dimensions
+        return [(ones if i else self.strides or ones, d) for i, d in enumerate(self.dilations)]
+
+    def convolve(self, x: jax.Array, features: int | None = None, **form: Any) -> jax.Array:
+        """Applies `conv_norm` with the block's features, or others."""
+        return conv_norm(x, features or self.features, self.options, self.train, **form)
+
+    def activate(self, x: jax.Array) -> jax.Array:
+        """Applies the model's activation."""
+        return activate(x, self.options)
 
     def excite(self, x: jax.Array) -> jax.Array:
-        """Applies squeeze-excitation where the style has it."""
-        reduction = self.style.squeeze_excite
-        return SqueezeExcite(reduction, self.style.dtype)(x) if reduction else x
+        """Applies squeeze-excitation where the model has it."""
+        reduction = self.options.squeeze_excite
+        return SqueezeExcite(reduction, self.options.dtype)(x) if reduction else x
+
+    def add(self, x: jax.Array, y: jax.Array, strides: tuple[int, ...]) -> jax.Array:
+        """Adds a unit's result y to its input x, averaged and projected where shapes differ."""
+        if any(s > 1 for s in strides):
+            x = average_pool(x, strides)
+        if x.shape[-1] != y.shape[-1]:
+            bare = dataclasses.replace(self.options, conv_bias=False)
+            x = conv_norm(x, y.shape[-1], bare, self.train, size=1)
+        y = Dropout(self.drop, self.train, is_whole=True)(y)  # of an image (Huang et al., 2016)
+        return self.activate(crop(x, y.shape[1:-1]) + y)
 
 
 class PlainBlock(Block):
@@ -180,8 +179,7 @@ class PlainBlock(Block):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps x [B, *n, C] to [B, *(n / strides), F]."""
         for strides, dilation in self.steps():
-            x = conv_norm(x, self.features, self.style, strides=strides, dilation=dilation)
-            x = self.style.activate(x)
+            x = self.activate(self.convolve(x, strides=strides, dilation=dilation))
         return self.excite(x)
 
 
@@ -193,8 +191,8 @@ class DepthwiseBlock(Block):
         """Maps x [B, *n, C] to [B, *(n / strides), F]."""
         for strides, dilation in self.steps():
             c = x.shape[-1]
-            x = conv_norm(x, c, self.style, strides=strides, dilation=dilation, groups=c)
-            x = self.style.activate(conv_norm(x, self.features, self.style, size=1))
+            x = self.convolve(x, c, strides=strides, dilation=dilation, groups=c)
+            x = self.activate(self.convolve(x, size=1))
         return self.excite(x)
 
 
@@ -205,9 +203,9 @@ class ResidualBlock(Block):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps x [B, *n, C] to [B, *(n / strides), F]."""
         for strides, dilation in self.steps():
-            y = conv_norm(x, self.features, self.style, strides=strides, dilation=dilation)
-            y = conv_norm(self.style.activate(y), self.features, self.style, dilation=dilation)
-            x = _add(self.style, x, self.excite(y), strides, self.drop)
+            y = self.convolve(x, strides=strides, dilation=dilation)
+            y = self.convolve(self.activate(y), dilation=dilation)
+            x = self.add(x, self.excite(y), strides)
         return x
 
 
@@ -219,23 +217,11 @@ class BottleneckBlock(Block):
         """Maps x [B, *n, C] to [B, *(n / strides), F]."""
         narrow = max(1, self.features // 4)
         for strides, dilation in self.steps():
-            y = self.style.activate(conv_norm(x, narrow, self.style, size=1))
-            y = conv_norm(y, narrow, self.style, strides=strides, dilation=dilation)
-            y = conv_norm(self.style.activate(y), self.features, self.style, size=1)
-            x = _add(self.style, x, self.excite(y), strides, self.drop)
+            y = self.activate(self.convolve(x, narrow, size=1))
+            y = self.convolve(y, narrow, strides=strides, dilation=dilation)
+            y = self.convolve(self.activate(y), size=1)
+            x = self.add(x, self.excite(y), strides)
         return x
-
-
-def _add(
-    style: Style, x: jax.Array, y: jax.Array, strides: tuple[int, ...], drop: float
-) -> jax.Array:
-    """Adds a unit's result to its input, which is averaged and projected where shapes differ."""
-    if any(s > 1 for s in strides):
-        x = average_pool(x, strides)
-    if x.shape[-1] != y.shape[-1]:
-        x = conv_norm(x, y.shape[-1], dataclasses.replace(style, conv_bias=False), size=1)
-    y = Dropout(drop, style.train, is_whole=True)(y)  # of a picture (Huang et al., 2016)
-    return style.activate(crop(x, y.shape[1:-1]) + y)
 
 
 BLOCKS: dict[str, type[Block]] = {
@@ -246,79 +232,11 @@ BLOCKS: dict[str, type[Block]] = {
 }
 
 
-class SqueezeExcite(nn.Module):
-    """Scales channels by what their means say (Hu et al., 2018, Fig. 2).
-
-    Attributes:
-        reduction: Hidden channels are F / reduction, at least 4.
-        dtype: Type of the computation.
-    """
-
-    reduction: int
-    dtype: str
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps x [B, *n, F] to the same shape."""
-        features = x.shape[-1]
-        mean = jnp.mean(x, axis=range(1, x.ndim - 1), keepdims=True, dtype=jnp.float32)
-        hidden = nn.Dense(max(4, features // self.reduction), dtype=self.dtype)(mean)
-        return x * nn.sigmoid(nn.Dense(features, dtype=self.dtype)(nn.relu(hidden)))
-
-
-class AttentionGate(nn.Module):
-    """Scales the pixels of a skip by what the next deeper level says (Oktay et al., 2018, Fig. 2).
-
-    alpha = sigmoid(psi(relu(W_x skip + W_g g))), computed on the coarse grid and interpolated.
-
-    Attributes:
-        features: Hidden channels.
-        dtype: Type of the computation.
-        strides: From the skip's grid to that of g, per axis.
-    """
-
-    features: int
-    dtype: str
-    strides: tuple[int, ...]
-
-    @nn.compact
-    def __call__(self, skip: jax.Array, g: jax.Array) -> jax.Array:
-        """Maps skip [B, *(s * n), F] and g [B, *n, C] to the skip, scaled."""
-        ones = (1,) * len(self.strides)
-        from_skip = nn.Conv(
-            self.features, self.strides, self.strides, "VALID", use_bias=False, dtype=self.dtype
-        )(skip)
-        from_g = nn.Conv(self.features, ones, dtype=self.dtype)(g)
-        score = nn.Conv(1, ones, dtype=self.dtype)(nn.relu(from_skip + from_g))
-        return skip * resize_bilinear(nn.sigmoid(score), self.strides)
-
-
-def _pool(x: jax.Array, strides: Sequence[int], reduce: Callable[..., jax.Array]) -> jax.Array:
-    b, *spatial, f = x.shape
-    split = [m for n, s in zip(spatial, strides, strict=True) for m in (n // s, s)]
-    return reduce(x.reshape(b, *split, f), axis=tuple(range(2, 2 * len(spatial) + 1, 2)))
-
-
-def max_pool(x: jax.Array, strides: Sequence[int] = (2, 2)) -> jax.Array:
-    """Takes the largest of every window of pixels.
-
-    Written as a reduction of a reshaped array because its gradient is then an elementwise mask,
-    which is several times faster on CPU than the select-and-scatter of a reduce-window. Where
-    several of a window are largest, they share the gradient.
-
-    Args:
-        x: [B, *n, F], n multiples of the strides.
-        strides: Window size per axis.
-
-    Returns:
-        [B, *(n / strides), F].
-    """
-    return _pool(x, strides, jnp.max)
-
-
 def average_pool(x: jax.Array, strides: Sequence[int]) -> jax.Array:
     """Takes the mean of every window of pixels; see `max_pool`."""
-    return _pool(x, strides, jnp.mean)
+    b, *spatial, f = x.shape
+    split = [m for n, s in zip(spatial, strides, strict=True) for m in (n // s, s)]
+    return x.reshape(b, *split, f).mean(tuple(range(2, 2 * len(spatial) + 1, 2)))
 
 
 POOLS = {"max": max_pool, "average": average_pool, "stride": None}

@@ -3,18 +3,21 @@
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from unet_jax.errors import UserError
 
+if TYPE_CHECKING:
+    from unet_jax.models.unet import UNet
 
-def check_not_dead(model: Any, what: str, size: Sequence[int], batch_size: int | None) -> None:
+
+def check_not_dead(model: "UNet", what: str, size: Sequence[int], batch_size: int | None) -> None:
     """Checks that every normalisation sees more than one value per statistic.
 
     Less its own mean a single value is 0: whatever comes before has no effect and no gradient.
 
     Args:
-        model: A `unet.UNet` whose options are checked.
+        model: A U-Net whose options are checked.
         what: The size as the error names it, such as "config.data.image_size=(16, 16)".
         size: Pixels of an image per axis.
         batch_size: Images whose statistics are taken together in training; None in evaluation,
@@ -26,7 +29,7 @@ def check_not_dead(model: Any, what: str, size: Sequence[int], batch_size: int |
     level = _find_dead(model, size, batch_size)
     if level is None:
         return
-    uses_batch = model.norm == "batch" or model.encoder != "blocks"
+    uses_batch = model.norm == "batch" or model.has_resnet()
     norm = "batch" if uses_batch else model.norm
     ways = [f"images of {_larger(model, size, batch_size)} pixels along every axis"]
     if uses_batch:
@@ -34,7 +37,7 @@ def check_not_dead(model: Any, what: str, size: Sequence[int], batch_size: int |
     elif model.norm == "group":
         ways.append("more channels there (config.model.features of 8 or more)")
     ways.append("fewer levels in config.model.features")
-    if model.encoder == "blocks" and model.norm != "group":
+    if not model.has_resnet() and model.norm != "group":
         ways.append("config.model.norm='group'")
     raise UserError(
         f"{what} leaves 1 pixel at level {level}, where {norm} normalisation then sees a single "
@@ -42,10 +45,10 @@ def check_not_dead(model: Any, what: str, size: Sequence[int], batch_size: int |
     )
 
 
-def _find_dead(model: Any, size: Sequence[int], batch_size: int | None) -> int | None:
+def _find_dead(model: "UNet", size: Sequence[int], batch_size: int | None) -> int | None:
     """Returns a level with a normalisation of one value; None where there is none."""
     pixels = [math.prod(level) for level in zip(*(_sizes(model, n) for n in size), strict=True)]
-    deepest, is_resnet = len(pixels) - 1, model.encoder != "blocks"
+    deepest, is_resnet = len(pixels) - 1, model.has_resnet()
     by_batch = batch_size == 1
     if is_resnet and by_batch and pixels[-1] == 1:
         return deepest
@@ -63,11 +66,13 @@ def _find_dead(model: Any, size: Sequence[int], batch_size: int | None) -> int |
     return None
 
 
-def _sizes(model: Any, n: int) -> list[int]:
+def _sizes(model: "UNet", n: int) -> list[int]:
     """Returns the fewest pixels along an axis that each level normalises, of those computed."""
     path = model.axis_path()
     if model.padding == "valid":
-        down, up = path.block_sizes(n)
+        sizes = path.block_sizes(n)
+        assert sizes is not None  # sizes are checked to fit before
+        down, up = sizes
         return [*map(min, down, up), down[-1]]
     n = -(-n // model.multiple()) * model.multiple() // model.fold
     strides = [up.stride for up in path.ups]
@@ -75,7 +80,7 @@ def _sizes(model: Any, n: int) -> list[int]:
     return sizes[: model.prune + 1] if model.prune else sizes
 
 
-def _has_one_channel(model: Any, level: int, deepest: int) -> bool:
+def _has_one_channel(model: "UNet", level: int, deepest: int) -> bool:
     """Tells whether a group of group normalisation may have one channel: where there is only one.
 
     Of C channels there are so many groups that each has 8 or more, or all C.
@@ -92,7 +97,7 @@ def _has_one_channel(model: Any, level: int, deepest: int) -> bool:
     return 1 in widths
 
 
-def _larger(model: Any, size: Sequence[int], batch_size: int | None) -> int:
+def _larger(model: "UNet", size: Sequence[int], batch_size: int | None) -> int:
     """Returns the smallest side of a square (or cube) above the given ones that works."""
     path = model.axis_path()
     for n in itertools.count(max(size) + 1):

@@ -5,9 +5,11 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 
-from unet_jax.models.blocks import BLOCKS, Style
-from unet_jax.models.upsample import Geometry
-from unet_jax.models.ways_up import PixelShuffle, ResizeConv, TransposeConv, Unpool
+from unet_jax.models.blocks import BLOCKS
+from unet_jax.models.options import Options
+from unet_jax.models.up.geometry import Geometry
+from unet_jax.models.up.stage import Stage
+from unet_jax.models.up.ways import WAYS
 
 
 class Levels(NamedTuple):
@@ -16,53 +18,66 @@ class Levels(NamedTuple):
     Level 0 has full resolution. There is one geometry less than there are levels.
 
     Attributes:
+        options: Those of the model.
+        train: Whether to normalise by the batch's statistics, and to drop.
         features: F per level.
-        ups: The transposed convolution from level l + 1 to l; its stride is also the pooling's.
-        style: Of all blocks.
-        up: The way up; see `UNet`.
-        up_initial: See `UNet`.
-        stochastic_depth: Rate at the bottom.
-        remat: Levels that are computed again in the backward pass.
+        ups: The way up from level l + 1 to l; its stride is also the pooling's.
     """
 
+    options: Options
+    train: bool
     features: tuple[int, ...]
     ups: tuple[Geometry, ...]
-    style: Style
-    up: str
-    up_initial: str
-    stochastic_depth: float
-    remat: tuple[int, ...]
 
     def strides(self, level: int) -> tuple[int, ...]:
         """Returns how many pixels of a level, per axis, are one of the next deeper level."""
-        return (self.ups[level].stride,) * self.style.axes
+        return (self.ups[level].stride,) * self.options.dimensions
 
-    def run_block(
-        self,
-        x: jax.Array,
-        level: int,
-        name: str,
-        kind: str,
-        dilations: tuple[int, ...],
-        strides: tuple[int, ...] | None = None,
+    def has_skip(self, level: int) -> bool:
+        """Tells whether the decoder reads the encoder's activations of a level."""
+        return level not in self.options.skips_off
+
+    def encode(
+        self, x: jax.Array, level: int, name: str, strides: tuple[int, ...] = ()
     ) -> jax.Array:
-        """Applies a block.
+        """Applies a block of the contracting path.
 
         Args:
             x: [B, *n, C].
             level: Its level.
             name: Its name among the parameters.
-            kind: A key of `blocks.BLOCKS`.
-            dilations: One for every convolution or unit.
-            strides: Of its first convolution; None for 1.
+            strides: Of its first convolution; () for 1 each.
 
         Returns:
             [B, *(n / strides), features[level]].
         """
-        block = nn.remat(BLOCKS[kind]) if level in self.remat else BLOCKS[kind]
-        drop = self.stochastic_depth * level / max(1, len(self.features) - 1)
-        strides = strides or (1,) * self.style.axes
-        return block(self.features[level], self.style, strides, dilations, drop, name=name)(x)
+        dilations = self.options.dilations(level)
+        return self._block(self.options.block, level, name, dilations, strides)(x)
+
+    def decode(self, x: jax.Array, level: int, name: str) -> jax.Array:
+        """Applies a block of the expanding path; see `encode`."""
+        kind = self.options.decoder_block or self.options.block
+        return self._block(kind, level, name, self.options.decoder_dilations(level))(x)
+
+    def _block(
+        self,
+        kind: str,
+        level: int,
+        name: str,
+        dilations: tuple[int, ...],
+        strides: tuple[int, ...] = (),
+    ) -> nn.Module:
+        options = self.options
+        make = nn.remat(BLOCKS[kind]) if level in options.remat else BLOCKS[kind]
+        return make(
+            features=self.features[level],
+            options=options,
+            train=self.train,
+            strides=strides,
+            dilations=dilations,
+            drop=options.stochastic_depth * level / max(1, len(self.features) - 1),
+            name=name,
+        )
 
     def go_up(
         self, x: jax.Array, level: int, name: str, encoder: jax.Array | None = None
@@ -73,22 +88,13 @@ class Levels(NamedTuple):
             x: [B, *n, C].
             level: The level to reach.
             name: The module's name among the parameters.
-            encoder: The encoder's activations at the level, for unpooling.
+            encoder: The encoder's activations at the level, for ways up that read them.
 
         Returns:
             [B, *(s * n), features[level]].
         """
-        features, dtype, axes = self.features[level], self.style.dtype, self.style.axes
-        strides = self.strides(level)
-        if self.up == "transpose":
-            g = self.ups[level]
-            filters, paddings = (g.filter,) * axes, (g.padding,) * axes
-            return TransposeConv(
-                features, dtype, strides, filters, paddings, self.up_initial, name=name
-            )(x)
-        if self.up == "pixel_shuffle":
-            return PixelShuffle(features, dtype, strides, name=name)(x)
-        if self.up == "unpool":
-            assert encoder is not None  # the options are checked
-            return Unpool(features, dtype, strides, name=name)(x, encoder)
-        return ResizeConv(features, dtype, strides, self.up == "nearest", name=name)(x)
+        options, way = self.options, WAYS[self.options.up]
+        geometry = (self.ups[level],) * options.dimensions
+        stage = Stage(self.features[level], geometry, options.dtype, options.up_initial)
+        up = way.module(stage, name=name)
+        return up(x, encoder) if way.reads_skip else up(x)

@@ -1,226 +1,141 @@
-"""Checking the arguments of a U-Net, alone and together."""
+"""The arguments of a U-Net, which nothing else repeats; without jax, so that pages open fast."""
 
+import dataclasses
 from typing import Any
 
-from unet_jax.config import choose
-from unet_jax.errors import UserError
-from unet_jax.models.blocks import ACTIVATIONS, BLOCKS, NORMS, POOLS
-from unet_jax.models.decoders import DECODERS
-from unet_jax.models.resnet import ENCODERS
-from unet_jax.models.scales import SCALES
-from unet_jax.models.ways_up import INITIALS, UPS
-from unet_jax.traced import is_on, is_traced
-
-MOST_LEVELS, MOST_CHANNELS = 16, 2**16
-MOST_REPEATS, MOST_REACH = 64, 256  # convolutions in a block; filter size and dilation
-MOST_PIXELS = 2**12  # of the image, along an axis, that are one of the deepest level
-CHOICES: dict[str, Any] = {
-    "input_scale": SCALES,
-    "encoder": ("blocks", *ENCODERS),
-    "decoder": DECODERS,
-    "block": BLOCKS,
-    "decoder_block": ("", *BLOCKS),
-    "padding": ("same", "valid"),
-    "norm": NORMS,
-    "activation": ACTIVATIONS,
-    "pool": POOLS,
-    "up": UPS,
-    "up_initial": INITIALS,
-    "dtype": ("float32", "bfloat16"),
-    "dimensions": (2, 3),
-}
+from unet_jax.traced import Switch
 
 
-def check_options(model: Any) -> None:
-    """Checks the arguments of a U-Net.
+@dataclasses.dataclass(unsafe_hash=True)
+class Options:
+    """The arguments of `unet.UNet`, which has them as fields; its parts take them as a whole.
 
-    Args:
-        model: A `unet.UNet`.
+    Combinations with a name are in `variants.VARIANTS`.
 
-    Raises:
-        UserError: A value is not allowed, or not together with another.
+    Attributes:
+        num_classes: K.
+        features: Channels per level, from full resolution down; with a ResNet encoder those of the
+            decoder's levels 0 to 4.
+        width: Factor of all features, rounded to multiples of 8 that matrix units like.
+        dimensions: 2 for images, 3 for volumes.
+        input_scale: What the input, which is standardised, is brought to first, a key of
+            `scales.SCALES`.
+        encoder: "blocks", or a key of `encoders.resnet.ENCODERS` for images.
+        decoder: "unet"; "unet++", nested skips (Zhou et al., 2018); "unet3+", full-scale skips
+            (Huang et al., 2020), with blocks of its own and interpolation for the ways up.
+        block: Of the contracting path, a key of `blocks.BLOCKS`.
+        decoder_block: Of the expanding path; "" for the same.
+        repeats: Convolutions (or residual units) per level of the contracting path, from full
+            resolution down; one for all or one per level.
+        decoder_repeats: Those of the expanding path, without the bottom.
+        stem: Whether one 3x3 convolution comes before the first block.
+        padding: "same", or "valid" as in the paper: the output is smaller than the input.
+        norm: Normalisation after a convolution, a key of `blocks.NORMS`.
+        activation: A key of `blocks.ACTIVATIONS`.
+        conv_bias: Whether convolutions before a normalisation have a bias too.
+        pool: "max", "average", or "stride" for a strided first convolution of the next level.
+        up: The way up, a key of `up.ways.WAYS`.
+        up_filters: (f, p, s) of the transposed convolution, from the deepest stage up; one for all
+            or one per stage. s is also the pooling's stride there, for every way up; those but the
+            transposed convolution take (s, 0, s).
+        up_initial: Where a transposed convolution starts, a key of `up.transposed.INITIALS`.
+        skips_off: Levels without a skip.
+        attention: Whether skips pass attention gates (Oktay et al., 2018).
+        squeeze_excite: Reduction of the squeeze-excitation after every block; 0 for none.
+        bottom_dilations: Dilation of every convolution at the bottom; () for 1 each.
+        fold: Pixels per axis that are folded into channels before the first level and unfolded
+            after the head; 1 for none.
+        dropout: Rates after the blocks of the contracting path, one per level; () for none.
+        stochastic_depth: Rate at which the bottom's residual units are skipped in training; less
+            above (Huang et al., 2016).
+        deep_supervision: Levels of the decoder below the first, or columns of "unet++" before the
+            last, that have heads of their own in training.
+        prune: Column of "unet++" whose head is used, with nothing deeper computed; 0 for the last.
+        remat: Levels whose blocks are computed again in the backward pass to save memory; with
+            "unet3+" those of the contracting path alone.
+        dtype: "float32" or "bfloat16", the type of convolutions and activations. Parameters,
+            statistics and logits are float32.
     """
-    for name, allowed in CHOICES.items():
-        choose(dict.fromkeys(allowed), f"config.model.{name}", getattr(model, name))
-    _check_numbers(model)
-    _check_stages(model)
-    _check_multiple(model)
-    for message, holds in _combinations(model).items():
-        if not holds:
-            raise UserError(message)
+
+    num_classes: int
+    features: tuple[int, ...] = (64, 128, 256, 512, 1024)
+    width: float = 1.0
+    dimensions: int = 2
+    input_scale: str = "standardised"
+    encoder: str = "blocks"
+    decoder: str = "unet"
+    block: str = "plain"
+    decoder_block: str = ""
+    repeats: tuple[int, ...] = (2,)
+    decoder_repeats: tuple[int, ...] = (2,)
+    stem: bool = False
+    padding: str = "same"
+    norm: str = "batch"
+    activation: str = "relu"
+    conv_bias: bool = False
+    pool: str = "max"
+    up: str = "transpose"
+    up_filters: tuple[tuple[int, int, int], ...] = ((2, 0, 2),)
+    up_initial: str = "random"
+    skips_off: tuple[int, ...] = ()
+    attention: bool = False
+    squeeze_excite: int = 0
+    bottom_dilations: tuple[int, ...] = ()
+    fold: int = 1
+    dropout: tuple[Switch, ...] = ()
+    stochastic_depth: Switch = 0.0
+    deep_supervision: int = 0
+    prune: int = 0
+    remat: tuple[int, ...] = ()
+    dtype: str = "float32"
+
+    def options(self) -> "Options":
+        """Returns the arguments alone, which modules can have as a field."""
+        return Options(**{name: getattr(self, name) for name in NAMES})
+
+    def has_resnet(self) -> bool:
+        """Tells whether the encoder is a ResNet, without blocks of its own at level 0."""
+        return self.encoder != "blocks"
+
+    def bottom(self) -> int:
+        """Returns the deepest level."""
+        return len(self.features) - (not self.has_resnet())
+
+    def channels(self) -> tuple[int, ...]:
+        """Returns the features of every level, with the width taken into account."""
+        if self.width == 1.0:
+            return self.features
+        return tuple(max(8, 8 * round(f * self.width / 8)) for f in self.features)
+
+    def heads(self) -> int:
+        """Returns how many heads are trained: the result's, and those of deep supervision."""
+        unused = self.bottom() - self.prune if self.prune else 0
+        return 1 + self.deep_supervision - unused
+
+    def has_statistics(self) -> bool:
+        """Tells whether a layer takes statistics over the image, in evaluation too.
+
+        Then every pixel's logits depend on all of the image, and on what it is padded with.
+        """
+        return self.norm in ("group", "instance") or self.squeeze_excite > 0
+
+    def dilations(self, level: int) -> tuple[int, ...]:
+        """Returns one for every convolution or unit of a level's block in the encoder."""
+        ones = (1,) * at_level(self.repeats, level)
+        return self.bottom_dilations or ones if level == self.bottom() else ones
+
+    def decoder_dilations(self, level: int) -> tuple[int, ...]:
+        """Returns one for every convolution or unit of a level's block in the decoder."""
+        return (1,) * at_level(self.decoder_repeats, level)
+
+    def dropout_at(self, level: int) -> float:
+        """Returns the rate of dropout after a level's block in the encoder."""
+        return at_level(self.dropout, level) if self.dropout else 0.0
 
 
-def _check_numbers(model: Any) -> None:
-    levels = len(model.features)
-    are_counts = all(type(f) is int and 0 < f <= MOST_CHANNELS for f in model.features)
-    if not 1 <= levels <= MOST_LEVELS or not are_counts:
-        raise UserError(
-            f"config.model.features={_short(model.features)} must be channels per level, each 1 "
-            f"or more and {MOST_CHANNELS} or less, of 1 to {MOST_LEVELS} levels, such as "
-            "(64, 128, 256)."
-        )
-    bottom, is_resnet = model.bottom(), model.encoder != "blocks"
-    levels = bottom + 1
-    counts = {
-        "repeats": (levels, _is_count, f"1 or more, {MOST_REPEATS} or less"),
-        "decoder_repeats": (bottom, _is_count, f"1 or more, {MOST_REPEATS} or less"),
-        "dropout": (levels, _is_rate, "in [0, 1)"),
-    }
-    for name, (number, is_allowed, allowed) in counts.items():
-        values = getattr(model, name)
-        fits = len(values) in {1, number} or (name == "dropout" and not values)
-        if not fits or not all(map(is_allowed, values)):
-            raise UserError(
-                f"config.model.{name}={_short(values)} must be one number for all levels or "
-                f"{number}, one per level, each {allowed}."
-            )
-    dilations = model.bottom_dilations
-    ranges = {
-        "width": (
-            0 < model.width <= MOST_CHANNELS and max(model.channels()) <= MOST_CHANNELS,
-            f"above 0, and no level wider than {MOST_CHANNELS} channels",
-        ),
-        "fold": (model.fold >= 1, "1 or more"),
-        "squeeze_excite": (model.squeeze_excite >= 0, "0 or more"),
-        "stochastic_depth": (_is_rate(model.stochastic_depth), "in [0, 1)"),
-        "bottom_dilations": (
-            all(type(d) is int and 1 <= d <= MOST_REACH for d in dilations)
-            and len(dilations) <= MOST_REPEATS,
-            f"each 1 or more, {MOST_REACH} or less, and {MOST_REPEATS} at most",
-        ),
-        "deep_supervision": (
-            0 <= model.deep_supervision <= max(0, bottom - 1),
-            f"0 to {max(0, bottom - 1)}, the levels between the first and the bottom",
-        ),
-        "skips_off": (
-            all(level in range(is_resnet, bottom) for level in model.skips_off),
-            f"levels of {int(is_resnet)} to {bottom - 1}, which have skips",
-        ),
-        "remat": (
-            all(level in range(levels - is_resnet) for level in model.remat),
-            f"levels of 0 to {bottom - is_resnet}, which have blocks",
-        ),
-    }
-    for name, (holds, allowed) in ranges.items():
-        if not holds:
-            value = _short(getattr(model, name))
-            raise UserError(f"config.model.{name}={value} must be {allowed}.")
+NAMES = tuple(field.name for field in dataclasses.fields(Options))
 
 
-def _check_stages(model: Any) -> None:
-    stages = model.bottom()
-    key, triples = "config.model.up_filters", model.up_filters
-    if len(triples) not in {1, stages} or not all(len(triple) == 3 for triple in triples):
-        raise UserError(
-            f"{key}={_short(triples)} must be one (f, p, s) for all stages or {stages}, one per "
-            "stage from the deepest up."
-        )
-    for f, p, s in triples:
-        are_whole = all(type(n) is int for n in (f, p, s))
-        if not are_whole or s < 1 or not 1 <= f <= MOST_REACH or not 0 <= p < f:
-            raise UserError(
-                f"{key}: (f={f}, p={p}, s={s}) must have f, s >= 1 and 0 <= p < f, all whole, and "
-                f"f <= {MOST_REACH}."
-            )
-        too_large = model.padding == "same" and f - 2 * p > s
-        if too_large or s - f + 2 * p >= max(s, 1):
-            low, high = max(0, -(-(f - s) // 2)), (f - 1) // 2
-            raise UserError(
-                f"{key}: (f={f}, p={p}, s={s}) does not make n pixels to s*n; f - 2p must be at "
-                f"most s and at least 1: for f={f} and s={s}, p from {low} to {high}."
-            )
-
-
-def _check_multiple(model: Any) -> None:
-    if model.multiple() > MOST_PIXELS:
-        raise UserError(
-            f"one pixel of the deepest of the {model.bottom() + 1} levels would be "
-            f"{model.multiple()} of the image, more than {MOST_PIXELS}; use fewer "
-            "config.model.features, or a smaller stride in config.model.up_filters or "
-            "config.model.fold."
-        )
-
-
-def _combinations(model: Any) -> dict[str, bool]:
-    """Returns what must hold between arguments, by the message if it does not."""
-    is_valid, is_nested = model.padding == "valid", model.decoder == "unet++"
-    first, last = model.bottom() - model.deep_supervision, model.bottom() - 1
-    plain = "config.model.padding='valid' is the paper's U-Net: it needs "
-    return {
-        plain + "config.model.decoder='unet'.": not is_valid or model.decoder == "unet",
-        plain + "config.model.pool='max' or 'average'.": not is_valid or model.pool != "stride",
-        plain + "config.model.attention=False.": not is_valid or not model.attention,
-        plain + "config.model.fold=1.": not is_valid or model.fold == 1,
-        plain + "config.model.up='transpose' or 'pixel_shuffle'.": not is_valid
-        or model.up in {"transpose", "pixel_shuffle"},
-        plain + "config.model.deep_supervision=0.": not is_valid or not model.deep_supervision,
-        "config.model.up='unpool' places values where max pooling found them: it needs "
-        "config.model.pool='max'.": model.up != "unpool" or model.pool == "max",
-        f"config.model.prune={model.prune} needs config.model.decoder='unet++' and a head at that "
-        f"column: config.model.deep_supervision heads are at columns {first} to "
-        f"{last}.": not model.prune or (is_nested and max(1, first) <= model.prune <= last),
-        "config.model.stochastic_depth skips residual units: it needs config.model.block or "
-        "config.model.decoder_block='residual' or 'bottleneck'.": not is_on(model.stochastic_depth)
-        or bool({model.block, model.decoder_block} & {"residual", "bottleneck"}),
-        f"config.model.up_initial={model.up_initial!r} is where a transposed convolution starts: "
-        "it needs config.model.up='transpose'.": model.up_initial == "random"
-        or model.up == "transpose",
-        f"config.model.up_filters={model.up_filters}: f and p are those of a transposed "
-        "convolution, and other ways up take s alone: (f, p, s) must be (s, 0, s), or "
-        "config.model.up='transpose'.": model.up == "transpose" or _are_strides(model.up_filters),
-        **(_full_scale_combinations(model) if model.decoder == "unet3+" else {}),
-        **(_resnet_combinations(model) if model.encoder != "blocks" else {}),
-    }
-
-
-def _full_scale_combinations(model: Any) -> dict[str, bool]:
-    """Returns what a full-scale decoder, which has its own blocks and ways up, needs."""
-    needs = "config.model.decoder='unet3+' has its own blocks and interpolates: it needs "
-    return {
-        needs + "config.model.up='transpose', the default.": model.up == "transpose",
-        needs + "config.model.up_initial='random'.": model.up_initial == "random",
-        needs + "(f, p, s) of config.model.up_filters to be (s, 0, s).": _are_strides(
-            model.up_filters
-        ),
-        needs + "config.model.decoder_block=''.": not model.decoder_block,
-        needs + "config.model.decoder_repeats=(2,).": model.decoder_repeats == (2,),
-        needs + "config.model.attention=False.": not model.attention,
-    }
-
-
-def _resnet_combinations(model: Any) -> dict[str, bool]:
-    needs = f"config.model.encoder={model.encoder!r} is a whole encoder of five levels: it needs "
-    strides = {s for _, _, s in model.up_filters}
-    return {
-        needs + "config.model.dimensions=2.": model.dimensions == 2,
-        needs + "five config.model.features, of the decoder's levels.": len(model.features) == 5,
-        needs + "stride 2 in config.model.up_filters.": strides == {2},
-        needs + "config.model.padding='same'.": model.padding == "same",
-        needs + "config.model.fold=1.": model.fold == 1,
-        needs + "config.model.repeats=(2,), and has its own.": model.repeats == (2,),
-        needs + "config.model.stem=False, and has its own.": not model.stem,
-        needs + "config.model.pool='max', and has its own.": model.pool == "max",
-        needs + "config.model.up other than 'unpool'.": model.up != "unpool",
-        needs + "config.model.dropout=().": not model.dropout,
-        needs + "config.model.bottom_dilations=().": not model.bottom_dilations,
-    }
-
-
-def _are_strides(triples: tuple[tuple[int, int, int], ...]) -> bool:
-    return all((f, p) == (s, 0) for f, p, s in triples)
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and 1 <= value <= MOST_REPEATS
-
-
-def _short(values: Any) -> str:
-    """Writes a value, a long tuple by its beginning."""
-    is_long = isinstance(values, tuple) and len(values) > 2 * MOST_LEVELS
-    if not is_long:
-        return repr(values)
-    return f"({', '.join(map(repr, values[:4]))}, ... {len(values)} values)"
-
-
-def _is_rate(value: Any) -> bool:
-    return is_traced(value) or (isinstance(value, int | float) and 0 <= value < 1)
+def at_level(values: tuple[Any, ...], level: int) -> Any:
+    """Returns a level's value of one per level, or of one for all."""
+    return values[level] if len(values) > 1 else values[0]

@@ -1,4 +1,4 @@
-"""Scales of the input: from what `augment.standardise` makes to what weights were trained on."""
+"""Scales of the input: from what `scale.standardise` makes to what weights were trained on."""
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ def _standardised(x: jax.Array) -> jax.Array:
 
 
 def _unit(x: jax.Array) -> jax.Array:
-    return x * 0.25 + 0.5  # undoes `augment.standardise`
+    return x * 0.25 + 0.5  # undoes `scale.standardise`
 
 
 def _imagenet(x: jax.Array) -> jax.Array:
@@ -31,7 +31,7 @@ SCALES = {"standardised": _standardised, "unit": _unit, "imagenet": _imagenet}
 
 
 def rescale(image: jax.Array, scale: str) -> jax.Array:
-    """Brings a standardised picture to another scale.
+    """Brings a standardised image to another scale.
 
     Args:
         image: float [B, *n, C], (x - 0.5) / 0.25 of x in [0, 1].

@@ -6,40 +6,10 @@ every argument can be set on the command line.
 
 from typing import Any
 
+from unet_jax import defaults
 from unet_jax.errors import UserError
 
-DEFAULTS: dict[str, Any] = {
-    "features": (64, 128, 256, 512, 1024),
-    "width": 1.0,
-    "dimensions": 2,
-    "input_scale": "standardised",
-    "encoder": "blocks",
-    "decoder": "unet",
-    "block": "plain",
-    "decoder_block": "",
-    "repeats": (2,),
-    "decoder_repeats": (2,),
-    "stem": False,
-    "padding": "same",
-    "norm": "batch",
-    "activation": "relu",
-    "conv_bias": False,
-    "pool": "max",
-    "up": "transpose",
-    "up_filters": ((2, 0, 2),),
-    "up_initial": "random",
-    "skips_off": (),
-    "attention": False,
-    "squeeze_excite": 0,
-    "bottom_dilations": (),
-    "fold": 1,
-    "dropout": (),
-    "stochastic_depth": 0.0,
-    "deep_supervision": 0,
-    "prune": 0,
-    "remat": (),
-    "dtype": "float32",
-}
+DEFAULTS = defaults.DEFAULTS["model"]
 
 _NNUNET = {"norm": "instance", "activation": "leaky_relu", "conv_bias": True, "pool": "stride"}
 

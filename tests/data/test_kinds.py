@@ -1,0 +1,94 @@
+"""Folders of images of other kinds than RGB of 8 bits."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from unet_jax.data import doctor
+from unet_jax.data.base import IGNORE
+from unet_jax.data.folder import open_folder
+from unet_jax.data.sample import make_spec
+from unet_jax.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("UNET_JAX_CACHE", str(tmp_path / "cache"))
+
+
+def save(file, array):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    np.save(file, array) if file.suffix == ".npy" else Image.fromarray(array).save(file)
+
+
+def noise(shape, dtype, seed=0):
+    values = np.random.default_rng(seed).random(shape)
+    return (values if dtype == "float32" else values * 250).astype(dtype)
+
+
+def opened(root, **given):
+    return open_folder(str(root), 0.5, 0, class_names=("a", "b"), **given).splits["train"]
+
+
+@pytest.mark.parametrize(
+    ("shape", "channels", "dtype", "suffix"),
+    [
+        ((7, 9), 1, "uint16", ".png"),
+        ((7, 9), 1, "float32", ".npy"),
+        ((7, 9), 5, "uint8", ".npy"),
+        ((4, 7, 9), 1, "int16", ".npy"),
+        ((4, 7, 9), 2, "float32", ".npy"),
+    ],
+)
+def test_a_folder_of_one_kind(tmp_path, shape, channels, dtype, suffix):
+    images, masks = {}, {}
+    for seed, name in enumerate("abc"):
+        image = noise((*shape, channels) if channels > 1 else shape, dtype, seed)
+        images[name] = image.reshape(*shape, channels)
+        masks[name] = noise(shape, "uint8", seed + 10) % 3
+        save(tmp_path / "images" / f"{name}{suffix}", image)
+        save(tmp_path / "masks" / f"{name}{'.npy' if len(shape) == 3 else '.png'}", masks[name])
+    split = opened(tmp_path, ignore_values=(2,))
+    doctor.check(split, "train")
+    assert split.spec == make_spec(len(shape), channels, dtype)
+    for index, name in enumerate(split.ids):
+        sample = split.read(index)
+        assert split.shape(index) == sample.label.shape == shape
+        assert sample.image.dtype == dtype
+        np.testing.assert_array_equal(sample.image, images[name])
+        expected = np.where(masks[name] == 2, IGNORE, masks[name])
+        np.testing.assert_array_equal(sample.label, expected)
+        window = tuple(slice(1, n - 1) for n in shape)
+        part = split.read(index, window)
+        np.testing.assert_array_equal(part.image, images[name][window])
+        np.testing.assert_array_equal(part.label, expected[window])
+
+
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        (noise((7, 9), "uint8"), "2 axes, 1 channels of uint8, and"),
+        (noise((7, 9, 4), "uint16"), "2 axes, 4 channels of uint16, and"),
+        (noise((7, 9), "float32"), "2 axes, 1 channels of float32, and"),
+    ],
+)
+def test_a_folder_of_two_kinds_is_one_line(tmp_path, other, says):
+    for name in "abcd":
+        image = other if name == "d" else noise((7, 9), "uint16")
+        save(tmp_path / "images" / f"{name}.npy", image)
+        save(tmp_path / "masks" / f"{name}.png", noise((7, 9), "uint8") % 2)
+    for name, listed in {"train": "a\nd\nb", "val": "c"}.items():
+        (tmp_path / f"{name}.txt").write_text(listed)
+    with pytest.raises(UserError) as error:
+        doctor.check(opened(tmp_path), "train")
+    text = str(error.value)
+    assert f"d.npy has {says} a, the first image of the split, has 2 axes, 1 channels" in text
+    assert "\n" not in text
+
+
+def test_a_volume_and_its_mask_have_one_size(tmp_path):
+    for name in "ab":
+        save(tmp_path / "images" / f"{name}.npy", noise((4, 7, 9), "uint16"))
+        save(tmp_path / "masks" / f"{name}.npy", noise((5, 7, 9), "uint8") % 2)
+    with pytest.raises(UserError, match=r"npy is 4x7x9 \(depth x height x width\) but .* is 5x7x9"):
+        doctor.check(opened(tmp_path), "train")

@@ -1,0 +1,387 @@
+import re
+import time
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict, unflatten_dict
+from safetensors.numpy import save_file
+from support.paths import VECTORS
+from vectors.make_vectors import MILESIAL, image, milesial_shapes, numbers_for, resnet_shapes
+
+from unet_jax.errors import UserError
+from unet_jax.models.encoders.resnet import ResNet
+from unet_jax.models.pretrained.torch_layout import milesial_variables, resnet_variables
+from unet_jax.models.pretrained.weights import load_into, read_weights
+from unet_jax.models.unet import UNet
+
+SAVE = {".safetensors": save_file, ".npz": lambda weights, file: np.savez(file, **weights)}
+
+
+def milesial_weights(**sizes):
+    return numbers_for(milesial_shapes(**(MILESIAL | sizes)))
+
+
+def resnet_weights(variant="resnet18"):
+    return numbers_for(resnet_shapes(variant))
+
+
+def write(folder, weights, suffix=".safetensors"):
+    file = folder / f"weights{suffix}"
+    SAVE[suffix](weights, file)
+    return file
+
+
+def unet(features=MILESIAL["features"], classes=2, channels=3, norm="batch"):
+    return shapes_of(UNet(classes, features, norm=norm), channels)
+
+
+class WithEncoder(nn.Module):
+    """The least model whose encoder is a ResNet."""
+
+    variant: str = "resnet18"
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        maps = ResNet(self.variant, name="encoder")(x, train=train)
+        return nn.Conv(2, (1, 1), name="head")(maps[0])
+
+
+def shapes_of(model, channels=3):
+    """Variables of the right shapes; every one is 7, which no file holds."""
+    batch = jax.ShapeDtypeStruct((1, 32, 32, channels), jnp.float32)
+    shapes = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), batch)
+    return jax.tree.map(lambda x: jnp.full(x.shape, 7, x.dtype), shapes)
+
+
+def assert_same(found, expected):
+    found, expected = flatten_dict(found), flatten_dict(expected)
+    assert found.keys() == expected.keys()
+    for path, value in expected.items():
+        np.testing.assert_array_equal(found[path], value, err_msg="/".join(path))
+
+
+@pytest.mark.parametrize("suffix", SAVE)
+def test_files_give_back_what_was_saved(tmp_path, suffix):
+    values = np.array([[1.5, -2.25], [0.0, 3.0]])
+    types = ["float64", "float32", "float16"] + ["bfloat16"] * (suffix == ".safetensors")
+    weights = {dtype: values.astype(jnp.dtype(dtype)) for dtype in types}
+    weights["count"] = np.array(3)
+    found = read_weights(write(tmp_path, weights, suffix))
+    assert found.keys() == weights.keys()
+    for dtype in types:
+        assert found[dtype].dtype == np.float32
+        np.testing.assert_array_equal(found[dtype], values)
+    assert found["count"] == 3
+
+
+def no_file(folder):
+    return folder / "none.npz"
+
+
+def a_folder(folder):
+    (folder / "folder.npz").mkdir()
+    return folder / "folder.npz"
+
+
+def torch_file(folder):
+    return folder / "weights.pth"
+
+
+def broken_safetensors(folder):
+    file = write(folder, {"a": np.zeros(100)})
+    file.write_bytes(file.read_bytes()[:-50])
+    return file
+
+
+def broken_npz(folder):
+    file = write(folder, {"a": np.zeros(100)}, ".npz")
+    file.write_bytes(file.read_bytes()[:-50])
+    return file
+
+
+def flipped_npz(folder):
+    file = write(folder, {"a": np.zeros(100)}, ".npz")
+    data = bytearray(file.read_bytes())
+    data[-300] ^= 1
+    file.write_bytes(data)
+    return file
+
+
+def array_as_npz(folder):
+    np.save(folder / "a.npy", np.zeros(3))
+    return (folder / "a.npy").rename(folder / "a.npz")
+
+
+def pickled_npz(folder):
+    np.savez(folder / "a.npz", a=np.array({"b": 1}, dtype=object))
+    return folder / "a.npz"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (no_file, "does not exist"),
+        (a_folder, "is no file"),
+        (torch_file, r"must end in \.safetensors or \.npz; .*save_file"),
+        (broken_safetensors, "cannot be read as weights"),
+        (broken_npz, "cannot be read as weights"),
+        (flipped_npz, "cannot be read as weights"),
+        (array_as_npz, "cannot be read as weights: it is no zip archive"),
+        (pickled_npz, "cannot be read as weights: a.npy holds Python objects"),
+    ],
+)
+def test_files_that_cannot_be_read(tmp_path, make, message):
+    file = make(tmp_path)
+    with pytest.raises(UserError, match=message) as caught:
+        read_weights(file)
+    assert str(file) in str(caught.value)
+
+
+# See vectors/make_vectors.py: PyTorch made these.
+@pytest.mark.parametrize("suffix", SAVE)
+def test_milesial_file_gives_its_logits(tmp_path, suffix):
+    counted = {"inc.double_conv.1.num_batches_tracked": np.array(5)}
+    file = write(tmp_path, milesial_weights() | counted, suffix)
+    variables = load_into(unet(), file)
+    model = UNet(2, MILESIAL["features"])
+    logits = jax.jit(lambda v, x: model.apply(v, x, train=False))(variables, image((48, 64)))
+    with np.load(VECTORS / "milesial.npz") as stored:
+        np.testing.assert_allclose(logits, stored["logits"], atol=1e-4)
+    assert_same(variables, milesial_variables(milesial_weights(), MILESIAL["features"]))
+
+
+@pytest.mark.parametrize("features", [(4,), (4, 6), (4, 6, 5)])
+def test_milesial_of_any_depth_fills_the_tree(tmp_path, features):
+    file = write(tmp_path, milesial_weights(features=features))
+    variables = load_into(unet(features), file)
+    assert not any((leaf == 7).any() for leaf in jax.tree.leaves(variables))
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_keep_head_keeps_only_the_head(tmp_path, classes):
+    before = unet(classes=classes)
+    after = load_into(before, write(tmp_path, milesial_weights()), keep_head=True)
+    assert_same(after["params"].pop("head"), before["params"]["head"])
+    expected = milesial_variables(milesial_weights(), MILESIAL["features"])
+    del expected["params"]["head"]
+    assert_same(after, expected)
+
+
+def test_types_stay_those_of_the_model(tmp_path):
+    before = jax.tree.map(lambda x: x.astype(jnp.bfloat16), unet())
+    after = load_into(before, write(tmp_path, milesial_weights()))
+    assert {leaf.dtype for leaf in jax.tree.leaves(after)} == {jnp.dtype("bfloat16")}
+
+
+def test_resnet_file_fills_the_encoder_only(tmp_path):
+    before = shapes_of(WithEncoder())
+    classifier = {"fc.weight": np.zeros((1000, 512)), "fc.bias": np.zeros(1000)}
+    counted = {"layer1.0.bn1.num_batches_tracked": np.array(5)}
+    file = write(tmp_path, resnet_weights() | classifier | counted)
+    after = load_into(before, file)
+    assert_same(after["params"]["head"], before["params"]["head"])
+    expected = resnet_variables(resnet_weights(), "resnet18")
+    assert_same(after["params"]["encoder"], expected["params"])
+    assert_same(after["batch_stats"]["encoder"], expected["batch_stats"])
+    assert after.keys() == before.keys()
+
+
+def cut_filter():
+    weights = resnet_weights()
+    name = "layer1.0.conv1.weight"
+    return weights | {name: np.ascontiguousarray(weights[name][..., :2])}
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_resnet_file_fits_images_of_any_channels(tmp_path, channels):
+    file = write(tmp_path, resnet_weights())
+    after = load_into(shapes_of(WithEncoder(), channels), file)
+    expected = resnet_variables(resnet_weights(), "resnet18", channels)
+    assert expected["params"]["conv1"]["kernel"].shape == (7, 7, channels, 64)
+    assert_same(after["params"]["encoder"], expected["params"])
+
+
+MISFITS = {
+    "wider": (
+        lambda: milesial_weights(features=(4, 6)),
+        lambda: unet((4, 8)),
+        r"down1\.maxpool_conv\.1\.double_conv\.0\.weight has shape \(6, 4, 3, 3\), the model wants "
+        r"\(8, 4, 3, 3\).*and \d+ more.*config\.model\.features=\(4, 6\)",
+    ),
+    "transposed": (
+        lambda: milesial_weights(features=(4, 6)),
+        lambda: unet((4, 6)) | {"params": deeper_up(unet((4, 6))["params"])},
+        r"up1\.up\.weight has shape \(6, 4, 2, 2\), the model wants \(9, 4, 2, 2\)\.",
+    ),
+    "deeper": (
+        lambda: milesial_weights(features=(4, 6, 8)),
+        lambda: unet((4, 6)),
+        r"no place in the model.*config\.model\.features=\(4, 6, 8\)",
+    ),
+    "shallower": (
+        lambda: milesial_weights(features=(4, 6)),
+        lambda: unet((4, 6, 8)),
+        r"config\.model\.features=\(4, 6\)",
+    ),
+    "other norm": (
+        lambda: milesial_weights(features=(4,)),
+        lambda: unet((4,), norm="group"),
+        r"inc\.double_conv\.1\.weight has no place.*config\.model\.norm=\"batch\"",
+    ),
+    "nothing for": (
+        lambda: milesial_weights(features=(4,)),
+        lambda: unet((4,)) | {"params": unet((4,))["params"] | {"more": {"bias": jnp.zeros(1)}}},
+        r"the file has nothing for params/more/bias",
+    ),
+    "channels": (
+        lambda: milesial_weights(features=(4, 6)),
+        lambda: unet((4, 6), channels=1),
+        r"inc\.double_conv\.0\.weight has shape \(4, 3, 3, 3\), the model wants \(4, 1, 3, 3\)\..*"
+        "3 input channels",
+    ),
+    "classes": (
+        lambda: milesial_weights(features=(4, 6)),
+        lambda: unet((4, 6), classes=3),
+        r"outc\.conv\.weight has shape \(2, 4, 1, 1\), the model wants \(3, 4, 1, 1\); "
+        r"outc\.conv\.bias has shape \(2,\), the model wants \(3,\)\..*classes.*keep_head=True",
+    ),
+    "no encoder": (
+        resnet_weights,
+        unet,
+        r"no ResNet as its encoder.*config\.model\.encoder='resnet18'",
+    ),
+    "other resnet": (
+        lambda: resnet_weights("resnet34"),
+        lambda: shapes_of(WithEncoder()),
+        r"layer1\.2\.conv1\.weight has no place.*set config\.model\.encoder='resnet34'",
+    ),
+    "other filter": (
+        cut_filter,
+        lambda: shapes_of(WithEncoder()),
+        r"layer1\.0\.conv1\.weight has shape \(64, 64, 3, 2\), the model wants \(64, 64, 3, 3\)",
+    ),
+    "lacks a tensor": (
+        lambda: {k: v for k, v in milesial_weights().items() if k != "outc.conv.bias"},
+        unet,
+        r"the weights lack outc\.conv\.bias; give",
+    ),
+    "neither": (
+        lambda: {"b": np.zeros(1), "a": np.zeros(1)},
+        unet,
+        r"neither of a ResNet .* nor of a U-Net .* they are a, b\.",
+    ),
+}
+
+
+def deeper_up(params):
+    flat = flatten_dict(params)
+    return unflatten_dict(flat | {("up_0", "kernel"): jnp.zeros((2, 2, 9, 4))})
+
+
+@pytest.mark.parametrize("case", MISFITS)
+def test_misfits_say_what_to_change(tmp_path, case):
+    make_weights, make_variables, message = MISFITS[case]
+    file = write(tmp_path, make_weights())
+    with pytest.raises(UserError, match=message) as caught:
+        load_into(make_variables(), file)
+    assert str(file) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+BAD = {
+    "NaN": ("weight", [np.nan], "has 1 of 108 values that are NaN"),
+    "infinity": ("weight", [1, -np.inf], "has 1 of 108 values that are NaN, infinite or"),
+    "float64": ("weight", np.float64([1e39, -1e300]), "has 2 of 108 .* too large for float32"),
+    "longdouble": ("weight", np.longdouble([1e300]), "has 1 of 108 .* too large for float32"),
+    "complex": ("weight", np.complex64([1]), "is of type complex64"),
+    "integer": ("weight", np.int32([1]), "is of type int32"),
+    "bool": ("weight", np.bool_([1]), "is of type bool"),
+    "text": ("weight", np.array(["a"]), "is of type <U1"),
+    "bytes": ("weight", np.array([b"a"]), r"is of type \|S1"),
+    "date": ("weight", np.array(["2026-01-01"], "M8[D]"), r"is of type datetime64\[D\]"),
+    "duration": ("weight", np.array([1], "m8[s]"), r"is of type timedelta64\[s\]"),
+    "fields": ("weight", np.zeros(1, [("a", np.float32)]), r"is of type \[\('a', '<f4'\)\]"),
+    "variance": ("running_var", [0.5, -0.25], "has the negative variance -0.25"),
+    "mean": ("running_mean", [np.nan], "has 1 of 4 values"),
+    "bias": ("bias", [np.inf], "has 1 of 4 values"),
+}
+NPZ_ONLY = ("longdouble", "text", "bytes", "date", "duration", "fields")
+
+
+def spoilt(values, shape):
+    """An array of these values, and of zeros for the rest."""
+    values = np.asarray(values)
+    array = np.zeros(int(np.prod(shape)), np.float32 if values.dtype == float else values.dtype)
+    array = array.astype(values.dtype)
+    array[: values.size] = values
+    return array.reshape(shape)
+
+
+CASES = [(c, s, "milesial") for c in BAD for s in SAVE if s == ".npz" or c not in NPZ_ONLY]
+CASES += [(case, ".safetensors", "resnet") for case in ("NaN", "integer", "variance")]
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")  # NumPy's, of an overflow, would be a line
+@pytest.mark.parametrize(("case", "suffix", "network"), CASES)
+def test_values_that_no_weight_has_are_refused(tmp_path, case, suffix, network):
+    part, values, message = BAD[case]
+    weights = milesial_weights(features=(4,)) if network == "milesial" else resnet_weights()
+    layer = {"milesial": ("inc.double_conv.0", "inc.double_conv.1"), "resnet": ("conv1", "bn1")}
+    name = f"{layer[network][part != 'weight']}.{part}"
+    shape = weights[name].shape
+    file = write(tmp_path, weights | {name: spoilt(values, shape)}, suffix)
+    message = re.escape(f"{file}: {name} ") + message.replace("108", str(np.prod(shape)))
+    message = message.replace("of 4 ", f"of {shape[0]} ")
+    model = unet((4,)) if network == "milesial" else shapes_of(WithEncoder())
+    with pytest.raises(UserError, match=message) as caught:
+        load_into(model, file)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_bias_that_becomes_a_mean_is_looked_at(tmp_path):
+    name = "inc.double_conv.0.bias"
+    for bias, message in (
+        (np.float32([0, np.nan, 0, 0]), rf"{name} has 1 of 4 values that are NaN"),
+        (np.array(list("abcd")), rf"{name} is of type <U1"),
+        (np.zeros(3, np.float32), rf"{name} has shape \(3,\)"),
+    ):
+        file = write(tmp_path, milesial_weights(features=(4,)) | {name: bias}, ".npz")
+        with pytest.raises(UserError, match=message):
+            load_into(unet((4,)), file)
+
+
+@pytest.mark.parametrize("name", ["down99999999999.x", "down99999999.x", "down7.x", "layer9.9.x"])
+def test_a_name_of_many_levels_costs_no_time(tmp_path, name):
+    file = write(tmp_path, milesial_weights(features=(4,)) | {name: np.zeros(1, np.float32)})
+    began = time.perf_counter()
+    with pytest.raises(UserError, match=rf"^{file}: the weights .*have {name}, which nothing uses"):
+        load_into({"params": {}, "batch_stats": {}}, file)
+    assert time.perf_counter() - began < 1
+
+
+def test_no_channels_are_no_weights(tmp_path):
+    weights = resnet_weights() | {"conv1.weight": np.zeros((64, 0, 7, 7), np.float32)}
+    with pytest.raises(UserError, match=r"conv1.weight has shape \(64, 0, 7, 7\)"):
+        resnet_variables(weights, "resnet18")
+
+
+def test_values_of_what_is_not_used_do_not_matter(tmp_path):
+    nan, count = np.full((1000, 512), np.nan), np.array(5)
+    extra = {"fc.weight": nan, "fc.bias": np.zeros(3, int), "bn1.num_batches_tracked": count}
+    load_into(shapes_of(WithEncoder()), write(tmp_path, resnet_weights() | extra))
+    head = {"outc.conv.weight": np.full((2, 4, 1, 1), np.nan), "mask_values": np.arange(2)}
+    file = write(tmp_path, milesial_weights(features=(4,)) | head)
+    load_into(unet((4,)), file, keep_head=True)
+    with pytest.raises(UserError, match=r"outc\.conv\.weight has 8 of 8 values"):
+        load_into(unet((4,)), file)
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-45, 1e-310, 3.4e38, -3.4e38])
+def test_values_that_float32_holds_are_taken(tmp_path, value):
+    name = "inc.double_conv.1.bias"
+    file = write(tmp_path, milesial_weights(features=(4, 6)) | {name: np.full(4, value)})
+    found = load_into(unet((4, 6)), file)["params"]["encoder_0"]["BatchNorm_0"]["bias"]
+    np.testing.assert_array_equal(np.asarray(found), np.float32([value] * 4))

@@ -1,0 +1,66 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from unet_jax.models.fast import BatchNorm
+from unet_jax.models.fast.batch_norm import normalise
+from unet_jax.models.fast.choice import channel_sums
+
+
+def draw(shape=(4, 6, 5, 3)):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=shape) * 2 + 1
+    return x, rng.normal(size=shape), rng.uniform(0.5, 2, shape[-1]), rng.normal(size=shape[-1])
+
+
+def by_hand(x, dy, scale, bias):
+    """Forward and backward in float64 by the equations of Ioffe & Szegedy, section 3."""
+    axes = tuple(range(x.ndim - 1))
+    m = x.size // x.shape[-1]
+    mean, variance = x.mean(axes), x.var(axes)
+    root = np.sqrt(variance + 1e-5)
+    normal = (x - mean) / root
+    d_normal = dy * scale
+    d_variance = (d_normal * (x - mean)).sum(axes) * -0.5 * root**-3
+    d_mean = -d_normal.sum(axes) / root - 2 * d_variance * (x - mean).mean(axes)
+    dx = d_normal / root + d_variance * 2 * (x - mean) / m + d_mean / m
+    return scale * normal + bias, mean, variance, dx, (dy * normal).sum(axes), dy.sum(axes)
+
+
+@pytest.mark.parametrize("shape", [(4, 6, 5, 3), (2, 3, 4, 5, 2), (1, 2, 1, 1)])
+def test_normalise_and_its_gradients_follow_the_paper(shape):
+    x, dy, scale, bias = draw(shape)
+    arguments = [jnp.float32(a) for a in (x, scale, bias)]
+    (y, mean, variance), backward = jax.vjp(lambda *a: normalise(*a, 1e-5), *arguments)
+    dx, dscale, dbias = backward((jnp.float32(dy), jnp.zeros_like(mean), jnp.zeros_like(variance)))
+    found = (y, mean, variance, dx, dscale, dbias)
+    for ours, expected in zip(found, by_hand(x, dy, scale, bias), strict=True):
+        np.testing.assert_allclose(ours, expected, atol=2e-4, rtol=2e-4)
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_parameters_and_statistics_are_those_of_linen(train, dtype):
+    x = jnp.float32(draw()[0])
+    ours = BatchNorm(not train, momentum=0.9, dtype=dtype)
+    linens = nn.BatchNorm(use_running_average=not train, momentum=0.9, dtype=jnp.dtype(dtype))
+    variables = linens.init(jax.random.key(0), x)
+    assert jax.tree.structure(ours.init(jax.random.key(0), x)) == jax.tree.structure(variables)
+    stats = {"mean": jnp.float32([1, 2, 0]), "var": jnp.float32([4, 1, 2])}
+    params = {"scale": jnp.float32([1, 2, 3]), "bias": jnp.float32([0, 1, -1])}
+    variables = {"params": params, "batch_stats": stats}
+    found, expected = (m.apply(variables, x, mutable=["batch_stats"]) for m in (ours, linens))
+    assert found[0].dtype == jnp.dtype(dtype)
+    # In bfloat16 ours rounds the input, as activations are, before the statistics.
+    bound = 1e-5 if dtype == "float32" else 0.05
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(np.float32(a), np.float32(b), atol=bound, rtol=bound)
+
+
+def test_channel_sums():
+    x = np.random.default_rng(1).normal(size=(3, 4, 5, 6))
+    np.testing.assert_allclose(channel_sums(jnp.float32(x)), x.sum((0, 1, 2)), atol=1e-4)
+    many = jnp.full((4, 64, 64, 2), 0.1, jnp.bfloat16)
+    np.testing.assert_allclose(channel_sums(many), float(many[0, 0, 0, 0]) * 2**14, rtol=1e-4)

@@ -1,0 +1,105 @@
+"""Image files written byte by byte, and what the standards say of them, without Pillow."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+from PIL import Image
+
+# How stored pixels [H, W, ...] lie for a viewer: row 0 and column 0 of what is stored are, by the
+# EXIF standard, the (1) top left, (2) top right, (3) bottom right, (4) bottom left, (5) left top,
+# (6) right top, (7) right bottom, (8) left bottom of what is shown.
+SHOWN = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: a[::-1].swapaxes(0, 1),
+    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+    8: lambda a: a[:, ::-1].swapaxes(0, 1),
+}
+
+
+def by_pillow(array, kind="PNG", **options):
+    data = io.BytesIO()
+    opened = array if isinstance(array, Image.Image) else Image.fromarray(array)
+    opened.save(data, kind, **options)
+    return data.getvalue()
+
+
+def indexed(ids, colours):
+    opened = Image.fromarray(np.asarray(ids, np.uint8))
+    opened.putpalette(np.asarray(colours, np.uint8).tobytes())
+    return opened
+
+
+def pack_rows(array, bits, align=8):
+    """Packs each row's samples, first one in the highest bits, to whole bytes."""
+    rows = []
+    for row in array:
+        text = "".join(f"{value:0{bits}b}" for value in row)
+        text += "0" * (-len(text) % align)
+        rows.append(int(text, 2).to_bytes(len(text) // 8, "big"))
+    return rows
+
+
+def exif(orientation, order="<"):
+    """An EXIF block that holds an orientation alone."""
+    start = {"<": b"II", ">": b"MM"}[order] + struct.pack(f"{order}HI", 42, 8)
+    return start + struct.pack(f"{order}HHHIHHI", 1, 274, 3, 1, orientation, 0, 0)
+
+
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(array, bits=8, colour=0, before=b"", after=b""):
+    """A PNG of grey (colour 0), indexed (3) or RGB samples (2), with chunks beside its pixels."""
+    array = np.asarray(array)
+    head = struct.pack(">IIBBBBB", array.shape[1], array.shape[0], bits, colour, 0, 0, 0)
+    rows = pack_rows(array.reshape(len(array), -1), bits)
+    pixels = chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows)))
+    start = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head)
+    return start + before + pixels + after + chunk(b"IEND", b"")
+
+
+def jpeg(array, orientation):
+    """A JPEG whose EXIF block was put in by hand."""
+    data = by_pillow(array, "JPEG", quality=95, subsampling=0)
+    block = b"Exif\0\0" + exif(orientation, ">")
+    return data[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + data[2:]
+
+
+def tiff(array, bits, photometric=1, extra=(), channels=1):
+    """A TIFF without compression; extra tags are (number, value) of one short integer."""
+    array = np.asarray(array)
+    pixels = b"".join(pack_rows(array.reshape(len(array), -1), bits))
+    tags = {256: array.shape[1], 257: array.shape[0], 258: bits, 259: 1, 262: photometric}
+    tags |= {273: 0, 277: channels, 278: array.shape[0], 279: len(pixels), **dict(extra)}
+    start = 8 + 2 + 12 * len(tags) + 4
+    many = struct.pack(f"<{channels}H", *[bits] * channels) if channels > 2 else b""
+    tags[273] = start + len(many)
+    entries = b""
+    for number, value in sorted(tags.items()):
+        if number == 258 and many:
+            entries += struct.pack("<HHII", number, 3, channels, start)
+        elif number in (273, 279):  # may be large
+            entries += struct.pack("<HHII", number, 4, 1, value)
+        else:
+            entries += struct.pack("<HHIHH", number, 3, 1, value, 0)
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags))
+    return head + entries + bytes(4) + many + pixels
+
+
+def bmp(array, bits, palette):
+    """A BMP with a palette of (red, green, blue)."""
+    array = np.asarray(array)
+    pixels = b"".join(pack_rows(array[::-1], bits, align=32))
+    colours = b"".join(bytes([blue, green, red, 0]) for red, green, blue in palette)
+    start = 14 + 40 + len(colours)
+    shape = array.shape[1], array.shape[0]
+    info = struct.pack("<IiiHHIIiiII", 40, *shape, 1, bits, 0, len(pixels), 0, 0, len(palette), 0)
+    head = b"BM" + struct.pack("<IHHI", start + len(pixels), 0, 0, start)
+    return head + info + colours + pixels

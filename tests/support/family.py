@@ -1,0 +1,68 @@
+"""Small versions of all variants, for several test files."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from unet_jax.models.encoders.resnet import ENCODERS, Layout
+from unet_jax.models.unet import UNet
+from unet_jax.models.variants import section
+
+FEATURES = {"blocks": (4, 8, 12), "bottleneck": (8, 12, 16), "resnet": (4, 6, 8, 10, 12)}
+TINY = {
+    "resnet18": Layout(False, (1, 1, 1, 1), (4, 6, 8, 8, 12)),
+    "resnet34": Layout(False, (1, 2, 1, 1), (4, 6, 8, 8, 12)),
+    "resnet50": Layout(True, (1, 2, 1, 1), (4, 8, 8, 12, 16)),
+}
+
+
+def tiny_resnets(monkeypatch):
+    """Makes the ResNets small, where their sizes do not matter."""
+    assert TINY.keys() == ENCODERS.keys()
+    for variant, layout in TINY.items():
+        monkeypatch.setitem(ENCODERS, variant, layout)
+
+
+def small(variant, **changes):
+    values = section(variant)
+    kind = "resnet" if values["encoder"] != "blocks" else values["block"]
+    features = FEATURES.get(kind, FEATURES["blocks"])
+    return UNet(3, **section(variant, **{"features": features} | changes))
+
+
+def train_size(model):
+    if model.encoder != "blocks":
+        return 64
+    return 92 if model.padding == "valid" else 32
+
+
+@functools.cache
+def shapes_of(model, encoders):
+    """Returns the shapes of a model's variables, which depend on what the encoders are."""
+    image = jnp.zeros((1, *(train_size(model),) * model.dimensions, 3))
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), image, train=False))
+    shapes = {"batch_stats": {}, **shapes}
+    shapes.pop("deep_supervision", None)
+    return shapes
+
+
+def make(variant, **changes):
+    """Returns a small model and random variables, made without compiling anything."""
+    model = small(variant, **changes)
+    shapes = shapes_of(model, tuple(ENCODERS.items()))
+    rng = np.random.default_rng(0)
+
+    def fill(path, shape):
+        values = rng.normal(size=shape.shape).astype(np.float32)
+        name = path[-1].key
+        if name == "kernel":
+            return jnp.asarray(values * np.sqrt(2 / np.prod(shape.shape[:-1])))
+        return jnp.asarray(0.1 * values + (name in {"scale", "var"}), shape.dtype)
+
+    return model, jax.tree_util.tree_map_with_path(fill, shapes)
+
+
+def make_image(shape, seed=1):
+    return jax.random.normal(jax.random.key(seed), shape)

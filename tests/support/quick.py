@@ -1,0 +1,16 @@
+"""configs/tiny.py with half the convolutions and a quarter of the pixels.
+
+For tests of real commands, each of which traces and compiles its network.
+"""
+
+import runpy
+from pathlib import Path
+
+TINY = Path(__file__).parents[2] / "configs" / "tiny.py"
+
+
+def get_config():
+    config = runpy.run_path(str(TINY))["get_config"]()
+    config.model.repeats = config.model.decoder_repeats = (1,)
+    config.data.image_size, config.data.synthetic.size = (16, 16), 16
+    return config

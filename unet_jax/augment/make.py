@@ -1,0 +1,115 @@
+"""The augmentation of a config: the steps that its section names, in the order it names them."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from unet_jax.augment.intensity import Intensity, check_colour, colour
+from unet_jax.augment.scale import to_unit
+from unet_jax.augment.spatial import Arrays, Spatial, check_zoom, flip, resample, zoom
+from unet_jax.config import check_parts
+from unet_jax.data.sample import Spec
+
+Augment = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], Arrays]
+
+
+class Step(NamedTuple):
+    """A step that an augmentation can have.
+
+    Attributes:
+        make: (**its section) -> the step; None where the values switch it off.
+        check: (values by key, the spec of the images) -> None; raises a UserError where they do not
+            fit.
+    """
+
+    make: Callable[..., Spatial | Intensity | None]
+    check: Callable[[Mapping[str, Any], Spec], None] = lambda values, spec: None
+
+
+STEPS: dict[str, Step] = {
+    "flip": Step(flip),
+    "zoom": Step(zoom, check_zoom),
+    "colour": Step(colour, check_colour),
+}
+"""By name in config.augment; the defaults of a step's keys stand in `defaults.PARTS`.
+
+A step's place is that of its random key: new ones come last, so that others draw what they drew.
+"""
+
+
+def check_augment(section: Mapping[str, Any], spec: Spec) -> dict[str, dict[str, Any]]:
+    """Checks a config's augment section.
+
+    Args:
+        section: By step, its keys.
+        spec: Of the images.
+
+    Returns:
+        The steps as `make_augment` takes them, with a value for every key.
+
+    Raises:
+        UserError: A step is unknown, or a value does not fit.
+    """
+    makers = {name: step.make for name, step in STEPS.items()}
+    steps = check_parts(makers, "config.augment", section)
+    for name, values in steps.items():
+        STEPS[name].check(values, spec)
+    return steps
+
+
+def make_augment(
+    steps: Mapping[str, Mapping[str, Any]], value_range: tuple[float, float]
+) -> Augment:
+    """Makes an augmentation; each image of a batch draws its own values.
+
+    First come the steps that move pixels, then those that change values, each in the order that
+    they are named. Where all that move pixels have a direct way they take it one after the other;
+    otherwise they are composed, and everything is resampled once.
+
+    Args:
+        steps: By name of `STEPS`, the arguments of the step.
+        value_range: The images' values of black and of white; see `Spec`.
+
+    Returns:
+        augment(image [B, *n, C], label uint8 [B, *n] or [B, *n, L], weight uint8 [B, *n], key) ->
+        (image float32 in [0, 1], label int32, weight float32) of the same sizes.
+    """
+    made = {name: STEPS[name].make(**values) for name, values in steps.items()}
+    spatial = {name: step for name, step in made.items() if isinstance(step, Spatial)}
+    intensity = {name: step for name, step in made.items() if isinstance(step, Intensity)}
+
+    def one(image: jax.Array, label: jax.Array, weight: jax.Array, key: jax.Array) -> Arrays:
+        keys = dict(zip(STEPS, jax.random.split(key, len(STEPS)), strict=True))
+        image, label, weight = _move(spatial, keys, image, label, weight)
+        for name, step in intensity.items():
+            image = step.change(keys[name], image)
+        return image, label, weight
+
+    def augment(image: jax.Array, label: jax.Array, weight: jax.Array, key: jax.Array) -> Arrays:
+        keys = jax.random.split(key, image.shape[0])
+        unit = to_unit(image, value_range)
+        return jax.vmap(one)(unit, label.astype(jnp.int32), weight.astype(jnp.float32), keys)
+
+    return augment
+
+
+def _move(
+    steps: Mapping[str, Spatial],
+    keys: Mapping[str, jax.Array],
+    image: jax.Array,
+    label: jax.Array,
+    weight: jax.Array,
+) -> Arrays:
+    """Moves the pixels of one image; see `make_augment`."""
+    direct = {name: step.direct for name, step in steps.items() if step.direct}
+    if len(direct) == len(steps):
+        for name, move in direct.items():
+            image, label, weight = move(keys[name], image, label, weight)
+        return image, label, weight
+    places = jnp.meshgrid(*(jnp.arange(n) + 0.5 for n in weight.shape), indexing="ij")
+    coordinates = jnp.stack(places, axis=-1)
+    for name in reversed(list(steps)):  # from the result back to the input
+        coordinates = steps[name].move(keys[name], coordinates)
+    return resample(image, label, weight, coordinates)

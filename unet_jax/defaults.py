@@ -1,0 +1,207 @@
+"""Every key of every section of a config, with its default; imports no jax.
+
+A page says what differs: `page(optim={"learning_rate": 3e-3})`. A default here is that of the
+function whose keyword arguments a section is; `tests/test_defaults.py` holds the two together.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from unet_jax.errors import UserError
+from unet_jax.models.options import Options
+
+__all__ = [
+    "DEFAULTS",
+    "HEADLINE",
+    "PARTS",
+    "ConfigDict",
+    "add_part",
+    "complete",
+    "fill",
+    "page",
+    "to_config",
+]
+
+Values = Mapping[str, Any] | ConfigDict
+
+PARTS: dict[str, dict[str, dict[str, Any]]] = {
+    "augment": {
+        "flip": {"left_right": False, "up_down": False},
+        "zoom": {"scale": (1.0, 1.0), "aspect": 1.0},
+        "colour": {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0},
+    },
+    "loss": {
+        "cross_entropy": {"weight": 1.0, "class_weights": (), "label_smoothing": 0.0},
+        "dice": {"weight": 1.0},
+    },
+}
+"""Steps of the augmentation and terms of the loss: a config has those it names, in that order."""
+
+HEADLINE = "mIoU"
+"""The score that decides the best checkpoint, searches and reports where a page names none."""
+
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "data": {
+        "source": "synthetic",
+        "path": "",
+        "image_size": (128, 128),
+        "fit": "resize",
+        "val_fraction": 0.1,
+        "split_seed": 0,
+        "workers": 4,
+        "context": 0,
+        "crops": 1,
+        "largest_file": 1024,
+        "folder": {
+            "images": "images",
+            "masks": "masks",
+            "mask_suffix": "",
+            "by_class": False,
+            "class_names": (),
+            "label_map": (),
+            "ignore_values": (),
+            "test_fraction": 0.0,
+            "lists": "",
+        },
+        "tfds": {"verify_checksums": True},
+        "synthetic": {
+            "train": 2000,
+            "val": 200,
+            "test": 200,
+            "size": 64,
+            "shapes": 3,
+            "seed": 0,
+            "axes": 2,
+            "by_class": False,
+        },
+    },
+    "augment": {},  # no step of `PARTS`
+    "model": {
+        field.name: field.default
+        for field in dataclasses.fields(Options)
+        if field.default is not dataclasses.MISSING
+    },
+    "pretrained": {"file": "", "keep_head": False},
+    "task": {"kind": "exclusive", "regions": ()},
+    "loss": {"cross_entropy": PARTS["loss"]["cross_entropy"]},
+    "optim": {
+        "name": "adamw",
+        "learning_rate": 1e-3,
+        "schedule": "cosine",
+        "warmup": "5%",
+        "momentum": 0.9,
+        "weight_decay": 1e-4,
+        "clip_norm": 1.0,
+        "accumulate": 1,
+        "ema_decay": 0.0,
+        "horizon": "",
+    },
+    "train": {
+        "duration": "30 epochs",
+        "batch_size": 32,
+        "seed": 0,
+        "eval_every": "10%",
+        "checkpoint_every": "10%",
+        "log_every": "20 steps",
+    },
+    "eval": {"batch_size": 32, "shown": 6, "headline": HEADLINE},
+    "mesh": {"data": -1, "fsdp": 1, "space": 1},
+}
+
+
+def page(**sections: Mapping[str, Any]) -> ConfigDict:
+    """Makes the config of a page.
+
+    Args:
+        **sections: By name of a section, the keys that differ from their defaults; of "augment" and
+            "loss" the steps and terms that there are.
+
+    Returns:
+        The whole config: every key of every section.
+
+    Raises:
+        UserError: There is no such section or key.
+    """
+    for name, values in sections.items():
+        known = DEFAULTS | PARTS
+        _check_names(f"config.{name}", values, known.get(name))
+    return to_config(fill({name: sections.get(name, {}) for name in DEFAULTS}))
+
+
+def _check_names(key: str, values: Any, defaults: Any) -> None:
+    if defaults is None:
+        allowed = ", ".join(DEFAULTS)
+        raise UserError(f"{key} is no section of a config; allowed are {allowed}.")
+    if not isinstance(values, Mapping | ConfigDict):
+        raise UserError(f"{key}={values!r} must be a section of keys.")
+    for name, value in values.items():
+        if name not in defaults:
+            allowed = ", ".join(defaults)
+            raise UserError(f"{key}.{name} is not a config key; allowed are {allowed}.")
+        if isinstance(defaults[name], dict):
+            _check_names(f"{key}.{name}", value, defaults[name])
+
+
+def fill(values: Values) -> dict[str, Any]:
+    """Fills the sections of a config with the defaults of the keys that they lack.
+
+    Args:
+        values: By section. What is no section, or no known one, stays as it is.
+
+    Returns:
+        The values, those of a section in the order of `DEFAULTS`, but steps and terms in their own;
+        no section is added.
+    """
+    given = _items(values)
+    defaults = {name: DEFAULTS[name] for name in DEFAULTS if name in given}
+    for section, parts in PARTS.items():
+        if given.get(section):  # the parts that it names, in its order
+            named = given[section] if isinstance(given[section], Mapping | ConfigDict) else ()
+            defaults[section] = {name: parts[name] for name in named if name in parts}
+    return _fill(given, defaults)
+
+
+def _fill(values: Values, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    given, filled = _items(values), {}
+    for name in (*defaults, *(name for name in given if name not in defaults)):
+        value, default = given.get(name, defaults.get(name)), defaults.get(name)
+        are_sections = isinstance(value, Mapping | ConfigDict) and isinstance(default, Mapping)
+        filled[name] = _fill(value, default) if are_sections else value
+    return filled
+
+
+def add_part(config: ConfigDict, key: str) -> None:
+    """Adds the step or the term of a key to a config that does not name it.
+
+    Args:
+        config: The whole config.
+        key: Such as "loss.dice.weight"; any other key adds nothing.
+    """
+    section, _, below = key.partition(".")
+    part, _, name = below.partition(".")
+    defaults, named = PARTS.get(section, {}).get(part, {}), config.get(section)
+    if name in defaults and isinstance(named, ConfigDict) and part not in named:
+        named[part] = to_config(defaults)
+
+
+def complete(config: ConfigDict) -> ConfigDict:
+    """Returns a config with the defaults of the keys that its sections lack; see `fill`."""
+    return to_config(fill(config))
+
+
+def to_config(values: Values) -> ConfigDict:
+    """Makes a config that keeps the order of its keys, which a plain ConfigDict sorts."""
+    sections = {
+        key: to_config(value) if isinstance(value, Mapping | ConfigDict) else value
+        for key, value in _items(values).items()
+    }
+    return ConfigDict(sections, sort_keys=False)
+
+
+def _items(values: Values) -> dict[Any, Any]:
+    """Returns the items; references of one key to another, which a page may have, stay."""
+    is_config = isinstance(values, ConfigDict)
+    return dict(values.items(preserve_field_references=True) if is_config else values.items())

@@ -1,0 +1,1 @@
+"""Figures that teach what convolutions, poolings and U-Nets do."""

@@ -1,0 +1,292 @@
+"""The library: what the commands do, for NumPy arrays; `import unet_jax` gives these names.
+
+Everything but the standard library is imported where it is needed, so that the import is cheap and
+jax starts with the first call. Settings of a page are given by section: train={"seed": 1}.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unet_jax.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from ml_collections import ConfigDict
+    from numpy.typing import ArrayLike
+
+    from unet_jax.data.sample import Sample, Spec, Window
+
+
+class Run:
+    """A trained model, as `load` returns it.
+
+    Attributes:
+        workdir: The run's directory.
+        class_names: K names, by class id.
+        step: Of the checkpoint.
+        scores: Of results.json: by split, values by name, such as scores["val"]["IoU/cat"]; {}
+            where the run is not finished.
+    """
+
+    def __init__(self, config: "ConfigDict", workdir: Path, checkpoint: str) -> None:
+        """Restores the model; see `load`."""
+        from unet_jax.config import check_sections
+        from unet_jax.predict.eval_step import make_mask_step
+        from unet_jax.restore import restore
+        from unet_jax.runs import workdir as run_dir
+
+        check_sections(config)
+        trained = restore(config, workdir, checkpoint)
+        self._step = make_mask_step(trained.network)
+        self._batch_size = trained.network.settings.batch_size
+        self._variables = trained.variables
+        self._shrinkage = run_dir.read_run(workdir).get(run_dir.SHRINKAGE)
+        self.workdir, self.class_names, self.step = workdir, trained.class_names, trained.step
+        self.scores: dict[str, Any] = run_dir.read_results(workdir)
+
+    def predict(
+        self, image: "ArrayLike", value_range: tuple[float, float] | None = None
+    ) -> "np.ndarray":
+        """Predicts the class of every pixel: the mask that --mode=predict writes for the image.
+
+        Args:
+            image: [*n, C] as the images that the run was trained on, of any size; or [*n] for grey
+                values, of which a run for three colours takes three.
+            value_range: The values of black and of white, such as (0, 1); may be left out for the
+                type that the run was trained on. Other values are brought to that type's range,
+                such as 0 to 255 for images of 8 bits, and rounded.
+
+        Returns:
+            uint8 [*n], class ids: indices into `class_names`; of a run whose classes may overlap
+            uint8 [*n, K], 1 where a class is.
+
+        Raises:
+            UserError: The array is no such image, or too small or too large for the network.
+        """
+        from unet_jax.arrays import as_image
+        from unet_jax.predict.fits import other_scale
+        from unet_jax.predict.predictor import cut
+
+        source = _One(as_image("image", image, value_range, self._step.spec), self._step.spec)
+        if line := other_scale(source, self._step.loading, self._shrinkage):
+            warnings.warn(line, stacklevel=2)
+        self._step.check(self._variables, source, self._batch_size)
+        [(batch, found)] = self._step.batches(self._variables, source, self._batch_size)
+        return cut(found["prediction"], batch)[0]
+
+
+class _One:
+    """An image in memory, as a `data.sample.Source` without labels."""
+
+    ids = ("image",)
+
+    def __init__(self, image: "np.ndarray", spec: "Spec") -> None:
+        self._image, self.spec = image, spec
+
+    def __len__(self) -> int:
+        return 1
+
+    def shape(self, index: int) -> tuple[int, ...]:
+        return self._image.shape[:-1]
+
+    def read(self, index: int, window: "Window | None" = None) -> "Sample":
+        from unet_jax.data.sample import Sample
+
+        image = self._image if window is None else self._image[window]
+        return Sample(image, None, self.ids[0], (1.0,) * self.spec.axes)
+
+
+def load(workdir: str | Path, checkpoint: str = "best", **sections: Mapping[str, Any]) -> Run:
+    """Loads the model of a run.
+
+    Args:
+        workdir: The run's directory.
+        checkpoint: "best" (by `config.eval.headline`) or "latest".
+        **sections: Where and how it is computed, where that is other than in training, such as
+            mesh={"data": 1}.
+
+    Returns:
+        The run, which predicts.
+
+    Raises:
+        UserError: There is no such run or checkpoint, or a value does not fit.
+    """
+    _prepare()
+    from unet_jax.config import load as load_config
+    from unet_jax.runs import workdir as run_dir
+    from unet_jax.studies.pages import set_values
+
+    folder = Path(workdir).expanduser()
+    config = load_config(folder / run_dir.CONFIG)
+    set_values(config, str(folder / run_dir.CONFIG), _by_key(sections))
+    run_dir.check_same(folder, config)
+    return Run(config, folder, checkpoint)
+
+
+def open_page(page: str | Path, **sections: Mapping[str, Any]) -> "ConfigDict":
+    """Opens a config page.
+
+    Args:
+        page: A Python file with get_config(), or where there is none the name of a stock page,
+            each with its recipe where it has several: "oxford_pets.py:cpu"; or the folder of a run.
+        **sections: Values that are other than in the page: optim={"learning_rate": 1e-3}.
+
+    Returns:
+        The whole config, which can be changed: config.train.seed = 1.
+
+    Raises:
+        UserError: There is no such page, or a value does not fit.
+    """
+    from unet_jax.studies.pages import make_config
+
+    return make_config(str(page), _by_key(sections))
+
+
+def train(
+    page: "str | Path | ConfigDict",
+    workdir: str | Path,
+    *,
+    overwrite: bool = False,
+    **sections: Mapping[str, Any],
+) -> Run:
+    """Trains a page, or goes on where an earlier training of it in this directory stopped.
+
+    Args:
+        page: See `open_page`; or the config that it returned.
+        workdir: The run's directory.
+        overwrite: Whether to replace a run of another config that is there.
+        **sections: Values that are other than in the page: train={"duration": "100 steps"}.
+
+    Returns:
+        The run with its best checkpoint; of a finished run at once.
+
+    Raises:
+        UserError: A value, the data or the directory do not fit; nothing was trained.
+        NonFiniteLossError: The loss became NaN or infinite.
+        StoppedError: A signal asked to stop; the state was saved, and the same call goes on.
+    """
+    _prepare()
+    from unet_jax.studies.pages import set_values
+    from unet_jax.training import train_and_evaluate
+
+    overrides = _by_key(sections)
+    if isinstance(page, str | Path):
+        config = open_page(page, **sections)
+    else:
+        config = page.copy_and_resolve_references()
+        set_values(config, "the page", overrides)
+    folder = Path(workdir).expanduser()
+    train_and_evaluate(config, folder, overwrite=overwrite, overrides=overrides)
+    return load(folder)
+
+
+def score(
+    truth: "ArrayLike", prediction: "ArrayLike", class_names: Sequence[str] | None = None
+) -> dict[str, float | None]:
+    """Scores masks as evaluation does: over all their pixels; see `metrics.overlap.Overlap`.
+
+    Args:
+        truth: Class ids [H, W] or [N, H, W], integers or booleans; pixels of 255 do not count.
+        prediction: Class ids of the same shape.
+        class_names: K names; without them K is one more than the largest id, and they are "0", "1",
+            and so on.
+
+    Returns:
+        Every score of overlap by name, such as "IoU/NAME" of every class and the means over the
+        classes, each in [0, 1]; None for a class that the truth lacks.
+
+    Raises:
+        UserError: The arrays are no masks of one shape, or have an id that is no class.
+    """
+    _prepare()
+    import jax.numpy as jnp
+    import numpy as np
+
+    from unet_jax.arrays import IGNORE, as_mask, names_of
+    from unet_jax.metrics.make import values
+    from unet_jax.metrics.overlap import Overlap, confusion_matrices
+
+    truth, prediction = as_mask("truth", truth), as_mask("prediction", prediction)
+    if truth.shape != prediction.shape:
+        raise UserError(
+            f"prediction has the shape {prediction.shape}; expected that of truth, {truth.shape}."
+        )
+    counts = truth != IGNORE
+    names = names_of(class_names, truth[counts], prediction[counts])
+    arrays = (np.where(counts, prediction, 0), np.where(counts, truth, 0), counts)
+    shape = (-1, *truth.shape[-2:])
+    guess, label, weight = (jnp.asarray(x.reshape(shape), jnp.int32) for x in arrays)
+    confusion = np.asarray(confusion_matrices(guess, label, weight, len(names)))
+    return values(Overlap(names).scores({"confusion": confusion}))
+
+
+def draw(
+    path: str | Path,
+    images: Sequence["ArrayLike"],
+    truths: Sequence["ArrayLike"],
+    predictions: Sequence["ArrayLike"],
+    class_names: Sequence[str] | None = None,
+    *,
+    title: str = "Predictions",
+    value_range: tuple[float, float] | None = None,
+) -> Path:
+    """Draws a sheet: for every image a row with input, truth, prediction and errors.
+
+    Args:
+        path: PNG file to write; missing folders are made.
+        images: N of [H, W, 3] or [H, W], each of its own size.
+        truths: N masks of class ids [H, W]; 255 is ignored.
+        predictions: N masks of class ids [H, W].
+        class_names: See `score`.
+        title: Heading.
+        value_range: Of the images; see `Run.predict`.
+
+    Returns:
+        The file.
+
+    Raises:
+        UserError: There is no image, numbers or shapes do not match, or an id is no class.
+    """
+    from unet_jax import figures
+    from unet_jax.arrays import IGNORE, as_image, as_mask, names_of
+    from unet_jax.data.sample import RGB
+
+    if not len(images) or not len(images) == len(truths) == len(predictions):
+        raise UserError(
+            f"{len(images)} images, {len(truths)} truths and {len(predictions)} predictions; "
+            "expected lists of one length, of one or more."
+        )
+    pixels = [as_image(f"images[{i}]", x, value_range, RGB) for i, x in enumerate(images)]
+    masks = {
+        name: [as_mask(f"{name}[{i}]", mask, x.shape[:2]) for i, (mask, x) in pairs]
+        for name, pairs in {
+            "truths": enumerate(zip(truths, pixels, strict=True)),
+            "predictions": enumerate(zip(predictions, pixels, strict=True)),
+        }.items()
+    }
+    truths, predictions = masks["truths"], masks["predictions"]
+    names = names_of(class_names, *(mask[mask != IGNORE] for mask in truths), *predictions)
+    ids = [f"image {index}" for index in range(len(pixels))]
+    file = Path(path).expanduser()
+    figures.prediction_grid(file, pixels, truths, predictions, names, title, ids)
+    return file
+
+
+def _prepare() -> None:
+    """Makes the settings that the commands make before jax starts, so that results are the same."""
+    from unet_jax.process import runtime
+
+    runtime.prepare()
+
+
+def _by_key(sections: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns values by whole key: {"train": {"seed": 1}} becomes {"train.seed": 1}."""
+    found: dict[str, Any] = {}
+    for name, value in sections.items():
+        if isinstance(value, Mapping):
+            found |= _by_key(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = tuple(value) if isinstance(value, list) else value
+    return found

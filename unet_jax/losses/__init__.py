@@ -1,0 +1,1 @@
+"""The training loss: weighted terms, over pixels and over classes."""

@@ -1,0 +1,1 @@
+"""Metrics: counts by image, and scores from weighted sums of counts."""

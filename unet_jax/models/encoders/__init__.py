@@ -1,0 +1,1 @@
+"""Contracting paths that are networks of their own."""

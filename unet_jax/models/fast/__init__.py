@@ -1,0 +1,12 @@
+"""The door to what only makes CPU fast: the rest of the package imports from here alone.
+
+Every name equals what flax or XLA has, in values up to rounding and in parameters, and could be
+replaced by it; `choice` says which form is taken where.
+"""
+
+from unet_jax.models.fast.batch_norm import BatchNorm, GroupNorm
+from unet_jax.models.fast.choice import compiler_options
+from unet_jax.models.fast.convolution import convolve
+from unet_jax.models.fast.pool import max_pool
+
+__all__ = ["BatchNorm", "GroupNorm", "compiler_options", "convolve", "max_pool"]

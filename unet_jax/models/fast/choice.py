@@ -1,0 +1,118 @@
+"""Which form of an operation is taken where: the one place that asks what a program runs on.
+
+Elsewhere than on CPU every operation is XLA's own. On CPU
+
+- a 3x3 convolution is Winograd's where it has `WINOGRAD_CHANNELS` or more in and out, even sizes,
+  one device, and tiles of a batch up to `BATCH_TILES` or of an image up to `IMAGE_TILES`;
+- the gradient of its kernel is Winograd's there too, with `IMAGE_TILES_GRADIENT`; of other kernels
+  to fewer than `SWAPPED_CHANNELS`, from more, it is XLA's with x and dy swapped;
+- a depthwise 3x3 convolution and its gradients are nine shifted products;
+- a sum over all axes but the channels is a matrix product with ones;
+- blocks that are computed again (`Options.remat`) are kept from being merged with the first time.
+
+3x3 convolutions are those of float32 images with stride 1 and same padding; all others, and those
+of volumes, are XLA's everywhere. Every form is equal to XLA's up to float32 rounding. What a
+program runs on is known when it is lowered, so that one traced program fits all.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from unet_jax.models.fast import plain
+from unet_jax.models.fast.winograd import winograd, winograd_kernel_gradient
+from unet_jax.models.options import Options
+
+# Measured on CPU: what Winograd's form needs to be faster than XLA's convolution.
+WINOGRAD_CHANNELS = 128  # in and out, at least
+BATCH_TILES = 2**23  # numbers in the tiles of a batch, at most; above, image by image
+IMAGE_TILES = 2**24  # numbers in the tiles of an image, at most
+IMAGE_TILES_GRADIENT = 2**22  # for the kernel's gradient
+SWAPPED_CHANNELS = 32  # out of a convolution, below which the swapped gradient is twice as fast
+
+Form = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+def convolve3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Convolves float32 images with a 3x3 kernel and same padding; see `plain.convolution`."""
+    fast = _winograd_form(winograd, x, kernel.shape, IMAGE_TILES)
+    return _on_cpu(fast, plain.convolution, x, kernel) if fast else plain.convolution(x, kernel)
+
+
+def kernel_gradient3x3(x: jax.Array, dy: jax.Array) -> jax.Array:
+    """Goes back through `convolve3x3` to its kernel; see `plain.kernel_gradient`."""
+    c, features = x.shape[-1], dy.shape[-1]
+    is_narrow = features < min(c, SWAPPED_CHANNELS)
+    other = plain.swapped_kernel_gradient if is_narrow else plain.kernel_gradient
+    fast = _winograd_form(winograd_kernel_gradient, x, (c, features), IMAGE_TILES_GRADIENT)
+    return _on_cpu(fast or other, plain.kernel_gradient, x, dy)
+
+
+def depthwise3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Convolves every channel with its own 3x3 kernel; see `plain.depthwise`."""
+    return _on_cpu(plain.sum_of_shifts, plain.depthwise, x, kernel)
+
+
+def depthwise_kernel_gradient3x3(x: jax.Array, dy: jax.Array) -> jax.Array:
+    """Goes back through `depthwise3x3` to its kernel; see `plain.depthwise_kernel_gradient`."""
+
+    def by_shifts(x: jax.Array, dy: jax.Array) -> jax.Array:
+        sums = [channel_sums(shifted * dy) for shifted in plain.shifts(x)]
+        return jnp.stack(sums).reshape(3, 3, 1, x.shape[-1])
+
+    return _on_cpu(by_shifts, plain.depthwise_kernel_gradient, x, dy)
+
+
+def channel_sums(x: jax.Array) -> jax.Array:
+    """Sums over all axes but the last, in float32.
+
+    The last two axes are summed as one first, on CPU by a matrix product with ones, which lets a
+    core add whole vectors also where channels are few.
+
+    Args:
+        x: [..., *n, C], with two axes before the last at least.
+
+    Returns:
+        float32 [C].
+    """
+    *rest, width, channels = x.shape
+    rows = x.astype(jnp.float32).reshape(*rest, width * channels)
+    sums = _on_cpu(plain.multiply_rows, plain.sum_rows, rows)
+    return sums.reshape(width, channels).sum(0)
+
+
+def compiler_options(model: Options) -> dict[str, str] | None:
+    """Returns XLA's options for a model's train step."""
+    # On CPU, XLA would merge what is computed again with the first time, and save nothing.
+    merges = model.remat and jax.default_backend() == "cpu"
+    return {"xla_disable_hlo_passes": "cse_barrier_expander"} if merges else None
+
+
+def _on_cpu(fast: Callable[..., Any], other: Callable[..., Any], *operands: jax.Array) -> jax.Array:
+    """Computes one form on CPU and another elsewhere."""
+    return lax.platform_dependent(*operands, cpu=fast, default=other)
+
+
+def _winograd_form(
+    form: Callable[..., jax.Array], x: jax.Array, channels: tuple[int, ...], most: int
+) -> Form | None:
+    """Returns one of Winograd's forms for images x; None where it is not the faster one.
+
+    Args:
+        form: The form.
+        x: [B, H, W, C].
+        channels: (..., C, F).
+        most: Numbers in the tiles of an image, at most, where images come one by one.
+    """
+    b, h, w, _ = x.shape
+    tiles = 4 * x.size
+    by_image = tiles > BATCH_TILES
+    # Tiles of images that lie on several devices would be gathered on each.
+    fits = jax.device_count() == 1 and (not by_image or tiles <= b * most)
+    if h % 2 == w % 2 == 0 and min(channels[-2:]) >= WINOGRAD_CHANNELS and fits:
+        return functools.partial(form, by_image=by_image)
+    return None

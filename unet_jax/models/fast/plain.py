@@ -1,0 +1,98 @@
+"""3x3 convolutions, their kernels' gradients and sums over channels, without Winograd's form."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+SAME = ((1, 1), (1, 1))
+
+
+def convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Convolves with a 3x3 kernel by XLA's convolution.
+
+    Args:
+        x: [B, H, W, C].
+        kernel: [3, 3, C, F].
+
+    Returns:
+        [B, H, W, F].
+    """
+    return lax.conv_general_dilated(x, kernel, (1, 1), SAME, dimension_numbers=DIMENSIONS)
+
+
+def kernel_gradient(x: jax.Array, dy: jax.Array) -> jax.Array:
+    """Goes back through `convolution` to its kernel.
+
+    Args:
+        x: [B, H, W, C].
+        dy: [B, H, W, F].
+
+    Returns:
+        [3, 3, C, F].
+    """
+    kernel = jax.ShapeDtypeStruct((3, 3, x.shape[-1], dy.shape[-1]), x.dtype)
+    (gradient,) = jax.linear_transpose(lambda kernel: convolution(x, kernel), kernel)(dy)
+    return gradient
+
+
+def swapped_kernel_gradient(x: jax.Array, dy: jax.Array) -> jax.Array:
+    """Does what `kernel_gradient` does by correlating dy with x, instead of x with dy.
+
+    The matrix product then has C columns, not F.
+    """
+    gradient = lax.conv_general_dilated(
+        dy, x, (1, 1), SAME, dimension_numbers=("CHWN", "IHWO", "NHWC")
+    )  # [F, 3, 3, C]
+    return jnp.flip(gradient, (1, 2)).transpose(1, 2, 3, 0)
+
+
+def depthwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Convolves every channel with its own 3x3 kernel by XLA's convolution.
+
+    Args:
+        x: [B, H, W, C].
+        kernel: [3, 3, 1, C].
+
+    Returns:
+        [B, H, W, C].
+    """
+    return lax.conv_general_dilated(
+        x, kernel, (1, 1), SAME, dimension_numbers=DIMENSIONS, feature_group_count=x.shape[-1]
+    )
+
+
+def depthwise_kernel_gradient(x: jax.Array, dy: jax.Array) -> jax.Array:
+    """Goes back through `depthwise` to its kernel: [3, 3, 1, C] of [B, H, W, C] each."""
+    kernel = jax.ShapeDtypeStruct((3, 3, 1, x.shape[-1]), x.dtype)
+    (gradient,) = jax.linear_transpose(lambda kernel: depthwise(x, kernel), kernel)(dy)
+    return gradient
+
+
+def sum_of_shifts(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Does what `depthwise` does as a sum of nine products, of which XLA makes one pass."""
+    taps = kernel.reshape(9, 1, 1, 1, -1)
+    products = [shifted * tap for shifted, tap in zip(shifts(x), taps, strict=True)]
+    return functools.reduce(jnp.add, products)
+
+
+def shifts(x: jax.Array) -> list[jax.Array]:
+    """Returns what each of the nine taps sees: [B, H, W, C] of [B, H, W, C]."""
+    _, h, w, _ = x.shape
+    padded = jnp.pad(x, ((0, 0), *SAME, (0, 0)))
+    return [padded[:, i : i + h, j : j + w] for i in range(3) for j in range(3)]
+
+
+def sum_rows(rows: jax.Array) -> jax.Array:
+    """Sums rows [..., n] over all axes but the last: [n]."""
+    return rows.sum(range(rows.ndim - 1))
+
+
+def multiply_rows(rows: jax.Array) -> jax.Array:
+    """Does what `sum_rows` does by a matrix product with ones."""
+    *rest, _ = rows.shape
+    return jnp.tensordot(
+        jnp.ones(rest, rows.dtype), rows, len(rest), precision=lax.Precision.HIGHEST
+    )

@@ -1,0 +1,1 @@
+"""Ways up: transposed convolutions and what can take their place."""

@@ -1,0 +1,1 @@
+"""What a train step needs in memory, and what would fit."""

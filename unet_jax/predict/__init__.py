@@ -1,0 +1,1 @@
+"""From whole images to masks of their own size."""

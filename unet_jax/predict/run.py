@@ -1,0 +1,305 @@
+"""Prediction: images in, masks in their own size and overlays out."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+from rich.progress import Progress
+
+from unet_jax.config import check_sections
+from unet_jax.data.files import SUFFIXES, list_images, read_header, read_image
+from unet_jax.data.formats.base import Header
+from unet_jax.data.images import Batch
+from unet_jax.data.sample import Sample, Spec, Window, check_spec, whole
+from unet_jax.data.sources import Loading, read_loading
+from unet_jax.defaults import complete
+from unet_jax.errors import MissingResultsError, UserError
+from unet_jax.models.pretrained.torch_layout import listed
+from unet_jax.predict.eval_step import make_mask_step
+from unet_jax.predict.fits import say_other_scale
+from unet_jax.predict.predictor import cut
+from unet_jax.predict.write import Writer, check_output, plan_results, same_folder
+from unet_jax.process.console import console
+from unet_jax.process.multihost import in_any, is_first, wait_for_all
+from unet_jax.process.paths import local_path
+from unet_jax.process.regular import LARGEST, irregular_kind
+from unet_jax.restore import mask_classes, restore
+from unet_jax.runs import workdir as run_dir
+
+
+class Images:
+    """Images to predict, as a source without labels.
+
+    Attributes:
+        ids: Names.
+        files: By index.
+        headers: By index.
+    """
+
+    def __init__(
+        self, files: Mapping[str, Path], headers: Sequence[Header], largest: int = LARGEST
+    ) -> None:
+        """Takes the files by id, their headers, and MiB of the largest."""
+        self.ids, self.files = tuple(files), tuple(files.values())
+        self.headers, self._largest = tuple(headers), largest
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @property
+    def spec(self) -> Spec:
+        """Returns the spec of the first image; see `Source`."""
+        return self.headers[0].spec()
+
+    def shape(self, index: int) -> tuple[int, ...]:
+        """Returns the pixels along each axis without decoding; see `Source`."""
+        return self.headers[int(index)].shape
+
+    def read(self, index: int, window: Window | None = None) -> Sample:
+        """Decodes one image; see `Source`."""
+        file, header = self.files[int(index)], self.headers[int(index)]
+        image = read_image(file, len(header.shape), self._largest, window)
+        size = tuple(part.stop - part.start for part in window or whole(header.shape))
+        if image.shape != (*size, header.channels) or image.dtype != header.dtype:
+            raise UserError(f"{file} has changed while it was read.")
+        return Sample(image, None, file.stem, header.spacing)
+
+    def only(self, spec: Spec) -> tuple["Images", dict[str, str]]:
+        """Leaves out images that are not of a kind.
+
+        Args:
+            spec: The kind.
+
+        Returns:
+            The others, and why these are left out, by id.
+
+        Raises:
+            UserError: No image is left.
+        """
+        failed = {}
+        for name, file, header in zip(self.ids, self.files, self.headers, strict=True):
+            try:
+                whose = "what the model was trained on has"
+                check_spec(str(file), header.spec(), spec, whose)
+            except UserError as error:
+                failed[name] = str(error)
+        if len(failed) == len(self):
+            raise UserError(next(iter(failed.values())))
+        kept = [i for i, name in enumerate(self.ids) if name not in failed]
+        files = {self.ids[i]: self.files[i] for i in kept}
+        return Images(files, [self.headers[i] for i in kept], self._largest), failed
+
+
+def find_images(inputs: Sequence[str], output: Path) -> dict[str, Path]:
+    """Finds the images to predict; nothing but names is read.
+
+    Args:
+        inputs: Files and folders.
+        output: Folder of the results, which is left out where it lies in one of the inputs.
+
+    Returns:
+        Files by id: file names, or paths below a folder, without suffix.
+
+    Raises:
+        UserError: One does not exist, is no image, or two would have the same output.
+    """
+    if not inputs:
+        raise UserError("--input is missing; give images or folders of images.")
+    files: dict[str, Path] = {}
+    for text in inputs:
+        path = local_path(text, "--input")
+        if os.path.isdir(path):
+            found = _list_input(path, output)
+        elif os.path.isfile(path) and path.suffix.lower() in SUFFIXES:
+            found = {path.stem: path}
+        else:
+            kind = irregular_kind(path)
+            raise UserError(
+                f"--input={text!s:.200} is {f'a {kind} and ' if kind else ''}neither a folder nor "
+                f"a {', '.join(SUFFIXES)} file."
+            )
+        for name in found.keys() & files.keys():
+            raise UserError(f"{files[name]} and {found[name]} would have the same output.")
+        files |= found
+    if not files:
+        raise UserError(f"--input={','.join(inputs)} holds no {', '.join(SUFFIXES)} files.")
+    return files
+
+
+def open_images(files: Mapping[str, Path], loading: Loading) -> tuple[Images, dict[str, str]]:
+    """Reads the headers of all images, and names in one line those that are left out.
+
+    All processes leave the same ones out.
+
+    Args:
+        files: By id.
+        loading: How many threads read, and the largest file.
+
+    Returns:
+        The images that can be read so far, and why others cannot, by id.
+
+    Raises:
+        UserError: None can be read.
+    """
+
+    def attempt(file: Path) -> Header | UserError:
+        try:
+            return read_header(file, loading.largest_file, len(loading.image_size))
+        except UserError as error:
+            return error
+
+    with ThreadPoolExecutor(loading.workers) as pool:
+        found = list(pool.map(attempt, files.values()))
+    is_lost = in_any([isinstance(header, UserError) for header in found])
+    good, headers, failed = {}, [], {}
+    for (name, file), header, flag in zip(files.items(), found, is_lost, strict=True):
+        if isinstance(header, UserError):
+            failed[name] = str(header)
+        elif flag:
+            failed[name] = _elsewhere(file)
+        else:
+            good[name] = file
+            headers.append(header)
+    if not good:
+        more = f" (none of the {len(files)} images can be read)" if len(files) > 1 else ""
+        raise UserError(f"{next(iter(failed.values()))}{more}")
+    if failed:
+        names = listed((str(files[name]) for name in failed), most=10)
+        console.print(
+            f"{len(failed)} of {len(files)} images cannot be read and are left out: {names}"
+        )
+    return Images(good, headers, loading.largest_file), failed
+
+
+def _elsewhere(file: Path) -> str:
+    return f"{file} cannot be read by another process, which tells why."
+
+
+def _list_input(folder: Path, output: Path) -> dict[str, Path]:
+    """Lists the images below a folder but not in the output; says how many are left out."""
+
+    def is_output(below: Path) -> bool:
+        if not same_folder(below, output):
+            return False
+        if count := sum(file.suffix.lower() in SUFFIXES for file in below.rglob("*")):
+            console.print(
+                f"{below}, the folder of the results, is left out of --input={folder}; images in "
+                f"it: {count}",
+            )
+        return True
+
+    return list_images(folder, "--input", without=is_output)
+
+
+def predict_run(
+    config: ConfigDict,
+    workdir: Path,
+    *,
+    inputs: Sequence[str],
+    output: str | Path | None,
+    checkpoint: str,
+    replace: bool = False,
+) -> None:
+    """Writes a mask and an overlay for every image, none of them over an input.
+
+    An image that cannot be read has no result and does not keep the others from theirs: those
+    whose headers are broken are named before the model is loaded, and all are listed at the end.
+
+    Args:
+        config: The run's config.
+        workdir: The run's directory.
+        inputs: Files and folders.
+        output: Folder, by default "predictions" in the run's directory; NAME.png is an indexed PNG
+            of class ids in the image's own size, NAME.npy an array of them for an .npy file, and
+            NAME_overlay.png the image (of a volume the middle slice) with the classes over it. Of
+            classes that may overlap each has a mask of 0 and 1, NAME_CLASS.png.
+        checkpoint: "best" or "latest".
+        replace: Whether results that are there are replaced.
+
+    Raises:
+        UserError: The run or an input is missing, no image can be read, or the results cannot be
+            written where they are asked for; then none is. See `plan_results`. Or the disk is full.
+        MissingResultsError: Some images could not be read; all others have their results.
+    """
+    folder = workdir / "predictions" if output is None else local_path(output, "--output")
+    check_output(folder)
+    files = find_images(inputs, folder)
+    check_sections(config)
+    config = complete(config)
+    by_class = mask_classes(config, workdir, checkpoint)
+    planned = plan_results(files, folder, by_class, replace=replace)
+    results = dict(zip(files, planned, strict=True))
+    for line in run_dir.check_same(workdir, config):
+        console.print(line)
+    wait_for_all("the results are planned")  # before the first process writes any
+    images, failed = open_images(files, read_loading(config.data))
+    trained = restore(config, workdir, checkpoint)
+    network = trained.network
+    images, others = images.only(network.spec)
+    failed |= others
+    say_other_scale(images, network.loading, workdir)
+    step, size = make_mask_step(network), network.settings.batch_size
+    step.check(trained.variables, images, size)  # before anything is written
+    batches = step.batches(trained.variables, images, size)
+    writer = Writer(folder, results, trained.class_names) if is_first() else None
+    failed |= _predict(batches, images, writer)
+    classes = ", ".join(f"{k} {name}" for k, name in enumerate(trained.class_names))
+    masks = f"masks of each of {', '.join(by_class)}" if by_class else f"masks (classes: {classes})"
+    console.print(f"{len(files) - len(failed)} {masks} and overlays: {folder}")
+    for name in (name for name in files if name in failed):
+        console.print(failed[name])
+    if failed:
+        raise MissingResultsError(
+            f"{len(failed)} of {len(files)} images could not be read and were not predicted, see "
+            f"the list above; all others have their results in {folder}."
+        )
+
+
+def _predict(
+    batches: Iterable[tuple[Batch, dict[str, Any]]], images: Images, writer: Writer | None
+) -> dict[str, str]:
+    """Runs over the batches and writes their results.
+
+    Args:
+        batches: Of `Predictor.batches`, with their results.
+        images: Their source.
+        writer: Of the first process; None on all others.
+
+    Returns:
+        Why images could not be decoded, by id; the same ids on every process.
+    """
+    lost, errors = [False] * len(images), {}
+    with Progress(console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("predicting", total=len(images))
+        for batch, result in batches:
+            errors |= batch["errors"]
+            is_read = np.asarray(result["is_read"])  # by whichever process
+            labels = cut(result["prediction"], batch) if writer else {}
+            for row, index in enumerate(batch["index"]):
+                if is_read[row] and writer:
+                    image = batch["samples"].get(index) or _read(images, index)
+                    if isinstance(image, Sample):
+                        sink = writer.open(images.ids[index], image.image)
+                        sink.add(whole(image.image.shape[:-1]), labels[index])
+                        sink.close()
+                    else:
+                        errors[index] = image
+                lost[index] = not is_read[row] or index in errors
+                progress.advance(task)
+    failed = {}
+    for index, is_lost in enumerate(in_any(lost)):  # waits until the first process is done
+        if is_lost:
+            failed[images.ids[index]] = errors.get(index) or _elsewhere(images.files[index])
+    return failed
+
+
+def _read(images: Images, index: int) -> Sample | str:
+    """Reads an image that another process has read; returns why, where this one cannot."""
+    try:
+        return images.read(index)
+    except UserError as error:
+        return str(error)

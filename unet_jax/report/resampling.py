@@ -1,0 +1,144 @@
+"""The bootstrap over images: what other images of the same kind might have shown."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from unet_jax.metrics.base import SHARE, Counts, Kind, Metric, Ratio
+from unet_jax.report.statistics import LEVEL, ROUNDING, Ends, cut
+
+LEAST = 10
+"""Images that an interval over them takes.
+
+Of fewer, so many draws hold one image alone, and have no spread, that they reach into its ends.
+"""
+
+RESAMPLES, SEED = 10_000, 0
+_CHUNK = 250_000  # weights at a time
+
+
+class Intervals(NamedTuple):
+    """Lower and upper ends by group, or why there are none; see `bootstrap`."""
+
+    means: Sequence[Ends | str]
+    differences: Sequence[Ends | str]
+
+
+def by_image(metric: Metric, name: str, counts: Counts) -> Ratio:
+    """Reduces the counts of images to what one score is computed from.
+
+    Args:
+        metric: The metric.
+        name: Of its score.
+        counts: [N, ...] by name.
+
+    Returns:
+        float64 [N, J]; its `value` is the score of every image alone.
+    """
+    return metric.ratio(name, {key: np.asarray(x, np.float64) for key, x in counts.items()})
+
+
+def whole(images: Ratio) -> float:
+    """Returns the score of all images together."""
+    return float(Ratio(*(part.sum(axis=0) for part in images)).value())
+
+
+def weights(images: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """Yields how often each image is drawn: [R, N] in parts, the same for everything compared."""
+    rng = np.random.default_rng(seed)
+    rows = max(1, _CHUNK // images)
+    for start in range(0, resamples, rows):
+        size = min(rows, resamples - start)
+        yield rng.multinomial(images, np.full(images, 1 / images), size).astype(np.float64)
+
+
+def bootstrap(
+    groups: Sequence[Sequence[Ratio]],
+    base: int | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+    kind: Kind = SHARE,
+) -> Intervals:
+    """Computes studentised intervals (bootstrap-t, Efron 1981) over images.
+
+    The same images are drawn for all groups. Each resampled value is divided by its own standard
+    error (from the derivative of the score by the weight of each image), which keeps the
+    intervals from being too short where there are few images.
+
+    Args:
+        groups: Of the runs of each variant, of the same images in the same order; see `by_image`.
+        base: Index of the baseline; None for no differences.
+        resamples: R.
+        seed: Of the draws.
+        kind: What values the score can have.
+
+    Returns:
+        Intervals of the mean score over the runs of each group, and of its difference from the
+        baseline's, cut to what they can be; no differences without a baseline.
+    """
+    images, count = len(groups[0][0].present), len(groups)
+    labelled = min(int(np.sum(run.present.any(axis=1))) for runs in groups for run in runs)
+    if labelled < LEAST:
+        why = f"{labelled} labelled image{'s' if labelled != 1 else ''}, it takes {LEAST}"
+        return Intervals([why] * count, [why] * count if base is not None else [])
+    value, slope = _linearise(groups, np.ones((1, images)))
+    wholes, errors = _contrast(value, slope, np.ones((1, images)), base)
+    ratios = []
+    for weight in weights(images, resamples, seed):
+        drawn, spread = _contrast(*_linearise(groups, weight), weight, base)
+        ratios.append(_studentise(drawn - wholes, spread))
+    studentised = np.concatenate(ratios, axis=1)
+    bounds = [kind.ends] * count + [kind.difference] * (len(wholes) - count)
+    rows = zip(wholes[:, 0], errors[:, 0], studentised, bounds, strict=True)
+    found = [_interval(*row) for row in rows]
+    return Intervals(found[:count], found[count:])
+
+
+def _linearise(
+    groups: Sequence[Sequence[Ratio]], weight: np.ndarray
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Computes each group's score on weighted images [R, N], and its slope by every image.
+
+    Returns:
+        The values [groups, R], and for each group N times the derivatives [N, R].
+    """
+    values, slopes = [], []
+    for runs in groups:
+        value, slope = np.zeros(len(weight)), np.zeros(weight.shape[::-1])
+        for run in runs:
+            drawn, moved = run.linearise(weight)
+            value += drawn / len(runs)
+            slope += moved * weight.shape[1] / len(runs)
+        values.append(value)
+        slopes.append(slope)
+    return np.array(values), slopes
+
+
+def _contrast(
+    value: np.ndarray, slope: Sequence[np.ndarray], weight: np.ndarray, base: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns values and standard errors [groups, R], then those of differences from the base."""
+    rows = list(slope)
+    if base is not None:
+        value = np.concatenate([value, value - value[base]])
+        rows += [row - slope[base] for row in slope]
+    squares = np.array([np.einsum("rn,nr->r", weight, row**2) for row in rows])
+    return value, np.sqrt(squares) / weight.shape[1]
+
+
+def _studentise(moved: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """Divides by standard errors; of one that is 0 but for rounding the ratio is infinite, or 0."""
+    infinite = np.where(np.abs(moved) > ROUNDING, np.copysign(np.inf, moved), 0)
+    return np.divide(moved, spread, out=infinite, where=spread > ROUNDING)
+
+
+def _interval(estimate: float, error: float, studentised: np.ndarray, bounds: Ends) -> Ends | str:
+    """Turns studentised values into an interval, or says why there is none."""
+    if error <= ROUNDING:
+        return "no spread over images"
+    with np.errstate(invalid="ignore"):  # between two infinite values
+        low, high = np.quantile(studentised, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    if not np.isfinite([low, high]).all():
+        return "too few images differ"
+    return cut(estimate - high * error, estimate - low * error, bounds)

@@ -1,0 +1,239 @@
+"""What a run tells while it runs: metrics.jsonl, TensorBoard, and its progress."""
+
+import json
+import math
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto import event_pb2
+from tensorboardX.summary import scalar
+
+from unet_jax.errors import NonFiniteLossError
+from unet_jax.metrics.names import MEANS, PIXEL_ACCURACY
+from unet_jax.process import records
+from unet_jax.process.console import console, duration
+from unet_jax.process.whole import write_whole
+
+_PROTO: Any = event_pb2  # its classes are made when it is imported
+LINE = {"step": records.Count, str: records.Number}  # of a metrics.jsonl
+PLAIN_SECONDS = 15.0  # between progress lines where the output is no terminal
+
+
+class Logs:
+    """Scalars of a run, written as they come."""
+
+    def __init__(
+        self, metrics_file: Path, events: Path, start: int, total: int, *, shows: bool = True
+    ) -> None:
+        """Opens the files; lines of steps after `start` are dropped, since they come again.
+
+        Args:
+            metrics_file: metrics.jsonl.
+            events: Folder of the TensorBoard events.
+            start: Step from which the run goes on.
+            total: Last step.
+            shows: Whether the console shows the progress.
+        """
+        kept = [line for line in read_lines(metrics_file) if line["step"] <= start]
+        text = "".join(json.dumps(line) + "\n" for line in kept)
+        write_whole(metrics_file, text.encode())
+        self._file = metrics_file.open("a")
+        events.mkdir(parents=True, exist_ok=True)
+        # tensorboardX's writer with a thread waits for ever at its end where the disk is full.
+        self._events = EventsWriter(str(events / "events"))
+        begin = _PROTO.SessionLog(status=_PROTO.SessionLog.START)
+        self._events.write_event(_PROTO.Event(step=start + 1, session_log=begin))
+        self._progress = _Progress(start, total) if shows else None
+
+    def scalars(self, step: int, values: Mapping[str, float | None]) -> None:
+        """Writes one line of scalars; None (an absent class) is null there and left out of events.
+
+        Args:
+            step: Steps taken.
+            values: The scalars by name.
+        """
+        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            if value is not None:
+                event = _PROTO.Event(step=step, summary=scalar(name, value))
+                event.wall_time = time.time()
+                self._events.write_event(event)
+        self._events.flush()
+
+    def progress(self, step: int, images_per_s: float, loss: float) -> None:
+        """Moves the progress bar, or prints a line now and then where there is no terminal."""
+        if self._progress:
+            self._progress.update(step, images_per_s, loss)
+
+    def flush(self) -> None:
+        """Brings metrics.jsonl to the disk, before a checkpoint that counts on its lines."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Closes the files and the progress bar."""
+        if self._progress:
+            self._progress.close()
+        self._file.close()
+        self._events.close()
+
+
+class Silence(Logs):
+    """Logs of a process that leaves writing to the first one."""
+
+    def __init__(self) -> None:
+        """Opens nothing."""
+
+    def scalars(self, step: int, values: Mapping[str, float | None]) -> None:
+        """Writes nothing."""
+
+    def progress(self, step: int, images_per_s: float, loss: float) -> None:
+        """Shows nothing."""
+
+    def flush(self) -> None:
+        """Flushes nothing."""
+
+    def close(self) -> None:
+        """Closes nothing."""
+
+
+class Recorder:
+    """Brings the scalars of finished steps to the logs, one step behind the device."""
+
+    def __init__(self, logs: Logs, start: int, *, log_every: int, batch_size: int) -> None:
+        """Takes the logs, the step the run begins at, and how often to write a line."""
+        self._logs, self._log_every, self._batch_size = logs, log_every, batch_size
+        self._pending: tuple[int, dict[str, jax.Array]] | None = None
+        self.restart_clock(start)
+
+    def restart_clock(self, step: int) -> None:
+        """Leaves what came before out of the speed, such as an evaluation."""
+        self._begin, self._since, self._waited = time.perf_counter(), step, 0.0
+
+    def add(self, step: int, scalars: dict[str, jax.Array], waited: float) -> None:
+        """Takes the scalars of a step just dispatched, and writes those of the step before."""
+        self.flush()
+        self._pending = step, scalars
+        self._waited += waited
+
+    def flush(self) -> None:
+        """Waits for the last step's scalars and writes them where they are due.
+
+        Raises:
+            NonFiniteLossError: The loss of that step, or its gradient, is NaN or infinite.
+        """
+        if self._pending is None:
+            return
+        step, on_device = self._pending
+        self._pending = None
+        scalars = {name: float(value) for name, value in jax.device_get(on_device).items()}
+        loss, norm = scalars["train/loss"], scalars.get("train/gradient_norm", 0.0)
+        if not math.isfinite(loss + norm):
+            raise NonFiniteLossError(
+                f"the loss is {loss} and its gradient's norm {norm} at step {step}; lower "
+                "config.optim.learning_rate, or set config.optim.clip_norm, or look at the data. "
+                "Earlier checkpoints are kept."
+            )
+        elapsed = time.perf_counter() - self._begin
+        images_per_s = (step - self._since) * self._batch_size / max(elapsed, 1e-9)
+        self._logs.progress(step, images_per_s, loss)
+        if step % self._log_every == 0:
+            speed = {"images_per_s": images_per_s, "data_wait": self._waited / max(elapsed, 1e-9)}
+            self._logs.scalars(step, scalars | speed)
+            self.restart_clock(step)
+
+
+class _Progress:
+    def __init__(self, start: int, total: int) -> None:
+        self._start, self._total = start, total
+        self._begin, self._last = time.monotonic(), -PLAIN_SECONDS  # the first step prints
+        self._bar = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn(
+                "steps  {task.fields[rate]:.1f} images/s  loss {task.fields[loss]:.4f}  left"
+            ),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=total, completed=start, rate=0.0, loss=0.0)
+        self._bar.start()
+
+    def update(self, step: int, rate: float, loss: float) -> None:
+        self._bar.update(self._task, completed=step, rate=rate, loss=loss)
+        now = time.monotonic()
+        if console.is_terminal or (now - self._last < PLAIN_SECONDS and step < self._total):
+            return
+        self._last = now
+        left = (now - self._begin) / max(1, step - self._start) * (self._total - step)
+        console.print(
+            f"step {step}/{self._total}  loss {loss:.4f}  {rate:.1f} images/s  "
+            f"{duration(left)} left"
+        )
+
+    def close(self) -> None:
+        self._bar.stop()
+
+
+def print_scores(title: str, scores: dict[str, float | None], class_names: tuple[str, ...]) -> None:
+    """Prints the scores of a split: a table of the classes, then pixel accuracy and views.
+
+    A split without a labelled pixel has none, and the line says so.
+
+    Args:
+        title: Above the table.
+        scores: See `evaluate.evaluate`; entries of views have the view's name before a "/".
+        class_names: K names.
+    """
+    if scores[PIXEL_ACCURACY] is None:
+        console.print(f"{title}: no pixel is labelled, so there is no score.")
+        return
+    table = Table(title=title, title_justify="left")
+    for heading in ("class", *MEANS):
+        table.add_column(heading, justify="left" if heading == "class" else "right")
+    for name in class_names:
+        table.add_row(name, *(_percent(scores[f"{kind}/{name}"]) for kind in MEANS))
+    table.add_section()
+    table.add_row("mean", *(_percent(scores[mean]) for mean in MEANS.values()))
+    console.print(table)
+    console.print(f"pixel accuracy {_percent(scores[PIXEL_ACCURACY])}")
+    for key, value in scores.items():
+        view, is_view, name = key.partition("/IoU/")
+        if is_view:
+            console.print(f"{view}: IoU of {name} {_percent(value)}")
+
+
+def _percent(value: float | None) -> str:
+    return "absent" if value is None else f"{value:.4f}"
+
+
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """Reads the whole lines of a metrics.jsonl.
+
+    Args:
+        file: The file; half a line at its end, still being written or cut off by a kill, is left
+            out.
+
+    Returns:
+        The scalars of each line; [] where there is no file.
+
+    Raises:
+        UserError: It is no file, or a line is not what a run wrote.
+    """
+    advice = "put the file back, or take that line out"
+    return records.read_lines(file, LINE, "what a run wrote", advice)

@@ -1,0 +1,1 @@
+"""Studies: designs, their trials, and what runs them."""

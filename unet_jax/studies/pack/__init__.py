@@ -1,0 +1,1 @@
+"""Trains several trials as one program."""

@@ -1,0 +1,357 @@
+"""The training loop: from a config to a checkpoint, the only one there is."""
+
+import functools
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from unet_jax import extension
+from unet_jax.data.doctor import check
+from unet_jax.data.images import read_sizes
+from unet_jax.data.pipeline import seen_share, train_batches
+from unet_jax.data.sample import written
+from unet_jax.defaults import complete
+from unet_jax.durations import Plan
+from unet_jax.errors import StoppedError, UserError
+from unet_jax.experiment import Experiment, assemble
+from unet_jax.metrics.names import class_names_of
+from unet_jax.models.anatomy import forward_flops
+from unet_jax.models.unet import UNet
+from unet_jax.predict.eval_step import make_eval_step
+from unet_jax.predict.fits import shrinkage
+from unet_jax.predict.predictor import Predictor
+from unet_jax.process import runtime
+from unet_jax.process.capacity import bytes_per_device, device_memory, write_bytes
+from unet_jax.process.console import console, print_header
+from unet_jax.process.multihost import is_first, owned, stop_requests, wait_for_all
+from unet_jax.process.owner import TRAINING
+from unet_jax.process.watchdog import Watchdog
+from unet_jax.run import Run
+from unet_jax.runs import ours, splits
+from unet_jax.runs import workdir as run_dir
+from unet_jax.runs.gallery import draw_missing
+from unet_jax.runs.intact import check_intact
+from unet_jax.runs.logs import print_scores
+from unet_jax.sharding import (
+    describe_devices,
+    describe_split,
+    process_rows,
+    put_batch,
+    replicate,
+)
+from unet_jax.step import variable_shapes
+
+S = TypeVar("S")
+ADVICE = "Choose another directory, undo these changes, or delete that run with --overwrite."
+
+# What the first steps of a command wait for; all others wait for the devices.
+FIRST_WAITS = {
+    1: "compiling the train step",
+    2: "the step before, which waits until every process has compiled it",
+}
+
+
+class Keeper(Protocol[S]):
+    """Whoever brings what the loop does to the disk; see `run.Run`."""
+
+    def record(self, step: int, scalars: dict[str, Any], waited: float) -> None:
+        """Takes the scalars of a step just dispatched."""
+        ...
+
+    def keep(self, step: int, state: S, *, evaluates: bool) -> None:
+        """Evaluates where it is due, and starts to save."""
+        ...
+
+    def wait(self) -> None:
+        """Returns when what was kept is on the disk."""
+        ...
+
+    def restart_clock(self, step: int) -> None:
+        """Leaves what came since this step out of the speed."""
+        ...
+
+
+def loop(
+    keeper: Keeper[S],
+    plan: Plan,
+    start: int,
+    state: S,
+    train_step: Callable[[S, Any, Any], tuple[S, dict[str, jax.Array]]],
+    batches: Iterator[Any],
+    key: Any,
+) -> S:
+    """Takes the steps from `start` + 1 to the last.
+
+    Args:
+        keeper: Of the run, or of several that train as one.
+        plan: When to do what.
+        start: Steps taken.
+        state: After them; it is donated.
+        train_step: The compiled step, from `step.make_train_step`.
+        batches: One for every step, on the devices.
+        key: Of the steps, or what else they take, on the devices.
+
+    Returns:
+        The last state.
+
+    Raises:
+        NonFiniteLossError: The loss became NaN or infinite.
+        StoppedError: A signal asked to stop; the state was saved.
+    """
+    guard = jax.transfer_guard("disallow")
+    evaluation = "compiling the evaluation, here or on another process"
+    with stop_requests() as stop, Watchdog() as watchdog, guard:
+        for step in range(start + 1, plan.total + 1):
+            watchdog.at(f"step {step}, reading the images of the batch")
+            asked = time.perf_counter()
+            batch = next(batches)
+            waited = time.perf_counter() - asked
+            wait = FIRST_WAITS.get(step - start, "the devices or the other processes")
+            watchdog.at(f"step {step}, {wait}")
+            state, scalars = train_step(state, batch, key)
+            if step == start + 1:
+                runtime.has_started()
+            keeper.record(step, scalars, waited)
+            stops = stop.after(step)
+            evaluates = step % plan.eval_every == 0 or step == plan.total
+            if not (evaluates or step % plan.checkpoint_every == 0 or stops):
+                continue
+            watchdog.at(f"step {step}, {evaluation if evaluates else 'the checkpoint'}")
+            keeper.keep(step, state, evaluates=evaluates)
+            evaluation = "the evaluation and the checkpoint" if evaluates else evaluation
+            if stops:
+                keeper.wait()
+                raise StoppedError(f"stopped at step {step} of {plan.total}; saved.", stops)
+            keeper.restart_clock(step)
+        watchdog.at("the end, saving the last checkpoint")
+        keeper.wait()
+    return state
+
+
+def train_and_evaluate(
+    config: ConfigDict,
+    workdir: Path,
+    *,
+    overwrite: bool = False,
+    overrides: dict[str, Any] | None = None,
+) -> None:
+    """Trains the model of a config, or goes on where an earlier run of it stopped.
+
+    The run's directory is owned meanwhile, so that no other training writes there. A run that was
+    shorter goes on too, where that is exact; see `extension`.
+
+    Args:
+        config: The whole config.
+        workdir: The run's directory.
+        overwrite: Whether to delete a run that is there.
+        overrides: The config values given on the command line, for the record.
+
+    Raises:
+        UserError: The directory is in use, or see `train_owned`; nothing was trained.
+        NonFiniteLossError: The loss became NaN or infinite.
+        StoppedError: A signal asked to stop; the state was saved.
+    """
+    with owned(workdir, TRAINING):
+        train_owned(config, workdir, overwrite=overwrite, overrides=overrides)
+
+
+def train_owned(
+    config: ConfigDict,
+    workdir: Path,
+    *,
+    overwrite: bool = False,
+    overrides: dict[str, Any] | None = None,
+) -> None:
+    """Does what `train_and_evaluate` does, in a directory that the caller owns already."""
+    config = complete(config)
+    ours.check_names(workdir, overwrite=overwrite)
+    shorter, lines = None, []
+    if not overwrite:
+        shorter = extension.find_shorter(workdir, config, ADVICE)
+        lines = run_dir.check_config(workdir, shorter or config, ADVICE)
+        check_intact(workdir)
+    for line in lines:
+        console.print(line)
+    if not (overwrite or shorter) and run_dir.says_finished(run_dir.read_results(workdir)):
+        console.print(f"{workdir} holds a finished run; --overwrite would train it again.")
+        if is_first():
+            draw_missing(config, workdir)
+            report(workdir)
+        wait_for_all("the run has all its figures")
+        return
+    kept = None if overwrite else splits.read(workdir)
+    experiment = assemble(config, kept)
+    dataset, plan, shardings = experiment.dataset, experiment.plan, experiment.shardings
+    before = None
+    if shorter is not None:
+        before = extension.plan_shorter(workdir, shorter, config, experiment, ADVICE)
+    run_dir.check_writable(workdir)
+    check_memory(experiment)
+    eval_step = make_eval_step(experiment.network)
+    check_data(experiment, eval_step)
+    split = splits.settle(dataset, workdir, kept, overwrite=overwrite)
+    wait_for_all("the run may begin")
+    if is_first():
+        if before:
+            extension.take_back(workdir, before, plan)
+        run_dir.begin(workdir, config, overwrite=overwrite, split=split)
+    wait_for_all("the run has begun")
+    init_key, step_key = jax.random.split(jax.random.key(plan.seed))
+    run = Run(experiment, eval_step, workdir)
+    start = run.checkpoints.steps().get("latest", 0)
+    state = run.begin_state(start, init_key)
+    if is_first():  # now that the checkpoint is known to be this run's
+        write_run(experiment, workdir, overrides or {}, start)
+    _print_header(experiment, workdir, start)
+    order = {"batch_size": plan.batch_size, "seed": plan.seed, "start": start, "stop": plan.total}
+    rows = process_rows(plan.batch_size, shardings).tolist()
+    batches = train_batches(dataset.splits["train"], experiment.loading, **order, rows=rows)
+    on_devices = (put_batch(batch, shardings) for batch in batches)
+    key = replicate(step_key, shardings)
+    with run.open(start):
+        loop(run, plan, start, state, experiment.train_step, on_devices, key)
+        results = run.results()
+    if is_first():
+        run_dir.write_results(workdir, **results)
+        report(workdir)
+
+
+def check_memory(experiment: Experiment) -> None:
+    """Checks that the devices can hold the state and a batch, before either is made.
+
+    Whether the train step fits as well is what --mode=plan tells.
+
+    Args:
+        experiment: What trains.
+
+    Raises:
+        UserError: They cannot.
+    """
+    e, there = experiment, device_memory()
+    spec = e.network.spec
+    label_bytes = math.prod(e.network.task.label_shape) + 1  # with the weight
+    pixel = spec.channels * np.dtype(spec.dtype).itemsize + label_bytes
+    batch = e.plan.batch_size * math.prod(e.loading.image_size) * pixel // e.shardings.mesh.size
+    state = bytes_per_device(e.state_shapes)
+    if state + batch > there:
+        raise UserError(
+            f"a device has {write_bytes(there)} of memory, and the parameters and the optimiser's "
+            f"state take {write_bytes(state)}, a batch {write_bytes(batch)}: lower "
+            "config.model.features or config.model.width, or config.train.batch_size or "
+            "config.data.image_size, or split them over more devices with config.mesh."
+        )
+
+
+def check_data(experiment: Experiment, eval_step: Predictor) -> None:
+    """Checks the images and masks that training and validation read, before time is spent.
+
+    Args:
+        experiment: What trains.
+        eval_step: Evaluates its network.
+
+    Raises:
+        UserError: One does not fit; see `doctor.check` and `Predictor.check`.
+    """
+    e = experiment
+    for split in ("train", "val"):
+        check(e.dataset.splits[split], split, len(e.dataset.class_names))
+    known = e.plan.batch_size * math.prod(e.loading.image_size)  # a step takes more memory
+    val, size = e.dataset.splits["val"], e.network.settings.batch_size
+    eval_step.check(e.network.variables, val, size, known)
+
+
+def write_run(experiment: Experiment, workdir: Path, overrides: dict[str, Any], start: int) -> None:
+    """Writes run.json: what runs, on what; says where that is other than what the run began with.
+
+    Args:
+        experiment: What trains.
+        workdir: The run's directory.
+        overrides: The config values given on the command line.
+        start: Steps that the run has taken.
+    """
+    for line in run_dir.other_machine(workdir, describe_devices()) if start else []:
+        console.print(line)
+    size: dict[str, float] = {
+        "steps": experiment.plan.total,
+        "parameters": count_parameters(experiment),
+        "flops_per_image": count_flops(experiment),
+    }
+    if experiment.loading.fit == "resize" and not start:
+        size |= {run_dir.SHRINKAGE: largest_shrinkage(experiment)}
+    split = describe_split(experiment.state_shapes, experiment.shardings)
+    run_dir.write_run(workdir, overrides, describe_devices(), split, size, start=start)
+
+
+def count_parameters(experiment: Experiment) -> int:
+    """Counts the numbers that training changes."""
+    return sum(x.size for x in jax.tree.leaves(experiment.state_shapes.params))
+
+
+def count_flops(experiment: Experiment) -> int:
+    """Counts the floating-point operations of one image's forward pass."""
+    network = experiment.network
+    return _count_flops(network.model, network.image_shape)  # pyrefly: ignore[bad-argument-type]
+
+
+@functools.lru_cache(64)  # a run asks twice, and a pack for every trial
+def _count_flops(model: UNet, image_shape: tuple[int, ...]) -> int:
+    shapes = variable_shapes(model, image_shape)  # pyrefly: ignore[bad-argument-type]
+    return round(forward_flops(model, shapes, (1, *image_shape)))
+
+
+def largest_shrinkage(experiment: Experiment) -> float:
+    """Returns how much the training images are shrunk at most; see `fits.shrinkage`."""
+    loading, train = experiment.loading, experiment.dataset.splits["train"]
+    return max(shrinkage(n, loading.image_size) for n in read_sizes(train, loading.workers))
+
+
+def _print_header(experiment: Experiment, workdir: Path, start: int) -> None:
+    e, plan = experiment, experiment.plan
+    devices = describe_devices()
+    counts = {name: len(split) for name, split in e.dataset.splits.items()}
+    facts = {
+        "devices": f"{devices['count']} x {devices['kind']} ({devices['platform']})",
+        "mesh": dict(e.shardings.mesh.shape),
+        "data": ", ".join(f"{name} {count}" for name, count in counts.items()),
+        "classes": ", ".join(e.dataset.class_names),
+        "parameters": f"{count_parameters(e):,}",
+        "FLOPs per image": f"{count_flops(e):,} (forward, {e.loading.image_size})",
+        "steps": f"{plan.total} of {plan.batch_size} images, "
+        f"{plan.total / plan.epoch_steps:.1f} epochs",
+        "workdir": workdir,
+    }
+    if e.network.task.names != e.dataset.class_names:
+        facts["regions"] = ", ".join(e.network.task.names)
+    if e.loading.fit == "crop":
+        facts["an epoch sees"] = _describe_crops(e)
+    for level, warning in enumerate(e.model.checkerboards()):
+        if warning:
+            facts[f"up_{level}"] = warning
+    if start:
+        facts["resumes at"] = f"step {start}"
+    print_header("unet_jax", facts)
+
+
+def _describe_crops(e: Experiment) -> str:
+    """Says how much of the training images an epoch of random crops sees."""
+    loading, train = e.loading, e.dataset.splits["train"]
+    share = seen_share(read_sizes(train, loading.workers), loading)
+    size = written(loading.image_size)
+    text = f"{loading.crops} crop{'s' * (loading.crops > 1)} of {size} an image, "
+    enough = math.ceil(loading.crops / share)
+    more = f" (as many as there are with config.data.crops={enough})" if share < 0.5 else ""
+    return f"{text}{share:.0%} of the pixels of {len(train)} images{more}"
+
+
+def report(workdir: Path) -> None:
+    """Prints the scores of a finished run, whose data need not be there any more."""
+    val = run_dir.read_results(workdir)["val"]
+    title = f"validation, best checkpoint (step {val['step']})"
+    print_scores(title, val, class_names_of(val))
+    console.print(f"figures: {workdir / run_dir.FIGURES}")
