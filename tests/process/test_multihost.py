@@ -1,6 +1,7 @@
 """Two and four real processes on this machine, as on so many hosts."""
 
 import json
+import re
 import shutil
 import signal
 import time
@@ -17,6 +18,9 @@ from unet_jax.data.sources import Loading
 from unet_jax.process import runtime
 
 LOST_SECONDS = 30  # in which a process has to notice that another died
+
+# Gloo's native threads write these, and into each other's lines.
+GLOO = set("Gloo Rank is connected to peer ranks Expected number of".split())
 
 
 def losses(workdir):
@@ -40,9 +44,8 @@ def pair(tmp_path_factory):
 def test_two_processes_have_the_losses_of_one(pair, tmp_path, command):
     workdir, done = pair
     assert "4 x cpu" in done[0][1]
-    # Native threads write the lines of Gloo, and into each other's.
-    said = [line for line in done[1][1].splitlines() if line and "[Gloo]" not in line]
-    assert said == [], "the first process alone writes"
+    said = set(re.findall(r"[A-Za-z]+", done[1][1]))
+    assert said <= GLOO, "the first process alone writes"
     assert command(TINY, f"--workdir={tmp_path}", devices=4).returncode == 0
     np.testing.assert_allclose(losses(workdir)[:5], losses(tmp_path)[:5], rtol=1e-5)
     np.testing.assert_allclose(losses(workdir), losses(tmp_path), rtol=0.05)
