@@ -20,7 +20,7 @@ from unet_jax.process import runtime
 LOST_SECONDS = 30  # in which a process has to notice that another died
 
 # Gloo's native threads write these, and into each other's lines.
-GLOO = set("Gloo Rank is connected to peer ranks Expected number of".split())
+GLOO = {"Gloo", "Rank", "is", "connected", "to", "peer", "ranks", "Expected", "number", "of"}
 
 
 def losses(workdir):
