@@ -2,10 +2,10 @@
 
 import errno
 import os
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
-import tenacity
 from absl import logging
 
 from unet_jax.errors import UserError
@@ -40,30 +40,24 @@ def again(read: Callable[[], T], name: str, kinds: tuple[type[Exception], ...] =
     Raises:
         UserError: It failed every time.
     """
-    failures: list[BaseException] = []
-
-    def note(state: tenacity.RetryCallState) -> None:
-        if state.outcome and (error := state.outcome.exception()):
+    failures: list[Exception] = []
+    while len(failures) < TRIES:
+        if failures:
+            time.sleep(FIRST_WAIT * 2 ** (len(failures) - 1))
+        try:
+            result = read()
+        except kinds as error:
+            if isinstance(error, _FINAL):
+                raise
             failures.append(error)
-
-    retrying = tenacity.Retrying(
-        retry=tenacity.retry_if_exception(
-            lambda error: isinstance(error, kinds) and not isinstance(error, _FINAL)
-        ),
-        stop=tenacity.stop_after_attempt(TRIES),
-        wait=tenacity.wait_exponential(multiplier=FIRST_WAIT),
-        after=note,
-    )
-    try:
-        result = retrying(read)
-    except tenacity.RetryError:
-        raise UserError(
-            f"{name} cannot be read, tried {TRIES} times: {reason(failures[-1])}."
-        ) from failures[-1]
-    if failures:
-        tries = len(failures) + 1
-        logging.warning("%s was read at try %d, after: %s", name, tries, reason(failures[-1]))
-    return result
+            continue
+        if failures:
+            tries, why = len(failures) + 1, reason(failures[-1])
+            logging.warning("%s was read at try %d, after: %s", name, tries, why)
+        return result
+    raise UserError(
+        f"{name} cannot be read, tried {TRIES} times: {reason(failures[-1])}."
+    ) from failures[-1]
 
 
 def reason(error: BaseException) -> str:
