@@ -19,6 +19,7 @@ from unet_jax.restore import restore
 from unet_jax.runs import workdir as run_dir
 from unet_jax.runs.checkpoint import Checkpoints, read_arrays
 from unet_jax.runs.gallery import Gallery
+from unet_jax.runs.results import read_results, write_results
 from unet_jax.studies.pack.train import train_packed
 from unet_jax.training import train_and_evaluate
 
@@ -102,13 +103,13 @@ def test_what_a_longer_run_would_not_have_left_goes(tmp_path, monkeypatch):
         monkeypatch.setattr(figures, name, lambda file, *drawn, **_: note(file, drawn))
     train(with_horizon("8 steps"), tmp_path / "undisturbed")
     train(with_horizon("5 steps"), tmp_path / "run")
-    run_dir.write_results(tmp_path / "run", test={"step": 5})
-    assert run_dir.read_results(tmp_path / "run")["train"] == {"step": 5, "best_step": 5}
+    write_results(tmp_path / "run", test={"step": 5})
+    assert read_results(tmp_path / "run")["train"] == {"step": 5, "best_step": 5}
     kept = {folder.name for folder in (tmp_path / "run" / "checkpoints").iterdir()}
     assert kept == {"3", "4", "5"}, "the best of those that last too"
     train(with_horizon("8 steps"), tmp_path / "run")
     assert contents(tmp_path / "run") == contents(tmp_path / "undisturbed")
-    assert run_dir.read_results(tmp_path / "run")["train"] == {"step": 8, "best_step": 3}
+    assert read_results(tmp_path / "run")["train"] == {"step": 8, "best_step": 3}
     assert restore(with_horizon("8 steps"), tmp_path / "run", "best").step == 3
 
 
@@ -173,7 +174,7 @@ def test_a_run_that_cannot_be_made_longer_stays_as_it_is(finished, old, new, sai
 
 
 def test_without_its_best_checkpoint_a_run_is_not_made_longer(finished):
-    best = run_dir.read_results(finished)["train"]["best_step"]
+    best = read_results(finished)["train"]["best_step"]
     assert best == 4
     shutil.rmtree(finished / "checkpoints" / str(best))
     lines = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]

@@ -22,9 +22,9 @@ from unet_jax.report.images import choose_images
 from unet_jax.report.material import gather
 from unet_jax.report.pages import write_report
 from unet_jax.report.scores import choose
-from unet_jax.runs import workdir as run_dir
 from unet_jax.runs.checkpoint import Checkpoints
 from unet_jax.runs.intact import read_counts
+from unet_jax.runs.results import read_results
 from unet_jax.sharding import make_shardings, replicate
 from unet_jax.studies.pages import load_study
 from unet_jax.studies.sweep import launcher
@@ -62,18 +62,18 @@ def test_the_best_checkpoint_has_the_lowest_score(trained):
     assert len(found) == 4
     assert ranks == {step: -score for step, score in found.items()}
     lowest = min(found, key=lambda step: found[step])
-    results = run_dir.read_results(run)
+    results = read_results(run)
     assert results["train"]["best_step"] == results["val"]["step"] == lowest
     assert results["val"][LOWER] == found[lowest]
     evaluate_run(config, run, split="val", checkpoint="best")
-    again = run_dir.read_results(run)["val"]
+    again = read_results(run)["val"]
     assert again["step"] == lowest
     assert again[LOWER] == pytest.approx(found[lowest], rel=1e-6)
 
 
 def test_counts_are_kept_by_name_and_older_files_are_read(trained, tmp_path):
     _, run, _ = trained
-    best = run_dir.read_results(run)["val"]
+    best = read_results(run)["val"]
     file = run / "evaluations" / f"val_{best['step']:08d}.npz"
     ids, counts = read_counts(file)
     with np.load(file) as saved:

@@ -35,16 +35,17 @@ class Run:
         from unet_jax.config import check_sections
         from unet_jax.predict.eval_step import make_mask_step
         from unet_jax.restore import restore
-        from unet_jax.runs import workdir as run_dir
+        from unet_jax.runs.provenance import SHRINKAGE, read_provenance
+        from unet_jax.runs.results import read_results
 
         check_sections(config)
         trained = restore(config, workdir, checkpoint)
         self._step = make_mask_step(trained.network)
         self._batch_size = trained.network.settings.batch_size
         self._variables = trained.variables
-        self._shrinkage = run_dir.read_run(workdir).get(run_dir.SHRINKAGE)
+        self._shrinkage = read_provenance(workdir).get(SHRINKAGE)
         self.workdir, self.class_names, self.step = workdir, trained.class_names, trained.step
-        self.scores: dict[str, Any] = run_dir.read_results(workdir)
+        self.scores: dict[str, Any] = read_results(workdir)
 
     def predict(
         self, image: "ArrayLike", value_range: tuple[float, float] | None = None
@@ -115,13 +116,14 @@ def load(workdir: str | Path, checkpoint: str = "best", **sections: Mapping[str,
     """
     _prepare()
     from unet_jax.config import load as load_config
-    from unet_jax.runs import workdir as run_dir
+    from unet_jax.runs.layout import CONFIG
+    from unet_jax.runs.workdir import check_same
     from unet_jax.studies.pages import set_values
 
     folder = Path(workdir).expanduser()
-    config = load_config(folder / run_dir.CONFIG)
-    set_values(config, str(folder / run_dir.CONFIG), _by_key(sections))
-    run_dir.check_same(folder, config)
+    config = load_config(folder / CONFIG)
+    set_values(config, str(folder / CONFIG), _by_key(sections))
+    check_same(folder, config)
     return Run(config, folder, checkpoint)
 
 
