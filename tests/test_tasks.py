@@ -13,8 +13,10 @@ from unet_jax.config import load
 from unet_jax.data.pipeline import train_batches
 from unet_jax.data.sources import open_data
 from unet_jax.defaults import page
-from unet_jax.evaluate import evaluate_run
+from unet_jax.evaluate import Evaluation, evaluate_run
 from unet_jax.experiment import assemble
+from unet_jax.metrics import make
+from unet_jax.metrics.base import Outcome
 from unet_jax.models.variants import section
 from unet_jax.predict.run import predict_run
 from unet_jax.report.images import choose_images, images_section
@@ -161,6 +163,26 @@ def test_scores_are_counted_channel_by_channel(run, tmp_path):
         if not present[channel]:
             assert found[f"IoU/{name}"] is None
             continue
+@pytest.mark.parametrize("size", [(1, 1), (7, 13), (40, 33), (3, 5, 4)])
+def test_rows_of_confusion_are_the_truth_of_independent_classes(size):
+    """The first class is predicted too often, the second too seldom, the third as it comes."""
+    rng = np.random.default_rng(sum(size))
+    label, prediction = (rng.random((2, *size, 3)) < share for share in ([0.2, 0.8, 0.5], 0.5))
+    weight = rng.random((2, *size)) < 0.8
+    expected = np.zeros((3, 2, 2), int)
+    for place in np.ndindex(label.shape):
+        if weight[place[:-1]]:
+            expected[place[-1], int(label[place]), int(prediction[place])] += 1
+    if len(weight.ravel()) > 2:
+        off, on = expected[:, 0, 1], expected[:, 1, 0]  # false positives and false negatives
+        assert off[0] > on[0] > 0
+        assert on[1] > off[1] > 0
+    logits = loss = np.zeros(label.shape)  # of which the overlap counts nothing
+    counts = make.count(Outcome(logits, loss, prediction, label, weight), "masks")
+    found = Evaluation({name: np.asarray(x) for name, x in counts.items()}, {}).confusion
+    np.testing.assert_array_equal(found, expected)
+
+
         dice = 2 * hit[channel] / (truth + guess)[channel]
         assert found[f"Dice/{name}"] == pytest.approx(dice, abs=1e-9)
         accuracy = hit[channel] / truth[channel]
