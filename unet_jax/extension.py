@@ -13,6 +13,7 @@ from unet_jax.errors import UserError
 from unet_jax.experiment import Experiment, plan_of
 from unet_jax.metrics.make import Headline
 from unet_jax.optim import count_warmup
+from unet_jax.process.owner import turn
 from unet_jax.runs import checkpoint
 from unet_jax.runs import workdir as run_dir
 from unet_jax.runs.logs import read_lines
@@ -143,15 +144,17 @@ def take_back(workdir: Path, shorter: Plan, longer: Plan) -> None:
     """
     last = shorter.total
     goes = not _is_of_both(shorter, longer)
-    results = {
-        name: entry
-        for name, entry in run_dir.read_results(workdir).items()
-        if name not in ("val", "train") and not (goes and entry["step"] == last)
-    }
-    if results:
-        run_dir.write(workdir / run_dir.RESULTS, json.dumps(results, indent=2) + "\n")
-    else:
-        (workdir / run_dir.RESULTS).unlink(missing_ok=True)
+    file = workdir / run_dir.RESULTS
+    with turn(file):  # an evaluation may be writing it
+        results = {
+            name: entry
+            for name, entry in run_dir.read_results(workdir).items()
+            if name not in ("val", "train") and not (goes and entry["step"] == last)
+        }
+        if results:
+            run_dir.write(file, json.dumps(results, indent=2) + "\n")
+        else:
+            file.unlink(missing_ok=True)
     if not goes:
         return
     checkpoint.delete(workdir / run_dir.CHECKPOINTS, last)
