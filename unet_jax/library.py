@@ -54,9 +54,9 @@ class Run:
         Args:
             image: [*n, C] as the images that the run was trained on, of any size; or [*n] for grey
                 values, of which a run for three colours takes three.
-            value_range: The values of black and of white, such as (0, 1); may be left out for the
-                type that the run was trained on. Other values are brought to that type's range,
-                such as 0 to 255 for images of 8 bits, and rounded.
+            value_range: The values of black and of white, such as (0, 1), which become those of the
+                images that the run was trained on, such as 0 and 255; integers are rounded. May be
+                left out for images of their type and range; see config.data.value_range.
 
         Returns:
             uint8 [*n], class ids: indices into `class_names`; of a run whose classes may overlap
