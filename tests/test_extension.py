@@ -131,7 +131,7 @@ def note(file, drawn):
 def test_an_evaluation_at_the_same_time_keeps_its_scores(tmp_path):
     scores = dict.fromkeys(("pixel_accuracy", "mIoU", "mDice", "mean_class_accuracy"), 0.5)
     results = {"train": {"step": 4, "best_step": 4}, "val": {"step": 4, **scores}}
-    run_dir.write_results(tmp_path, **results)
+    write_results(tmp_path, **results)
     plans = (plan_of(constant(duration), 8) for duration in ("4 steps", "8 steps"))
     taking = threading.Thread(target=take_back, args=(tmp_path, *plans))
     with turn(tmp_path / layout.RESULTS):  # as an evaluation has it, which has read the file
@@ -140,7 +140,7 @@ def test_an_evaluation_at_the_same_time_keeps_its_scores(tmp_path):
         results["test"] = {"step": 4, **scores}
         (tmp_path / layout.RESULTS).write_text(json.dumps(results))
     taking.join()
-    assert run_dir.read_results(tmp_path) == {"test": results["test"]}
+    assert read_results(tmp_path) == {"test": results["test"]}
 
 
 def test_what_depends_on_the_duration_is_told_before_the_data_are_opened(tmp_path):
