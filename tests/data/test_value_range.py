@@ -3,6 +3,7 @@
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,6 +11,7 @@ from scipy.special import log_softmax
 from support.plain import plain_logits
 
 import unet_jax
+from unet_jax.augment.scale import to_unit
 from unet_jax.config import load
 from unet_jax.data import doctor
 from unet_jax.data.folder import open_folder
@@ -144,9 +146,13 @@ def test_what_is_no_range_is_one_line(value):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("value", [(), (0, 1), (0, 4095), (-1024, 3071), (-0.5, 1e30)])
+@pytest.mark.parametrize("value", [(), (0, 4095), (-1024, 3071), (-0.5, 1e30), (0, 10**30)])
 def test_what_is_a_range(value):
-    assert read_loading({"value_range": value}).value_range == value
+    found = read_loading({"value_range": value}).value_range
+    assert found == tuple(map(float, value))
+    if found:  # also of ints that are no int32
+        unit = to_unit(jnp.array(value, jnp.float32), found)
+        np.testing.assert_array_equal(unit, [0, 1])
 
 
 def test_images_with_values_outside_are_named(tmp_path, monkeypatch, capsys):

@@ -99,7 +99,8 @@ def make_loading(
             "numbers of which white is the larger one; or () for the range of the images' type."
         )
     size = image_size * 2 if len(image_size) == 1 else tuple(image_size)
-    return Loading(size, fit, workers, context, crops, largest_file, value_range)
+    ends = tuple(map(float, value_range))  # an int may be more than the devices count to
+    return Loading(size, fit, workers, context, crops, largest_file, ends)
 
 
 def _is_range(value_range: tuple[Any, ...]) -> bool:
