@@ -19,6 +19,7 @@ myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True  # as they are written, not as they print
+autodoc_default_options = {"no-value": True}  # of rows of functions, and of paths of this machine
 napoleon_numpy_docstring = False
 napoleon_attr_annotations = False
 napoleon_use_ivar = True
@@ -53,14 +54,14 @@ def skip_member(
 def cut_signature(
     app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: str, returns: str
 ) -> tuple[str, str] | None:
-    """Leaves out the two arguments that linen adds to every module, and marks for packs."""
+    """Leaves out the two arguments that linen adds, defaults without a name, and marks of packs."""
     if not signature:
         return None
-    if what == "class" and hasattr(obj, "scope"):
-        signature = signature.split(", parent:")[0].removesuffix(")") + ")"
-    return re.sub(
-        r"~?(?:typing\.)?Annotated\[(.+?), ~?[\w.]*Traceable\(.*?\)\]", r"\1", signature
-    ), returns
+    if what == "class" and hasattr(obj, "scope") and ", parent:" in signature:
+        signature = signature.split(", parent:")[0] + ")"
+    signature = re.sub(r"<(function|factory)[^>]*>+", "...", signature)
+    mark = r"~?(?:typing\.)?Annotated\[(.+?), ~?[\w.]*Traceable\(.*?\)\]"
+    return re.sub(mark, r"\1", signature), returns
 
 
 def setup(app: Sphinx) -> None:
