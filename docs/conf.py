@@ -19,7 +19,6 @@ myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True  # as they are written, not as they print
-autodoc_default_options = {"no-value": True}  # of rows of functions, and of paths of this machine
 napoleon_numpy_docstring = False
 napoleon_attr_annotations = False
 napoleon_use_ivar = True
