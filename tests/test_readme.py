@@ -45,6 +45,7 @@ NOT_RUN = {
 TINY = ["--features=4,8", "--size=16", "--batch=1", "--steps=1"]
 SMALL = [
     "--config.train.duration=2",
+    "--config.train.eval_every=2",
     "--config.train.batch_size=4",
     "--config.eval.shown=1",
     "--config.model.features=(2,4)",
@@ -55,7 +56,7 @@ SMALL = [
 LITTLE = "--memory=17MiB"  # up to which a search compiles one program after the other
 STUDIES = {
     "experiments.scale.meshes": ["--meshes=2x1x1", "--dimensions=2", "--features=4,8"],
-    "experiments.scale.owners": ["--trials=1", "--ways=3 s apart"],
+    "experiments.scale.owners": ["--trials=1", "--ways=together"],
     "experiments.scale.deaths": ["--trials=1", "--ways=SIGTERM", "--steps=6"],
 }
 
