@@ -125,7 +125,10 @@ def test_each_trial_is_what_it_is_alone(together, tmp_path, monkeypatch):
 
 
 def test_the_trials_differ(together):
-    trials, _ = together
+    trials, output = together
+    (said,) = (line.split() for line in output.splitlines() if "differ in" in line)
+    changed = {key for trial in TRIALS for key in trial}
+    assert sorted(" ".join(said).removeprefix("differ in ").split(", ")) == sorted(changed)
     losses = [metrics(trial)[-2]["train/loss"] for trial in trials]
     assert len(set(losses)) == len(trials)
 

@@ -291,8 +291,7 @@ class Pack:
 
 def _print_header(members: Sequence[Member], way: Way, start: int) -> None:
     plan = members[0].experiment.plan
-    numbers = varying([member.config for member in members])
-    differ = [f"{section}.{key}" for section, keys in numbers.items() for key in keys]
+    differ = [".".join(path) for path in varying([member.config for member in members])]
     if len(distinct([member.seed for member in members])) > 1:
         differ.append("train.seed")
     facts = {
