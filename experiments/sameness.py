@@ -26,7 +26,7 @@ import numpy as np
 from PIL import Image
 
 from experiments.scale.compare import records
-from unet_jax.runs import workdir as run_dir
+from unet_jax.runs import layout
 
 ROOT = Path(__file__).parents[1]
 SIZES = ((37, 51), (64, 48), (90, 33), (41, 41), (75, 120), (33, 34), (58, 49), (64, 64))
@@ -156,10 +156,10 @@ def compare(first: Path, second: Path) -> Iterator[str]:
 
 def _read_run(workdir: Path) -> dict[str, object]:
     found: dict[str, object] = {
-        f"step {index + 1} of {run_dir.METRICS}": values
+        f"step {index + 1} of {layout.METRICS}": values
         for index, values in enumerate(records(workdir)[:40])
     }
-    results = workdir / run_dir.RESULTS
+    results = workdir / layout.RESULTS
     scores = json.loads(results.read_text()) if results.exists() else {}
     for split, values in scores.items():
         is_scores = isinstance(values, dict)

@@ -23,6 +23,7 @@ from unet_jax.predict.run import predict_run
 from unet_jax.restore import Trained
 from unet_jax.runs import workdir as run_dir
 from unet_jax.runs.checkpoint import Checkpoints
+from unet_jax.runs.results import read_results, write_results
 from unet_jax.training import train_and_evaluate
 
 
@@ -37,7 +38,7 @@ def trained(tmp_path_factory):
 
         patch.setattr(Checkpoints, "save", worse)
         train_and_evaluate(make_config(), run)
-    assert run_dir.read_results(run)["train"] == {"step": 4, "best_step": 2}
+    assert read_results(run)["train"] == {"step": 4, "best_step": 2}
     return run
 
 
@@ -83,17 +84,17 @@ def test_another_value_is_refused_and_named(run, key, value, tmp_path):
 
 
 def test_where_and_how_may_differ(run, capsys):
-    config, before = make_config(), run_dir.read_results(run)
+    config, before = make_config(), read_results(run)
     config.data.path, config.data.workers, config.eval.batch_size = "/elsewhere", 1, 3
     config.eval.shown = 4
     evaluate_run(config, run, split="val", checkpoint="best")
     assert "mesh" not in capsys.readouterr().out
-    assert known(run_dir.read_results(run)) == pytest.approx(known(before), rel=1e-5)
+    assert known(read_results(run)) == pytest.approx(known(before), rel=1e-5)
     config.mesh.data, config.eval.batch_size = 2, 4
     evaluate_run(config, run, split="val", checkpoint="best")
     says = "another mesh than the run's: config.mesh.data: 1 -> 2; sums may round otherwise"
     assert says in capsys.readouterr().out
-    assert known(run_dir.read_results(run)) == pytest.approx(known(before), rel=1e-5)
+    assert known(read_results(run)) == pytest.approx(known(before), rel=1e-5)
     assert load(run / "config.json").eval.batch_size == 8, "the run's own config stays"
 
 
@@ -105,9 +106,9 @@ def test_lists_of_json_are_the_tuples_that_they_were(run):
 
 
 def test_the_latest_is_kept_apart(run, capsys):
-    before = run_dir.read_results(run)
+    before = read_results(run)
     evaluate_run(make_config(), run, split="val", checkpoint="latest")
-    after = run_dir.read_results(run)
+    after = read_results(run)
     latest = after.pop("val_latest")
     assert after == before
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -121,26 +122,26 @@ def test_the_latest_is_kept_apart(run, capsys):
 
 
 def test_scores_of_the_training_images_do_not_finish_a_run(run):
-    before = run_dir.read_results(run)
+    before = read_results(run)
     (run / "results.json").unlink()
     evaluate_run(make_config(), run, split="train", checkpoint="latest")
     evaluate_run(make_config(), run, split="train", checkpoint="best")
-    found = run_dir.read_results(run)
+    found = read_results(run)
     assert {name: entry["step"] for name, entry in found.items()} == {
         "train_split_latest": 4,
         "train_split": 2,
     }
     assert not run_dir.is_finished(run)
     # As an older version left it: scores in the place of what training says of itself.
-    run_dir.write_results(run, val=before["val"], train=found["train_split"])
+    write_results(run, val=before["val"], train=found["train_split"])
     assert not run_dir.is_finished(run)
-    run_dir.write_results(run, **before)
+    write_results(run, **before)
     assert run_dir.is_finished(run)
 
 
 def evidence(run):
     """Checks that counts and figures of every entry are there and say what its scores say."""
-    for name, entry in run_dir.read_results(run).items():
+    for name, entry in read_results(run).items():
         if name == "train":
             continue
         step = entry["step"]
@@ -154,7 +155,7 @@ def evidence(run):
             for kind in ("predictions", "confusion"):
                 data = (run / "figures" / f"{kind}_{name}_{step:08d}.png").read_bytes()
                 Image.open(io.BytesIO(data)).load()
-    return run_dir.read_results(run)
+    return read_results(run)
 
 
 def test_a_death_between_two_files_leaves_what_belongs_together(run, monkeypatch):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,16 @@ from unet_jax import figures
 from unet_jax import run as runs
 from unet_jax.config import load, to_json
 from unet_jax.errors import UserError
+from unet_jax.experiment import plan_of
+from unet_jax.extension import take_back
 from unet_jax.figures.curves import SPEED_PANEL
+from unet_jax.process.owner import turn
 from unet_jax.restore import restore
+from unet_jax.runs import layout
 from unet_jax.runs import workdir as run_dir
 from unet_jax.runs.checkpoint import Checkpoints, read_arrays
 from unet_jax.runs.gallery import Gallery
+from unet_jax.runs.results import read_results, write_results
 from unet_jax.studies.pack.train import train_packed
 from unet_jax.training import train_and_evaluate
 
@@ -102,13 +108,13 @@ def test_what_a_longer_run_would_not_have_left_goes(tmp_path, monkeypatch):
         monkeypatch.setattr(figures, name, lambda file, *drawn, **_: note(file, drawn))
     train(with_horizon("8 steps"), tmp_path / "undisturbed")
     train(with_horizon("5 steps"), tmp_path / "run")
-    run_dir.write_results(tmp_path / "run", test={"step": 5})
-    assert run_dir.read_results(tmp_path / "run")["train"] == {"step": 5, "best_step": 5}
+    write_results(tmp_path / "run", test={"step": 5})
+    assert read_results(tmp_path / "run")["train"] == {"step": 5, "best_step": 5}
     kept = {folder.name for folder in (tmp_path / "run" / "checkpoints").iterdir()}
     assert kept == {"3", "4", "5"}, "the best of those that last too"
     train(with_horizon("8 steps"), tmp_path / "run")
     assert contents(tmp_path / "run") == contents(tmp_path / "undisturbed")
-    assert run_dir.read_results(tmp_path / "run")["train"] == {"step": 8, "best_step": 3}
+    assert read_results(tmp_path / "run")["train"] == {"step": 8, "best_step": 3}
     assert restore(with_horizon("8 steps"), tmp_path / "run", "best").step == 3
 
 
@@ -120,6 +126,21 @@ def note(file, drawn):
         [line.pop(name, None) for name in clock]
     file.with_suffix(".txt").write_text(repr(lines))
     file.touch()
+
+
+def test_an_evaluation_at_the_same_time_keeps_its_scores(tmp_path):
+    scores = dict.fromkeys(("pixel_accuracy", "mIoU", "mDice", "mean_class_accuracy"), 0.5)
+    results = {"train": {"step": 4, "best_step": 4}, "val": {"step": 4, **scores}}
+    write_results(tmp_path, **results)
+    plans = (plan_of(constant(duration), 8) for duration in ("4 steps", "8 steps"))
+    taking = threading.Thread(target=take_back, args=(tmp_path, *plans))
+    with turn(tmp_path / layout.RESULTS):  # as an evaluation has it, which has read the file
+        taking.start()
+        taking.join(0.5)
+        results["test"] = {"step": 4, **scores}
+        (tmp_path / layout.RESULTS).write_text(json.dumps(results))
+    taking.join()
+    assert read_results(tmp_path) == {"test": results["test"]}
 
 
 def test_what_depends_on_the_duration_is_told_before_the_data_are_opened(tmp_path):
@@ -173,7 +194,7 @@ def test_a_run_that_cannot_be_made_longer_stays_as_it_is(finished, old, new, sai
 
 
 def test_without_its_best_checkpoint_a_run_is_not_made_longer(finished):
-    best = run_dir.read_results(finished)["train"]["best_step"]
+    best = read_results(finished)["train"]["best_step"]
     assert best == 4
     shutil.rmtree(finished / "checkpoints" / str(best))
     lines = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]

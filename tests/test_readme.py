@@ -5,7 +5,6 @@ import os
 import re
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +17,7 @@ from support import xla
 from support.paths import ROOT
 from support.sweeps import write_page
 
+from experiments.scale.launch import free_port
 from unet_jax.config import SECTIONS
 
 README = ROOT / "README.md"
@@ -118,12 +118,6 @@ def small(arguments: list[str], folder: Path) -> tuple[list[str], Path]:
             # The download is left out: the same images come from files.
             arguments += ["--config.data.source=pets", "--config.data.path=pets"]
     return arguments, folder
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 def test_the_commands_are_found():

@@ -24,11 +24,13 @@ from unet_jax.process.console import console
 from unet_jax.process.multihost import is_first
 from unet_jax.process.whole import remove_leftovers, temporary_folder
 from unet_jax.restore import restore
+from unet_jax.runs import layout
 from unet_jax.runs import workdir as run_dir
 from unet_jax.runs.gallery import Gallery
 from unet_jax.runs.history import write_arrays
 from unet_jax.runs.intact import check_intact
 from unet_jax.runs.logs import print_scores
+from unet_jax.runs.results import write_results
 from unet_jax.runs.splits import open_run
 from unet_jax.task import Task
 
@@ -168,7 +170,7 @@ def evaluate_run(config: ConfigDict, workdir: Path, *, split: str, checkpoint: s
         console.print(line)
     check_sections(config)
     config = complete(config)
-    entry = run_dir.ENTRIES[split] + ("" if checkpoint == "best" else f"_{checkpoint}")
+    entry = layout.ENTRIES[split] + ("" if checkpoint == "best" else f"_{checkpoint}")
     check_intact(workdir, entry)
     dataset, _ = open_run(config.data, workdir, split)
     source = choose(dataset.splits, "--split", split)
@@ -182,7 +184,7 @@ def evaluate_run(config: ConfigDict, workdir: Path, *, split: str, checkpoint: s
             "run was trained on."
         )
     check_labels(config, network.task, dataset)
-    check(source, split, len(dataset.class_names))
+    check(source, split, len(dataset.class_names), network.spec.value_range)
     say_other_scale(source, network.loading, workdir)
     shown = fixed_images(source, network.settings.shown)
     result = evaluate(
@@ -199,14 +201,14 @@ def evaluate_run(config: ConfigDict, workdir: Path, *, split: str, checkpoint: s
     name = f"{entry}_{trained.step:08d}"
     names, headline = dataset.class_names, network.settings.headline
     gallery = Gallery(workdir, source, names, network.task, headline)
-    remove_leftovers(workdir / run_dir.FIGURES)
+    remove_leftovers(workdir / layout.FIGURES)
     with temporary_folder(workdir, ".evaluation_") as folder:
         figure = folder / f"predictions_{name}.png"
         gallery.draw_split(figure, title, result.predictions, result.confusion)
         save_counts(folder / f"{name}.npz", result, source)
         # All is there.
-        run_dir.move(folder.glob("*.png"), workdir / run_dir.FIGURES)
-        run_dir.move(folder.glob("*.npz"), workdir / run_dir.EVALUATIONS)
-    run_dir.write_results(workdir, **{entry: {"step": trained.step, **summary}})
+        run_dir.move(folder.glob("*.png"), workdir / layout.FIGURES)
+        run_dir.move(folder.glob("*.npz"), workdir / layout.EVALUATIONS)
+    write_results(workdir, **{entry: {"step": trained.step, **summary}})
     print_scores(title, summary, network.task.names)
-    console.print(f"figures: {workdir / run_dir.FIGURES / figure.name}")
+    console.print(f"figures: {workdir / layout.FIGURES / figure.name}")

@@ -13,9 +13,11 @@ from unet_jax.errors import UserError
 from unet_jax.experiment import Experiment, plan_of
 from unet_jax.metrics.make import Headline
 from unet_jax.optim import count_warmup
-from unet_jax.runs import checkpoint
-from unet_jax.runs import workdir as run_dir
+from unet_jax.process.owner import turn
+from unet_jax.process.whole import write_text
+from unet_jax.runs import checkpoint, layout
 from unet_jax.runs.logs import read_lines
+from unet_jax.runs.results import read_results
 
 DURATION = "config.train.duration"
 _SHARES = (
@@ -41,7 +43,7 @@ def find_shorter(workdir: Path, config: ConfigDict, advice: str) -> ConfigDict |
     Raises:
         UserError: Only the duration is other, and what the run has done depends on it.
     """
-    file = workdir / run_dir.CONFIG
+    file = workdir / layout.CONFIG
     if not file.exists():
         return None
     saved = configs.load(file)
@@ -116,10 +118,10 @@ def plan_shorter(
 
 def _check_best(workdir: Path, shorter: Plan, longer: Plan, headline: Headline) -> None:
     """Checks that of the evaluations of both the best one's checkpoint is there."""
-    saved = [int(x.name) for x in (workdir / run_dir.CHECKPOINTS).glob("*") if x.name.isdecimal()]
+    saved = [int(x.name) for x in (workdir / layout.CHECKPOINTS).glob("*") if x.name.isdecimal()]
     if not _is_of_both(shorter, longer):
         saved = [step for step in saved if step != shorter.total]
-    lines = read_lines(workdir / run_dir.METRICS)
+    lines = read_lines(workdir / layout.METRICS)
     ranks = [(headline.rank(line, "val/"), line["step"]) for line in lines]
     found = [x for x in ranks if x[0] is not None and x[1] <= max(saved, default=0)]
     if found and max(found)[1] not in saved:
@@ -143,20 +145,22 @@ def take_back(workdir: Path, shorter: Plan, longer: Plan) -> None:
     """
     last = shorter.total
     goes = not _is_of_both(shorter, longer)
-    results = {
-        name: entry
-        for name, entry in run_dir.read_results(workdir).items()
-        if name not in ("val", "train") and not (goes and entry["step"] == last)
-    }
-    if results:
-        run_dir.write(workdir / run_dir.RESULTS, json.dumps(results, indent=2) + "\n")
-    else:
-        (workdir / run_dir.RESULTS).unlink(missing_ok=True)
+    file = workdir / layout.RESULTS
+    with turn(file):  # an evaluation may be writing it
+        results = {
+            name: entry
+            for name, entry in read_results(workdir).items()
+            if name not in ("val", "train") and not (goes and entry["step"] == last)
+        }
+        if results:
+            write_text(file, json.dumps(results, indent=2) + "\n")
+        else:
+            file.unlink(missing_ok=True)
     if not goes:
         return
-    checkpoint.delete(workdir / run_dir.CHECKPOINTS, last)
-    figures = workdir / run_dir.FIGURES
-    for folder in (figures, workdir / run_dir.EVALUATIONS):
+    checkpoint.delete(workdir / layout.CHECKPOINTS, last)
+    figures = workdir / layout.FIGURES
+    for folder in (figures, workdir / layout.EVALUATIONS):
         for file in folder.glob(f"*_{last:08d}.*"):
             file.unlink()
     (figures / "history" / f"{last:08d}.npz").unlink(missing_ok=True)

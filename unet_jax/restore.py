@@ -10,7 +10,7 @@ from unet_jax.config import choose
 from unet_jax.data.sample import RGB, Spec
 from unet_jax.errors import UserError
 from unet_jax.experiment import Network, make_network
-from unet_jax.runs import workdir as run_dir
+from unet_jax.runs import layout
 from unet_jax.runs.checkpoint import Checkpoints
 from unet_jax.runs.intact import check_of_run
 from unet_jax.task import KINDS, MultiLabel
@@ -79,7 +79,7 @@ def _open_checkpoint(
     config: ConfigDict, workdir: Path, which: str
 ) -> tuple[Checkpoints, int, dict[str, Any]]:
     """Opens the checkpoints of a run; returns the step of one, and what it says of itself."""
-    folder = workdir / run_dir.CHECKPOINTS
+    folder = workdir / layout.CHECKPOINTS
     checkpoints = Checkpoints(folder, read_only=True) if folder.is_dir() else None
     steps = checkpoints.steps() if checkpoints else {}
     if not checkpoints or not steps:

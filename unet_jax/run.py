@@ -14,8 +14,7 @@ from unet_jax.experiment import Experiment
 from unet_jax.predict.predictor import Predictor
 from unet_jax.process.console import console
 from unet_jax.process.multihost import is_first
-from unet_jax.runs import history
-from unet_jax.runs import workdir as run_dir
+from unet_jax.runs import history, layout
 from unet_jax.runs.checkpoint import Checkpoints
 from unet_jax.runs.damage import set_broken_aside
 from unet_jax.runs.gallery import Gallery
@@ -39,17 +38,17 @@ class Run:
             workdir: The run's directory, begun.
         """
         self.experiment, self.workdir = experiment, workdir
-        for line in set_broken_aside(workdir / run_dir.CHECKPOINTS):
+        for line in set_broken_aside(workdir / layout.CHECKPOINTS):
             console.print(line)
-        self.checkpoints = Checkpoints(workdir / run_dir.CHECKPOINTS)
-        self._config = configs.load(workdir / run_dir.CONFIG)
+        self.checkpoints = Checkpoints(workdir / layout.CHECKPOINTS)
+        self._config = configs.load(workdir / layout.CONFIG)
         self._validation = Validation(experiment, eval_step, workdir)
 
     def begin_state(self, start: int, init_key: jax.Array) -> State:
         """Restores the state of a step, or initialises that of step 0."""
         if start:
             for step in self.checkpoints.all_steps():
-                where = str(self.workdir / run_dir.CHECKPOINTS / str(step))
+                where = str(self.workdir / layout.CHECKPOINTS / str(step))
                 check_of_run(self.checkpoints.meta(step), self._config, where)
             state = self.checkpoints.restore(start, self.experiment.state_shapes)
             self.checkpoints.delete_others()
@@ -70,7 +69,7 @@ class Run:
         self._start, plan = start, self.experiment.plan
         self._logs: Logs = Silence()
         if is_first():
-            files = self.workdir / run_dir.METRICS, self.workdir / run_dir.TENSORBOARD
+            files = self.workdir / layout.METRICS, self.workdir / layout.TENSORBOARD
             self._logs = Logs(*files, start, plan.total, shows=shows)
         sizes = {"log_every": plan.log_every, "batch_size": images or plan.batch_size}
         self._recorder = Recorder(self._logs, start, **sizes)
@@ -188,7 +187,7 @@ class Validation:
             keep=self._shown,
         )
         if is_first():
-            file = self._workdir / run_dir.EVALUATIONS / f"val_{step:08d}.npz"
+            file = self._workdir / layout.EVALUATIONS / f"val_{step:08d}.npz"
             save_counts(file, result, self._source)
             history.save(self._workdir, step, result.predictions, result.confusion)
         return summarise(result, e.network.task, e.dataset.views)

@@ -33,11 +33,13 @@ from unet_jax.process.multihost import is_first, owned, stop_requests, wait_for_
 from unet_jax.process.owner import TRAINING
 from unet_jax.process.watchdog import Watchdog
 from unet_jax.run import Run
-from unet_jax.runs import ours, splits
+from unet_jax.runs import layout, ours, splits
 from unet_jax.runs import workdir as run_dir
 from unet_jax.runs.gallery import draw_missing
 from unet_jax.runs.intact import check_intact
 from unet_jax.runs.logs import print_scores
+from unet_jax.runs.provenance import SHRINKAGE, other_machine, write_provenance
+from unet_jax.runs.results import read_results, says_finished, write_results
 from unet_jax.sharding import (
     describe_devices,
     describe_split,
@@ -178,7 +180,7 @@ def train_owned(
         check_intact(workdir)
     for line in lines:
         console.print(line)
-    if not (overwrite or shorter) and run_dir.says_finished(run_dir.read_results(workdir)):
+    if not (overwrite or shorter) and says_finished(read_results(workdir)):
         console.print(f"{workdir} holds a finished run; --overwrite would train it again.")
         if is_first():
             draw_missing(config, workdir)
@@ -218,7 +220,7 @@ def train_owned(
         loop(run, plan, start, state, experiment.train_step, on_devices, key)
         results = run.results()
     if is_first():
-        run_dir.write_results(workdir, **results)
+        write_results(workdir, **results)
         report(workdir)
 
 
@@ -260,7 +262,8 @@ def check_data(experiment: Experiment, eval_step: Predictor) -> None:
     """
     e = experiment
     for split in ("train", "val"):
-        check(e.dataset.splits[split], split, len(e.dataset.class_names))
+        source, value_range = e.dataset.splits[split], e.network.spec.value_range
+        check(source, split, len(e.dataset.class_names), value_range)
     known = e.plan.batch_size * math.prod(e.loading.image_size)  # a step takes more memory
     val, size = e.dataset.splits["val"], e.network.settings.batch_size
     eval_step.check(e.network.variables, val, size, known)
@@ -275,7 +278,7 @@ def write_run(experiment: Experiment, workdir: Path, overrides: dict[str, Any], 
         overrides: The config values given on the command line.
         start: Steps that the run has taken.
     """
-    for line in run_dir.other_machine(workdir, describe_devices()) if start else []:
+    for line in other_machine(workdir, describe_devices()) if start else []:
         console.print(line)
     size: dict[str, float] = {
         "steps": experiment.plan.total,
@@ -283,9 +286,9 @@ def write_run(experiment: Experiment, workdir: Path, overrides: dict[str, Any], 
         "flops_per_image": count_flops(experiment),
     }
     if experiment.loading.fit == "resize" and not start:
-        size |= {run_dir.SHRINKAGE: largest_shrinkage(experiment)}
+        size |= {SHRINKAGE: largest_shrinkage(experiment)}
     split = describe_split(experiment.state_shapes, experiment.shardings)
-    run_dir.write_run(workdir, overrides, describe_devices(), split, size, start=start)
+    write_provenance(workdir, overrides, describe_devices(), split, size, start=start)
 
 
 def count_parameters(experiment: Experiment) -> int:
@@ -351,7 +354,7 @@ def _describe_crops(e: Experiment) -> str:
 
 def report(workdir: Path) -> None:
     """Prints the scores of a finished run, whose data need not be there any more."""
-    val = run_dir.read_results(workdir)["val"]
+    val = read_results(workdir)["val"]
     title = f"validation, best checkpoint (step {val['step']})"
     print_scores(title, val, class_names_of(val))
-    console.print(f"figures: {workdir / run_dir.FIGURES}")
+    console.print(f"figures: {workdir / layout.FIGURES}")

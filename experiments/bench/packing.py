@@ -18,7 +18,7 @@ from pathlib import Path
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
-from unet_jax.runs import workdir as run_dir
+from unet_jax.runs import layout
 
 ROOT = Path(__file__).parents[2]
 CONFIG = config_flags.DEFINE_config_file("config", str(ROOT / "configs" / "shapes.py"), "Page.")
@@ -41,7 +41,7 @@ def write_trials(folder: Path) -> list[Path]:
         config.optim.learning_rate *= 1.0 if index % 2 else 0.5
         trial = folder / f"trial_{index}"
         trial.mkdir(parents=True)
-        (trial / run_dir.CONFIG).write_text(to_json(config))
+        (trial / layout.CONFIG).write_text(to_json(config))
         trials.append(trial)
     return trials
 
@@ -64,13 +64,13 @@ def turn(folder: Path) -> tuple[float, float, list[Path], list[Path]]:
 
 def losses(trial: Path) -> list[float]:
     """Returns the training loss of every step."""
-    lines = map(json.loads, (trial / run_dir.METRICS).read_text().splitlines())
+    lines = map(json.loads, (trial / layout.METRICS).read_text().splitlines())
     return [line["train/loss"] for line in lines if "train/loss" in line]
 
 
 def score(trial: Path) -> float:
     """Returns the validation mIoU of the best checkpoint."""
-    return json.loads((trial / run_dir.RESULTS).read_text())["val"]["mIoU"]
+    return json.loads((trial / layout.RESULTS).read_text())["val"]["mIoU"]
 
 
 def main(argv: list[str]) -> None:

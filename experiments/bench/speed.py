@@ -99,7 +99,7 @@ class Loop:
             UserError: The command failed.
         """
         from unet_jax.config import to_json
-        from unet_jax.runs import workdir as run_dir
+        from unet_jax.runs import layout
 
         workdir.mkdir()
         config = config.copy_and_resolve_references()
@@ -114,7 +114,7 @@ class Loop:
         command.append(f"--workdir={workdir}/run")
         # A paused process would outlive this one, and so would its GPU memory.
         env = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache), runtime.TIED: str(os.getpid())}
-        self._log, self._metrics = workdir / "log", workdir / "run" / run_dir.METRICS
+        self._log, self._metrics = workdir / "log", workdir / "run" / layout.METRICS
         began = time.perf_counter()
         with self._log.open("w") as log:
             self._process = subprocess.Popen(command, env=env, stdout=log, stderr=log)

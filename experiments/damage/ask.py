@@ -14,7 +14,7 @@ from unittest import mock
 
 from unet_jax.errors import UserError
 from unet_jax.process.owner import LOCK
-from unet_jax.runs import workdir as run_dir
+from unet_jax.runs import layout
 from unet_jax.studies.engines.base import Job, Status
 
 SECONDS = 120  # after which an answer does not come
@@ -176,7 +176,7 @@ def train(run: Path) -> None:
     from unet_jax import config as configs
     from unet_jax.training import train_and_evaluate
 
-    train_and_evaluate(configs.load(run / run_dir.CONFIG), run)
+    train_and_evaluate(configs.load(run / layout.CONFIG), run)
 
 
 def evaluate(run: Path) -> None:
@@ -184,7 +184,7 @@ def evaluate(run: Path) -> None:
     from unet_jax import config as configs
     from unet_jax.evaluate import evaluate_run
 
-    evaluate_run(configs.load(run / run_dir.CONFIG), run, split="test", checkpoint="best")
+    evaluate_run(configs.load(run / layout.CONFIG), run, split="test", checkpoint="best")
 
 
 def predict(run: Path, image: Path) -> None:
@@ -192,7 +192,7 @@ def predict(run: Path, image: Path) -> None:
     from unet_jax import config as configs
     from unet_jax.predict.run import predict_run
 
-    config = configs.load(run / run_dir.CONFIG)
+    config = configs.load(run / layout.CONFIG)
     predict_run(config, run, inputs=[str(image)], output=None, checkpoint="best")
 
 

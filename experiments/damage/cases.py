@@ -16,19 +16,19 @@ from experiments.damage import ask
 from experiments.damage.ask import Answer, Work
 from experiments.damage.damages import DAMAGES, Unfit
 from experiments.damage.material import Material
-from unet_jax.runs import workdir as run_dir
+from unet_jax.runs import layout
 
 # Of a run: who reads, or replaces, what lies under a name. "resume" is to train the unfinished one.
 READERS = {
-    run_dir.CONFIG: ("train", "resume", "evaluate", "predict", "report"),
-    run_dir.RUN: ("resume", "evaluate", "predict", "report"),
-    run_dir.SPLIT: ("resume", "evaluate", "report"),
-    run_dir.METRICS: ("resume", "evaluate", "report"),
-    run_dir.RESULTS: ("train", "evaluate", "report"),
-    run_dir.CHECKPOINTS: ("resume", "evaluate", "predict", "report"),
-    run_dir.EVALUATIONS: ("train", "resume", "evaluate", "report"),
-    run_dir.FIGURES: ("resume", "evaluate"),
-    run_dir.TENSORBOARD: ("resume",),
+    layout.CONFIG: ("train", "resume", "evaluate", "predict", "report"),
+    layout.RUN: ("resume", "evaluate", "predict", "report"),
+    layout.SPLIT: ("resume", "evaluate", "report"),
+    layout.METRICS: ("resume", "evaluate", "report"),
+    layout.RESULTS: ("train", "evaluate", "report"),
+    layout.CHECKPOINTS: ("resume", "evaluate", "predict", "report"),
+    layout.EVALUATIONS: ("train", "resume", "evaluate", "report"),
+    layout.FIGURES: ("resume", "evaluate"),
+    layout.TENSORBOARD: ("resume",),
 }
 # Of a sweep and a pack, by regular expression.
 IN_SWEEP = r"study\.json|seed=0\w*/(\w+\.jsonl?|evaluations(/val.*)?|checkpoints(/[24])?)"
@@ -71,7 +71,7 @@ def all_cases(material: Material) -> Iterator[Case]:
             yield from (Case(kind, name, damage, mode) for damage in DAMAGES for mode in modes)
         modes = ("resume",) if kind == "unfinished" else ("train", "evaluate", "predict")
         yield from (
-            Case(kind, run_dir.CHECKPOINTS, stray, mode) for stray in STRAY for mode in modes
+            Case(kind, layout.CHECKPOINTS, stray, mode) for stray in STRAY for mode in modes
         )
     for kind, pattern, modes in (
         ("study", IN_SWEEP, ("sweep", "report")),
@@ -89,7 +89,7 @@ def _parts(folder: Path) -> list[str]:
     left_out = {*pieces} - {*first.values()}
     # Empty files, and of an older checkpoint what nobody reads.
     seldom = re.compile(r".*commit_success.txt|checkpoints/2/(state|meta).*")
-    if (folder / run_dir.CHECKPOINTS / "4").exists():
+    if (folder / layout.CHECKPOINTS / "4").exists():
         left_out |= {name for name in names if seldom.fullmatch(name)}
     return [name for name in names if name not in left_out]
 
@@ -155,7 +155,7 @@ class Bench:
         DAMAGES[case.damage](run / case.file, other / name, rng)
 
     def _act(self, case: Case, run: Path) -> Callable[[], None]:
-        page, images = self._material.page, int(case.file.startswith(run_dir.CHECKPOINTS))
+        page, images = self._material.page, int(case.file.startswith(layout.CHECKPOINTS))
         acts: dict[str, Callable[[], None]] = {
             "train": lambda: ask.train(run),
             "resume": lambda: ask.train(run),
@@ -169,9 +169,9 @@ class Bench:
     def _names(self, case: Case, text: str) -> bool:
         """Tells whether a text names the damaged file, or what it belongs to."""
         *above, last = case.file.split("/")
-        is_of_checkpoint = run_dir.CHECKPOINTS in (*above, last)
+        is_of_checkpoint = layout.CHECKPOINTS in (*above, last)
         known = {last, *(above if is_of_checkpoint or "packs" in above else ())}
-        known |= {"config."} if last == run_dir.CONFIG else set()  # a key of it
+        known |= {"config."} if last == layout.CONFIG else set()  # a key of it
         return any(name in text for name in known - {"state", "meta", "metrics"}) or (
             # That one file of several was changed is known, but not which.
             case.damage in ("of another run", "one bit") and "copy" in text
@@ -216,6 +216,6 @@ def found(mode: str, run: Path) -> dict[str, Any]:
 
 def _results(run: Path) -> Any:
     try:
-        return json.loads((run / run_dir.RESULTS).read_text())
+        return json.loads((run / layout.RESULTS).read_text())
     except (OSError, ValueError):
         return None

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from configs import tiny
 from unet_jax import config as configs
-from unet_jax.runs import workdir as run_dir
+from unet_jax.runs import layout
 from unet_jax.studies import trials
 from unet_jax.studies.naming import make_trials
 from unet_jax.studies.pages import load_study
@@ -126,7 +126,7 @@ def make(folder: Path) -> Material:
     train_and_evaluate(config, finished)
     train_and_evaluate(small_config(**changes), other)
     for run in (finished, other):
-        own = configs.load(run / run_dir.CONFIG)
+        own = configs.load(run / layout.CONFIG)
         evaluate_run(own, run, split="test", checkpoint="best")
     page = folder / "page.py"
     page.write_text(PAGE.format(overrides=SMALL))

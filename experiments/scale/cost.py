@@ -25,7 +25,7 @@ from ml_collections import ConfigDict, config_flags
 
 from experiments.scale.launch import command_lines
 from unet_jax.process import runtime
-from unet_jax.runs import workdir as run_dir
+from unet_jax.runs import layout
 
 ROOT = Path(__file__).parents[2]
 CONFIG = config_flags.DEFINE_config_file("config", str(ROOT / "configs" / "shapes.py"), "Page.")
@@ -102,7 +102,7 @@ def speed(count: int, overrides: Sequence[str], folder: Path) -> float:
     codes = [process.wait() for process in processes]
     if any(codes):
         raise RuntimeError(f"a process of {lines[0]} failed")
-    found = map(json.loads, (folder / run_dir.METRICS).read_text().splitlines())
+    found = map(json.loads, (folder / layout.METRICS).read_text().splitlines())
     return statistics.median([x["images_per_s"] for x in found if "images_per_s" in x][1:])
 
 
@@ -130,7 +130,7 @@ def main(argv: list[str]) -> None:
             f"{two / one:.2f} (medians of {TURNS.value} turns)"
         )
         runtime.prepare()
-        print(cost_of_saving(CONFIG.value, Path(folder) / run_dir.CHECKPOINTS))
+        print(cost_of_saving(CONFIG.value, Path(folder) / layout.CHECKPOINTS))
 
 
 if __name__ == "__main__":

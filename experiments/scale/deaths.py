@@ -32,7 +32,7 @@ from absl import app, flags, logging
 from experiments.scale.compare import different_bytes, find_other, records
 from experiments.scale.launch import command_lines
 from experiments.scale.moments import in_turn
-from unet_jax.runs import workdir as run_dir
+from unet_jax.runs import layout
 
 TRIALS = flags.DEFINE_integer("trials", 40, "How many runs die.", lower_bound=1)
 SEED = flags.DEFINE_integer("seed", 0, "Of the moments.")
@@ -157,7 +157,7 @@ def at_random(signum: int, *, first_only: bool = False, last_only: bool = False)
 
 def in_a_save(workdir: Path, processes: list[subprocess.Popen[bytes]], rng: random.Random) -> None:
     """Kills while a checkpoint is being written."""
-    folder, step = workdir / run_dir.CHECKPOINTS, EVERY.value * rng.randrange(1, 7)
+    folder, step = workdir / layout.CHECKPOINTS, EVERY.value * rng.randrange(1, 7)
     wait_until(lambda: any(folder.glob(f"{step}.orbax-checkpoint-tmp*")), processes)
     time.sleep(rng.random() * 0.02)
     for process in processes:
@@ -178,7 +178,7 @@ def full_disk(workdir: Path, processes: list[subprocess.Popen[bytes]], rng: rand
 
 def truncated(workdir: Path, processes: list[subprocess.Popen[bytes]], rng: random.Random) -> None:
     """Kills, and cuts a file of the newest checkpoint short."""
-    folder, step = workdir / run_dir.CHECKPOINTS, EVERY.value * rng.randrange(2, 7)
+    folder, step = workdir / layout.CHECKPOINTS, EVERY.value * rng.randrange(2, 7)
     wait_until(lambda: (folder / str(step)).is_dir(), processes)
     for process in processes:
         process.kill()

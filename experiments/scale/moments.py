@@ -95,9 +95,7 @@ def in_turn(moments: Sequence[str], rng: random.Random) -> list[str]:
     Returns:
         The moments.
     """
-    from unet_jax.runs.workdir import (
-        CHECKPOINTS,
-    )  # not at the top, so that nothing is imported early
+    from unet_jax.runs.layout import CHECKPOINTS  # here, so that nothing is imported early
 
     kinds: dict[str, list[str]] = {}
     for moment in rng.sample(moments, len(moments)):

@@ -17,7 +17,7 @@ from absl import app, flags, logging
 
 from experiments.scale.compare import different_bytes, find_other
 from unet_jax.process import runtime
-from unet_jax.runs import workdir as run_dir
+from unet_jax.runs import layout
 from unet_jax.studies.trials import TRIAL
 
 ROOT = Path(__file__).parents[2]
@@ -55,12 +55,12 @@ def trials(folder: Path) -> list[Path]:
 
 def finished(folder: Path) -> set[str]:
     """Returns the names of the trials that are finished."""
-    return {file.parent.name for file in folder.glob(f"*/{run_dir.RESULTS}")}
+    return {file.parent.name for file in folder.glob(f"*/{layout.RESULTS}")}
 
 
 def steps_done(folder: Path) -> int:
     """Returns the steps in the metrics of all trials."""
-    files = folder.glob(f"*/{run_dir.METRICS}")
+    files = folder.glob(f"*/{layout.METRICS}")
     return sum(file.read_text().count('"train/loss"') for file in files)
 
 
@@ -90,7 +90,7 @@ def main(argv: list[str]) -> None:
             steps = int(total * (turn + rng.uniform(0.1, 0.9)) / KILLS)
             kill_at(start(page, killed), killed, steps)
             for trial in finished(killed):
-                times.setdefault(trial, (killed / trial / run_dir.RESULTS).stat().st_mtime_ns)
+                times.setdefault(trial, (killed / trial / layout.RESULTS).stat().st_mtime_ns)
             print(
                 f"killed after {steps_done(killed)} of {total} steps of all trials, "
                 f"{len(finished(killed))} of 12 trials finished",
@@ -98,7 +98,7 @@ def main(argv: list[str]) -> None:
             )
         code = start(page, killed).wait()
         again = sum(
-            (killed / t / run_dir.RESULTS).stat().st_mtime_ns != at for t, at in times.items()
+            (killed / t / layout.RESULTS).stat().st_mtime_ns != at for t, at in times.items()
         )
         pairs = [(one, killed / one.name) for one in trials(alone)]
         different = sum(different_bytes(*pair, STEPS) for pair in pairs)

@@ -18,7 +18,7 @@ from experiments.truth.recompute import (
 )
 from unet_jax.evaluate import evaluate_run
 from unet_jax.predict.run import predict_run
-from unet_jax.runs import workdir as run_dir
+from unet_jax.runs import layout
 from unet_jax.training import train_and_evaluate
 
 LOOSE = 2e-4  # relative: of losses and gradients, which are sums of rounded float32
@@ -64,8 +64,8 @@ def check_case(case: Case, folder: Path) -> list[str]:
     predict_run(
         config, run, inputs=[str(root / "images")], output=folder / "masks", checkpoint="best"
     )
-    lines = [json.loads(line) for line in (run / run_dir.METRICS).read_text().splitlines()]
-    results = json.loads((run / run_dir.RESULTS).read_text())
+    lines = [json.loads(line) for line in (run / layout.METRICS).read_text().splitlines()]
+    results = json.loads((run / layout.RESULTS).read_text())
     key = jax.random.split(jax.random.key(0))[0]
     right = first_step(case, root, key)
     first = next(line for line in lines if "train/loss" in line)
@@ -74,7 +74,7 @@ def check_case(case: Case, folder: Path) -> list[str]:
         findings.number(name, first[name], value, rel)
     truths = {}
     for step in (1, 2):
-        variables = read_variables(run / run_dir.CHECKPOINTS / str(step))
+        variables = read_variables(run / layout.CHECKPOINTS / str(step))
         found = {"val": [truth_of(case, variables, root, n) for n in names_of(root, "val")]}
         if step == results["test"]["step"]:
             found["test"] = [truth_of(case, variables, root, n) for n in names_of(root, "test")]

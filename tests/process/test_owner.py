@@ -19,8 +19,9 @@ from support.paths import ROOT
 from configs.tiny import get_config
 from unet_jax.errors import UserError
 from unet_jax.process import multihost, owner
-from unet_jax.runs import ours
+from unet_jax.runs import layout, ours
 from unet_jax.runs import workdir as run_dir
+from unet_jax.runs.results import read_results, says_finished, write_results
 from unet_jax.studies import trials
 from unet_jax.studies.pack.train import train_packed
 from unet_jax.training import train_and_evaluate
@@ -181,7 +182,7 @@ def test_scores_that_several_write_at_once_are_all_kept(tmp_path):
     def write(number):
         try:
             for count in range(20):
-                run_dir.write_results(tmp_path, **{f"{number}_{count}": {"step": count}})
+                write_results(tmp_path, **{f"{number}_{count}": {"step": count}})
         except Exception as error:
             failures.append(error)
 
@@ -191,8 +192,8 @@ def test_scores_that_several_write_at_once_are_all_kept(tmp_path):
     for thread in threads:
         thread.join()
     assert not failures
-    assert len(run_dir.read_results(tmp_path)) == 80
-    assert [path.name for path in tmp_path.iterdir()] == [run_dir.RESULTS]
+    assert len(read_results(tmp_path)) == 80
+    assert [path.name for path in tmp_path.iterdir()] == [layout.RESULTS]
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -220,7 +221,7 @@ def test_a_sweep_begins_no_trial_over_what_is_not_of_a_run(tmp_path):
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-@pytest.mark.parametrize("name", [run_dir.RESULTS, run_dir.CHECKPOINTS])
+@pytest.mark.parametrize("name", [layout.RESULTS, layout.CHECKPOINTS])
 def test_a_folder_for_a_file_and_a_file_for_a_folder_are_named(tmp_path, name, overwrite):
     run_dir.begin(tmp_path, get_config(), overwrite=False, split="{}")
     if name in ours.FOLDERS:
@@ -273,7 +274,7 @@ def make_run(folder, names):
         (folder / name).write_text("{}")
     scores = dict.fromkeys(("pixel_accuracy", "mIoU", "mDice", "mean_class_accuracy"), 0.5)
     results = {"train": {"step": 40, "best_step": 20}, "val": {"step": 20, **scores}}
-    (folder / run_dir.RESULTS).write_text(json.dumps(results))
+    (folder / layout.RESULTS).write_text(json.dumps(results))
 
 
 def files(folder):
@@ -315,7 +316,7 @@ def test_a_death_while_a_run_is_replaced_leaves_a_run_that_is_not_finished(tmp_p
             except Death:
                 died.append(moment)
         ours.check_names(folder)
-        assert not run_dir.says_finished(run_dir.read_results(folder)) or moment == 0
+        assert not says_finished(read_results(folder)) or moment == 0
         ours.check_names(folder, overwrite=True)
         run_dir.begin(folder, get_config(), overwrite=True, split="{}")
         assert files(folder) == {*FOREIGN, "config.json", "split.json"}
@@ -326,8 +327,8 @@ def test_a_death_while_a_run_is_replaced_leaves_a_run_that_is_not_finished(tmp_p
 def test_a_run_whose_config_is_lost_is_known_by_its_run_json(tmp_path):
     make_run(tmp_path, WRITTEN)
     keys = ("command", "overrides", "git_commit", "versions", "devices")
-    (tmp_path / run_dir.RUN).write_text(json.dumps(dict.fromkeys(keys)))
-    (tmp_path / run_dir.CONFIG).unlink()
+    (tmp_path / layout.RUN).write_text(json.dumps(dict.fromkeys(keys)))
+    (tmp_path / layout.CONFIG).unlink()
     with pytest.raises(UserError, match=r"run\.json is there, but no config\.json"):
         ours.check_names(tmp_path)
     ours.check_names(tmp_path, overwrite=True)
@@ -349,6 +350,6 @@ def test_evaluations_need_no_owner_and_all_that_runs_write_is_known(trained):
     config, run = trained
     with owner.owned(run, owner.TRAINING):
         evaluate_run(config, run, split="test", checkpoint="latest")
-    assert {"val", "train", "test_latest"} == set(run_dir.read_results(run))
+    assert {"val", "train", "test_latest"} == set(read_results(run))
     ours.delete(run)
-    assert [path.name for path in run.iterdir()] == [run_dir.CONFIG]
+    assert [path.name for path in run.iterdir()] == [layout.CONFIG]

@@ -16,6 +16,8 @@ from unet_jax.report.pooled import pool
 from unet_jax.runs import intact, splits
 from unet_jax.runs import workdir as run_dir
 from unet_jax.runs.logs import Logs, read_lines
+from unet_jax.runs.provenance import other_machine
+from unet_jax.runs.results import read_results
 from unet_jax.studies import trials
 from unet_jax.studies.study import Trial
 from unet_jax.studies.sweep.jobs import plan_jobs
@@ -60,17 +62,17 @@ def test_broken_results(tmp_path, text):
 
 
 def test_results_of_all_versions_are_read(tmp_path):
-    assert run_dir.read_results(tmp_path) == {}
+    assert read_results(tmp_path) == {}
     for text in ('{"test": {"step": 2, "mIoU": NaN}}', finished(GOOD), '{"train": {"step": 3}}'):
         (tmp_path / "results.json").write_text(text)
-        assert json.dumps(run_dir.read_results(tmp_path)) == json.dumps(json.loads(text))
+        assert json.dumps(read_results(tmp_path)) == json.dumps(json.loads(text))
 
 
 @pytest.mark.parametrize("text", [None, ..., *BROKEN[:6], '{"devices": 1}', '{"resumed": {}}'])
 def test_broken_facts_of_a_run(tmp_path, text):
     file = put(tmp_path / "run.json", text)
     with pytest.raises(BrokenFileError, match=rf"^{file} is "):
-        run_dir.other_machine(tmp_path, {"platform": "cpu"})
+        other_machine(tmp_path, {"platform": "cpu"})
 
 
 @pytest.mark.parametrize("text", [None, ..., *BROKEN[:6], '{"data": null}', '{"a": {"b.c": 1}}'])

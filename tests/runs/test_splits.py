@@ -23,8 +23,8 @@ from unet_jax.errors import UserError
 from unet_jax.evaluate import evaluate_run
 from unet_jax.restore import restore
 from unet_jax.runs import splits
-from unet_jax.runs import workdir as run_dir
 from unet_jax.runs.checkpoint import read_arrays
+from unet_jax.runs.results import read_results
 from unet_jax.studies.pack import train as pack
 from unet_jax.studies.sweep import probe
 
@@ -87,7 +87,7 @@ def unfinish(run):
 
 
 def counted_ids(run, name="val"):
-    step = run_dir.read_results(run)[name]["step"]
+    step = read_results(run)[name]["step"]
     with np.load(run / "evaluations" / f"{name}_{step:08d}.npz") as saved:
         return [str(image) for image in saved["id"]]
 
@@ -117,7 +117,7 @@ def test_an_added_image_is_left_out_of_the_evaluation(copied, capsys):
     assert sorted(drawn) != sorted(before), "the new file draws another split"
     evaluate_run(config, root / "run", split="val", checkpoint="best")
     assert counted_ids(root / "run") == before
-    found = run_dir.read_results(root / "run")["val"]["mIoU"]
+    found = read_results(root / "run")["val"]["mIoU"]
     assert found == pytest.approx(score(config, root / "run", before), abs=1e-12)
     assert "1 image that this run has not seen is left out." in capsys.readouterr().out
 
@@ -137,7 +137,7 @@ def test_a_run_goes_on_with_its_own_images_and_steps(trained, copied, capsys):
     assert "resumes at       step 2" in shown
     one, other = (read_arrays(x / "run" / "checkpoints" / str(LAST)) for x in (trained, root))
     assert {k: v.tobytes() for k, v in one.items()} == {k: v.tobytes() for k, v in other.items()}
-    assert run_dir.read_results(root / "run")["train"]["step"] == LAST
+    assert read_results(root / "run")["train"]["step"] == LAST
     assert load(root / "run" / "config.json").eval.shown == 3
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 from support.paths import ROOT
 from unet_jax.experiment import assemble
 from unet_jax.predict.run import predict_run
+from unet_jax.runs import layout
 from unet_jax.runs import workdir as run_dir
 from unet_jax.runs.checkpoint import Checkpoints
 
@@ -24,7 +25,7 @@ def make_run(workdir: Path) -> Path:
     workdir.mkdir()
     run_dir.begin(workdir, CONFIG, overwrite=False)
     experiment = assemble(CONFIG)
-    checkpoints = Checkpoints(workdir / run_dir.CHECKPOINTS)
+    checkpoints = Checkpoints(workdir / layout.CHECKPOINTS)
     meta = {"class_names": experiment.dataset.class_names, "scores": {}}
     checkpoints.save(1, experiment.init(jax.random.key(0)), meta, score=None)
     checkpoints.wait()

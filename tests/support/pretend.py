@@ -4,7 +4,7 @@ import json
 import math
 
 from unet_jax.errors import StoppedError
-from unet_jax.runs.workdir import write_results
+from unet_jax.runs.results import write_results
 
 STEPS = 6
 

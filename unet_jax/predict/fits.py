@@ -15,7 +15,7 @@ from unet_jax.data.sample import Source, written
 from unet_jax.data.sources import Loading
 from unet_jax.models.unet import UNet
 from unet_jax.process.console import console
-from unet_jax.runs import workdir as run_dir
+from unet_jax.runs.provenance import SHRINKAGE, read_provenance
 
 SAME_SCALE = 1.1  # ratio of shrinkages up to which two scales count as the same
 
@@ -169,7 +169,7 @@ def other_scale(source: Source, loading: Loading, trained: float | None) -> str 
 
 def say_other_scale(source: Source, loading: Loading, workdir: Path) -> None:
     """Says in one line where a run sees images at another scale than those it was trained on."""
-    trained = run_dir.read_run(workdir).get(run_dir.SHRINKAGE)  # older runs do not say
+    trained = read_provenance(workdir).get(SHRINKAGE)  # older runs do not say
     if line := other_scale(source, loading, trained):
         console.print(line)
 

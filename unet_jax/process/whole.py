@@ -105,3 +105,8 @@ def _hold(place: int) -> None:
     # Where a file system has no locks, nothing there is ever taken for a leftover.
     with contextlib.suppress(OSError):
         fcntl.flock(place, fcntl.LOCK_EX)  # only who removes it may hold it, and not for long
+
+
+def write_text(file: Path, text: str) -> None:
+    """Writes a text file whole or not at all."""
+    write_whole(file, text.encode())

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import jinja2
 
+from unet_jax.process.whole import write_text
 from unet_jax.report.blocks import Block, Figure, Listing, Points, Report, Strip, Words
 from unet_jax.report.tables import Table, escape
-from unet_jax.runs.workdir import write
 
 HTML, MARKDOWN = "report.html", "report.md"
 
@@ -31,18 +31,18 @@ def write_report(report: Report, folder: Path) -> list[Path]:
     files = []
     for table in report.tables:
         files.append(folder / table.file)
-        write(files[-1], table.to_csv())
+        write_text(files[-1], table.to_csv())
     for section in report.sections:
         for block in section.blocks:
             if isinstance(block, Figure):
                 files.append(folder / f"{file_name(block.name)}.svg")
-                write(files[-1], block.svg)
+                write_text(files[-1], block.svg)
             elif isinstance(block, Strip):
                 files.append(folder / f"{block.name}.png")
                 files[-1].write_bytes(block.png)
     for name, text in ((HTML, to_html(report)), (MARKDOWN, to_markdown(report))):
         files.append(folder / name)
-        write(files[-1], text)
+        write_text(files[-1], text)
     return files
 
 

@@ -13,9 +13,11 @@ from unet_jax import config as configs
 from unet_jax.defaults import HEADLINE
 from unet_jax.errors import BrokenFileError, UserError
 from unet_jax.process import records
-from unet_jax.runs import workdir as run_dir
+from unet_jax.runs import layout
 from unet_jax.runs.intact import check_scores, read_counts
 from unet_jax.runs.logs import read_lines
+from unet_jax.runs.provenance import read_provenance
+from unet_jax.runs.results import read_results, says_finished
 from unet_jax.studies.sweep.jobs import find_log
 from unet_jax.studies.trials import STUDY, TRIAL, read_study, read_trial
 
@@ -51,7 +53,7 @@ class Run(NamedTuple):
     @property
     def state(self) -> str:
         """Returns "finished", "unfinished at step N", or "not started"."""
-        if run_dir.says_finished(self.results):
+        if says_finished(self.results):
             return "finished"
         steps = [line["step"] for line in self.lines]
         return f"unfinished at step {steps[-1]:,}" if steps else "not started"
@@ -114,9 +116,9 @@ def read(folder: Path) -> Sweep:
     """
     study = read_study(folder)
     if study is None:
-        if not (folder / run_dir.CONFIG).exists():
+        if not (folder / layout.CONFIG).exists():
             raise UserError(
-                f"{folder} holds neither {STUDY} nor {run_dir.CONFIG}; give the --workdir of a "
+                f"{folder} holds neither {STUDY} nor {layout.CONFIG}; give the --workdir of a "
                 "sweep or of a run."
             )
         return Sweep(folder, False, "", {}, {}, (read_run(folder),))
@@ -160,11 +162,11 @@ def read_run(folder: Path) -> Run:
         BrokenFileError: A file is not what was written.
     """
     trial = read_trial(folder)
-    config = _read_config(folder / run_dir.CONFIG)
+    config = _read_config(folder / layout.CONFIG)
     factors = {name: str(label) for name, label in trial.factors.items()} if trial else {}
     if not trial and config is not None:
         factors = {"seed": str(config.train.seed)}
-    results = _without_nan(run_dir.read_results(folder))
+    results = _without_nan(read_results(folder))
     headline = HEADLINE if config is None else config.eval.headline
     scored = {entry: said for entry, said in results.items() if said.get(headline) is not None}
     check_scores(folder, scored)
@@ -174,7 +176,7 @@ def read_run(folder: Path) -> Run:
         config,
         _read_facts(folder),
         results,
-        read_lines(folder / run_dir.METRICS),
+        read_lines(folder / layout.METRICS),
         _read_log(folder),
     )
 
@@ -191,7 +193,7 @@ def _read_config(file: Path) -> ConfigDict | None:
 def _read_facts(folder: Path) -> dict[str, Any]:
     """Reads run.json; where it is broken it is said, and a cost is missing but no score."""
     try:
-        return _without_nan(run_dir.read_run(folder))
+        return _without_nan(read_provenance(folder))
     except BrokenFileError as error:
         print(f"without its cost: {folder.name}: {error}", file=sys.stderr)
         return {}
@@ -221,7 +223,7 @@ def read_evaluation(run: Run, split: str) -> Evaluated | None:
         BrokenFileError: They are not what was written.
     """
     step = run.results.get(split, {}).get("step")
-    file = run.folder / run_dir.EVALUATIONS / f"{split}_{step or 0:08d}.npz"
+    file = run.folder / layout.EVALUATIONS / f"{split}_{step or 0:08d}.npz"
     if step is None or not file.exists():
         return None
     try:

@@ -15,8 +15,7 @@ from unet_jax.config import call
 from unet_jax.data.sample import Source
 from unet_jax.metrics.make import Headline, read_headline
 from unet_jax.process.console import console
-from unet_jax.runs import history, ours
-from unet_jax.runs import workdir as run_dir
+from unet_jax.runs import history, layout, ours
 from unet_jax.runs.logs import read_lines
 from unet_jax.runs.splits import open_run
 from unet_jax.task import Task, make_task
@@ -46,7 +45,7 @@ class Gallery:
         """
         self._task = task
         self._workdir, self._source, self._class_names = workdir, source, class_names
-        self._folder, self._headline = workdir / run_dir.FIGURES, headline
+        self._folder, self._headline = workdir / layout.FIGURES, headline
 
     def draw(self, step: int) -> None:
         """Draws all figures of a training run after an evaluation.
@@ -95,7 +94,7 @@ class Gallery:
                 self._class_names,
                 ids,
             )
-        lines = read_lines(self._workdir / run_dir.METRICS)
+        lines = read_lines(self._workdir / layout.METRICS)
         before = [line for line in lines if line["step"] <= step]
         score, is_higher = self._headline.name, self._headline.kind.higher_is_better
         file = self._folder / history.CURVES

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from unet_jax.process.whole import write_whole
-from unet_jax.runs import workdir as run_dir
+from unet_jax.runs import layout
 from unet_jax.runs.intact import read_arrays, read_counts
 
 OVER_TIME, CURVES = "predictions_over_time.png", "learning_curves.png"
@@ -78,7 +78,7 @@ def load(workdir: Path, step: int) -> Material | None:
     """
     try:
         arrays = read_arrays(_file(workdir, step))
-        counts = workdir / run_dir.EVALUATIONS / f"val_{step:08d}.npz"
+        counts = workdir / layout.EVALUATIONS / f"val_{step:08d}.npz"
         if _CONFUSION not in arrays and counts.exists():  # of an older version
             by_image = read_counts(counts)[1].get("overlap/confusion")
             arrays |= {} if by_image is None else {_CONFUSION: by_image.sum(axis=0)}
@@ -91,7 +91,7 @@ def load(workdir: Path, step: int) -> Material | None:
 def figures_of(workdir: Path, step: int) -> tuple[Path, Path]:
     """Returns the files of the figures of one evaluation, the last one to be written last."""
     names = f"confusion_{step:08d}.png", f"predictions_{step:08d}.png"
-    return workdir / run_dir.FIGURES / names[0], workdir / run_dir.FIGURES / names[1]
+    return workdir / layout.FIGURES / names[0], workdir / layout.FIGURES / names[1]
 
 
 def missing(workdir: Path, until: int | None = None) -> list[int]:
@@ -105,7 +105,7 @@ def missing(workdir: Path, until: int | None = None) -> list[int]:
         The steps, sorted; the figures of all evaluations together are those of the last one.
     """
     found = steps(workdir, until)
-    of_all = [workdir / run_dir.FIGURES / name for name in (OVER_TIME, CURVES)]
+    of_all = [workdir / layout.FIGURES / name for name in (OVER_TIME, CURVES)]
     some = []
     for step in found:
         files = [*figures_of(workdir, step), *(of_all if step == found[-1] else [])]
@@ -118,7 +118,7 @@ def missing(workdir: Path, until: int | None = None) -> list[int]:
 
 
 def _folder(workdir: Path) -> Path:
-    return workdir / run_dir.FIGURES / "history"
+    return workdir / layout.FIGURES / "history"
 
 
 def _file(workdir: Path, step: int) -> Path:

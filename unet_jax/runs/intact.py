@@ -14,8 +14,10 @@ from unet_jax.errors import BrokenFileError
 from unet_jax.metrics import make as metrics
 from unet_jax.metrics.names import class_names_of
 from unet_jax.process import records
-from unet_jax.runs import workdir as run_dir
+from unet_jax.runs import layout
 from unet_jax.runs.logs import read_lines
+from unet_jax.runs.provenance import read_provenance
+from unet_jax.runs.results import read_results
 
 _TOLERANCE = 1e-6
 # What NumPy raises for an npz file that is none, is damaged, or lacks an array.
@@ -26,12 +28,12 @@ _UNREADABLE = (
 _OLD = {"confusion": "overlap/confusion"}  # names of counts of older versions
 # Folders that runs write, and the files in them.
 _FOLDERS = {
-    run_dir.CHECKPOINTS: (),
+    layout.CHECKPOINTS: (),
     "broken_checkpoints": (),
-    run_dir.TENSORBOARD: (),
-    run_dir.EVALUATIONS: ("*.npz",),
-    run_dir.FIGURES: ("*.png",),
-    f"{run_dir.FIGURES}/history": ("*.npz",),
+    layout.TENSORBOARD: (),
+    layout.EVALUATIONS: ("*.npz",),
+    layout.FIGURES: ("*.png",),
+    f"{layout.FIGURES}/history": ("*.npz",),
 }
 
 
@@ -47,10 +49,10 @@ def check_intact(workdir: Path, anew: str = "") -> None:
             round.
     """
     check_places(workdir)
-    results = run_dir.read_results(workdir)
+    results = read_results(workdir)
     check_scores(workdir, {entry: said for entry, said in results.items() if entry != anew})
-    run_dir.read_run(workdir)
-    read_lines(workdir / run_dir.METRICS)
+    read_provenance(workdir)
+    read_lines(workdir / layout.METRICS)
 
 
 def check_places(workdir: Path) -> None:
@@ -89,7 +91,7 @@ def check_scores(workdir: Path, results: Mapping[str, Any]) -> None:
             run.
     """
     for entry, said in results.items():
-        file = workdir / run_dir.EVALUATIONS / f"{entry}_{said['step']:08d}.npz"
+        file = workdir / layout.EVALUATIONS / f"{entry}_{said['step']:08d}.npz"
         names = class_names_of(said)
         if not names or not file.is_file():
             continue  # runs of older versions left no counts
@@ -104,7 +106,7 @@ def check_scores(workdir: Path, results: Mapping[str, Any]) -> None:
         if wrong or not known:
             first = f"{entry}.{wrong[0]}={said.get(wrong[0])}" if wrong else f"{len(names)} classes"
             raise BrokenFileError(
-                f"{workdir / run_dir.RESULTS} has {first}, which {file} does not give: one of them "
+                f"{workdir / layout.RESULTS} has {first}, which {file} does not give: one of them "
                 "was changed, or is that of another run; put it back, or let "
                 "--mode=eval write both anew."
             )
@@ -204,5 +206,5 @@ def check_of_run(meta: Mapping[str, Any], config: ConfigDict, where: str) -> Non
     if changed := compare.other_identity(meta["config"], config) if "config" in meta else []:
         raise BrokenFileError(
             f"{where} is not of this run's config: {'; '.join(changed)}. Put back the checkpoints "
-            f"and the {run_dir.CONFIG} of one run."
+            f"and the {layout.CONFIG} of one run."
         )

@@ -11,23 +11,23 @@ from unet_jax import config as configs
 from unet_jax.errors import UserError
 from unet_jax.process import whole
 from unet_jax.process.owner import turn
-from unet_jax.runs import workdir as run_dir
+from unet_jax.runs import layout
 
-FOLDERS = (run_dir.CHECKPOINTS, run_dir.FIGURES, run_dir.TENSORBOARD, run_dir.EVALUATIONS)
-FILES = (run_dir.CONFIG, run_dir.RUN, run_dir.SPLIT, run_dir.METRICS, run_dir.RESULTS)
-_HISTORY = f"{run_dir.FIGURES}/history"
+FOLDERS = (layout.CHECKPOINTS, layout.FIGURES, layout.TENSORBOARD, layout.EVALUATIONS)
+FILES = (layout.CONFIG, layout.RUN, layout.SPLIT, layout.METRICS, layout.RESULTS)
+_HISTORY = f"{layout.FIGURES}/history"
 _SECTIONS = {"data", "augment", "model", "loss", "optim", "train", "eval"}  # of every version
 _RUN_KEYS = {"command", "overrides", "git_commit", "versions", "devices"}
 _ENTRY = r"(val|test|train|train_split)(_latest)?"
 _WRITTEN = {  # by folder, what a run names its files in it
     _HISTORY: r"\d{8,}\.npz",
-    run_dir.FIGURES: rf"(predictions|confusion)_(\d{{8,}}|{_ENTRY}(_\d{{8,}})?)\.png"
+    layout.FIGURES: rf"(predictions|confusion)_(\d{{8,}}|{_ENTRY}(_\d{{8,}})?)\.png"
     r"|predictions_over_time\.png|learning_curves\.png",
-    run_dir.EVALUATIONS: rf"{_ENTRY}(_\d{{8,}})?\.npz",
-    run_dir.TENSORBOARD: r"events\.out\.tfevents\..+",
+    layout.EVALUATIONS: rf"{_ENTRY}(_\d{{8,}})?\.npz",
+    layout.TENSORBOARD: r"events\.out\.tfevents\..+",
 }
 _HALF_SAVED = r"\d+\.orbax-checkpoint-tmp.*"
-_DELETED = f"{run_dir.CHECKPOINTS}/deleted"  # steps that were to go
+_DELETED = f"{layout.CHECKPOINTS}/deleted"  # steps that were to go
 _CHECKSUMS = "sha256.json"  # in the folder of every step that a run saved
 _EVALUATION = re.compile(r"\.evaluation_[a-z0-9_]{8}")  # where an evaluation draws
 _TURN = re.compile(r"\.results\.json\.lock")  # of `owner.turn`
@@ -47,15 +47,15 @@ def check_names(workdir: Path, *, overwrite: bool = False) -> None:
         UserError: A name is taken by what is not a run's, or by a folder where a run writes a file.
     """
     found = [workdir / name for name in (*FILES, *FOLDERS) if os.path.lexists(workdir / name)]
-    config = workdir / run_dir.CONFIG
+    config = workdir / layout.CONFIG
     is_run = _holds(config, _SECTIONS, set(configs.SECTIONS))
-    is_run |= overwrite and _holds(workdir / run_dir.RUN, _RUN_KEYS)
+    is_run |= overwrite and _holds(workdir / layout.RUN, _RUN_KEYS)
     if found and not is_run:
         if os.path.lexists(config):
             configs.load(config)  # which says more of a file that is broken
             problem = f"{config} is not a config that a run wrote"
         else:
-            problem = f"{found[0]} is there, but no {run_dir.CONFIG} of a run that wrote it"
+            problem = f"{found[0]} is there, but no {layout.CONFIG} of a run that wrote it"
         raise UserError(
             f"{problem}. A run would write there, and replaces nothing that is not a run's: choose "
             "another --workdir, or move it away."
@@ -90,18 +90,18 @@ def delete(workdir: Path) -> None:
     Args:
         workdir: The run's directory; see `check_names`.
     """
-    results = workdir / run_dir.RESULTS
+    results = workdir / layout.RESULTS
     if results.exists():
         with turn(results):  # an evaluation may be writing it
             results.unlink(missing_ok=True)
-    for step in (*_steps(workdir / run_dir.CHECKPOINTS), *(workdir / _DELETED).glob("*")):
+    for step in (*_steps(workdir / layout.CHECKPOINTS), *(workdir / _DELETED).glob("*")):
         shutil.rmtree(step)
     for folder, names in _WRITTEN.items():
         for file in (workdir / folder).glob("*"):
             if re.fullmatch(names, file.name) and not file.is_dir():
                 file.unlink()
     remove_leftovers(workdir)
-    for name in (run_dir.METRICS, run_dir.SPLIT, run_dir.RUN):
+    for name in (layout.METRICS, layout.SPLIT, layout.RUN):
         (workdir / name).unlink(missing_ok=True)
     for name in (_HISTORY, _DELETED, *FOLDERS):
         folder = workdir / name

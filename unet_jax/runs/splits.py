@@ -23,6 +23,7 @@ from unet_jax.process import records
 from unet_jax.process.console import console, follow
 from unet_jax.process.runtime import cache_dir
 from unet_jax.process.whole import write_whole
+from unet_jax.runs import layout
 from unet_jax.runs import workdir as run_dir
 
 THREADS = 16  # most of them wait for a disk or a store
@@ -46,7 +47,7 @@ def read(workdir: Path) -> Splits | None:
     """
     advice = "put it back, or train again with --overwrite"
     shape = {"train": {str: str}, "val": {str: str}, str: {str: str}}
-    return records.read_json(workdir / run_dir.SPLIT, shape, "what a run wrote", advice)
+    return records.read_json(workdir / layout.SPLIT, shape, "what a run wrote", advice)
 
 
 def take(dataset: Dataset) -> Splits:
@@ -87,7 +88,7 @@ def settle(
 def say_drawn(workdir: Path) -> None:
     """Says that a run of an older version keeps no splits."""
     console.print(
-        f"{workdir} has no {run_dir.SPLIT}: it is of an older version, so its splits are drawn "
+        f"{workdir} has no {layout.SPLIT}: it is of an older version, so its splits are drawn "
         "from the files that are there now.",
     )
 
@@ -124,7 +125,7 @@ def open_kept(
         text = _find_changes(dataset.splits[name], name, ids, section, is_read=is_read)
         if text and is_read:
             raise UserError(
-                f"{text}; a run keeps its own splits, in {run_dir.SPLIT}: put these files back, or "
+                f"{text}; a run keeps its own splits, in {layout.SPLIT}: put these files back, or "
                 "train on what is there in another --workdir or with --overwrite."
             )
         lines += [f"{text}; this split is not read now."] if text else []

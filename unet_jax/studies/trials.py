@@ -11,7 +11,8 @@ from ml_collections import ConfigDict
 
 from unet_jax.errors import BrokenFileError
 from unet_jax.process import records
-from unet_jax.runs import ours
+from unet_jax.process.whole import write_text
+from unet_jax.runs import layout, ours
 from unet_jax.runs import workdir as run_dir
 from unet_jax.studies.naming import factors_of
 from unet_jax.studies.study import Trial
@@ -82,7 +83,7 @@ def write_study(
     impossible = dict(impossible or {})
     names = [trial.name for trial in trials if trial.name not in impossible]
     record = StudyRecord(str(page), dict(baseline), factors_of(trials), names, impossible)
-    run_dir.write(folder / STUDY, json.dumps(record._asdict(), indent=2) + "\n")
+    write_text(folder / STUDY, json.dumps(record._asdict(), indent=2) + "\n")
 
 
 def read_study(folder: Path) -> StudyRecord | None:
@@ -137,13 +138,13 @@ def prepare(folder: Path, trial: Trial, config: ConfigDict) -> None:
     """
     folder.mkdir(exist_ok=True)
     ours.check_names(folder)
-    run_dir.write(folder / TRIAL, json.dumps(trial._asdict(), indent=2) + "\n")
+    write_text(folder / TRIAL, json.dumps(trial._asdict(), indent=2) + "\n")
     run_dir.begin(folder, config, overwrite=False)
 
 
 def last_line(folder: Path) -> dict[str, Any]:
     """Returns the last whole line of a run's metrics; {"step": 0} where there is none."""
-    file = folder / run_dir.METRICS
+    file = folder / layout.METRICS
     if not file.is_file():
         return {"step": 0}
     with file.open("rb") as opened:
@@ -167,7 +168,7 @@ def _last_readable(lines: Sequence[bytes]) -> dict[str, Any]:
 
 def resumes_at(folder: Path) -> int:
     """Returns the step of a run's newest checkpoint, from which it would go on; 0 for none."""
-    checkpoints = (folder / run_dir.CHECKPOINTS).glob("*")
+    checkpoints = (folder / layout.CHECKPOINTS).glob("*")
     return max((int(path.name) for path in checkpoints if path.name.isdecimal()), default=0)
 
 

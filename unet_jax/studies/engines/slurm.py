@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from unet_jax.errors import UserError
-from unet_jax.runs import workdir
+from unet_jax.process.whole import write_text
 from unet_jax.studies.engines.base import Job, Status
 
 LARGEST_ARRAY = 1000  # Slurm's own MaxArraySize is 1001
@@ -113,7 +113,7 @@ class Slurm:
             {"name": job.name, "command": job.command, "log": str(job.log.resolve())}
             for job in jobs
         ]
-        workdir.write(folder / "jobs.json", json.dumps(lines, indent=1) + "\n")
+        write_text(folder / "jobs.json", json.dumps(lines, indent=1) + "\n")
         limit = f"%{self._limit}" if self._limit else ""
         task = [sys.executable, "-m", "unet_jax.studies.engines.slurm_task", str(folder)]
         done = _call(

@@ -28,6 +28,7 @@ WAY = flags.DEFINE_enum(
 def run() -> None:
     """Trains the trials that are not finished; see `train.train_packed` for what it raises."""
     from unet_jax import config as configs
+    from unet_jax.runs import layout
     from unet_jax.runs import workdir as run_dir
 
     folders = [expand(trial, "--trial") for trial in TRIALS.value]
@@ -40,7 +41,7 @@ def run() -> None:
     from unet_jax.studies.pack.train import train_packed
     from unet_jax.studies.trials import read_trial
 
-    loaded = {folder: configs.load(folder / run_dir.CONFIG) for folder in open_folders}
+    loaded = {folder: configs.load(folder / layout.CONFIG) for folder in open_folders}
     trials = {folder: read_trial(folder) for folder in open_folders}
     overrides = {folder: trial.overrides if trial else {} for folder, trial in trials.items()}
     advice = "Free some space and start the same command again: runs go on from checkpoints."

@@ -20,10 +20,11 @@ from unet_jax.predict.predictor import Predictor
 from unet_jax.process.console import console, print_header
 from unet_jax.process.owner import PACK, owned
 from unet_jax.run import Run
-from unet_jax.runs import splits
+from unet_jax.runs import layout, splits
 from unet_jax.runs import workdir as run_dir
 from unet_jax.runs.gallery import draw_missing
 from unet_jax.runs.intact import check_intact
+from unet_jax.runs.results import read_results, says_finished, write_results
 from unet_jax.sharding import replicate
 from unet_jax.studies.pack.grouping import program_of, varying
 from unet_jax.studies.pack.step import InTurn, Member, SideBySide, Way, distinct
@@ -74,7 +75,7 @@ def _train_owned(
             console.print(f"{folder.name}: {line}")
         check_intact(folder)
     for folder, config in configs.items():
-        if run_dir.says_finished(run_dir.read_results(folder)):
+        if says_finished(read_results(folder)):
             draw_missing(config, folder)
     configs = {
         folder: config for folder, config in configs.items() if not run_dir.is_finished(folder)
@@ -114,7 +115,7 @@ def _kept(folders: Iterable[Path]) -> splits.Splits | None:
     for folder, kept in found:
         if kept != found[0][1]:
             raise UserError(
-                f"{found[0][0].name} and {folder.name} keep different splits ({run_dir.SPLIT}), so "
+                f"{found[0][0].name} and {folder.name} keep different splits ({layout.SPLIT}), so "
                 "they cannot be one program; train each by itself."
             )
     return found[0][1] if found else None
@@ -148,7 +149,7 @@ def _train(
         loop(pack, plan, start, states, way, batches, way.inputs())
         results = pack.results()
     for run, result in results.items():
-        run_dir.write_results(run.workdir, **result)
+        write_results(run.workdir, **result)
     return list(pack.failures.values())
 
 

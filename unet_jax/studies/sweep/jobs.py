@@ -9,7 +9,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from unet_jax.process import records
-from unet_jax.runs import workdir as run_dir
+from unet_jax.process.whole import write_text
 from unet_jax.studies.engines.base import Job
 from unet_jax.studies.pack.grouping import pack, program_of
 from unet_jax.studies.trials import LOG, resumes_at
@@ -77,7 +77,7 @@ def write_packs(jobs: Sequence[Job]) -> None:
         if job.name.startswith(f"{PACKS}/") and not members.exists():
             members.parent.mkdir(parents=True, exist_ok=True)
             names = [run.name for run in job.trials]
-            run_dir.write(members, json.dumps(names, indent=1) + "\n")
+            write_text(members, json.dumps(names, indent=1) + "\n")
 
 
 def find_log(run: Path) -> Path:

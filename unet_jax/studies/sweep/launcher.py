@@ -12,8 +12,10 @@ from unet_jax.config import load
 from unet_jax.errors import BrokenFileError, UserError
 from unet_jax.metrics.make import Headline, read_headline
 from unet_jax.process.console import console
+from unet_jax.runs import layout
 from unet_jax.runs import workdir as run_dir
 from unet_jax.runs.intact import check_intact
+from unet_jax.runs.results import read_results, says_finished
 from unet_jax.studies.engines.base import Engine
 from unet_jax.studies.engines.local import Slots
 from unet_jax.studies.naming import factors_of, make_trials
@@ -235,8 +237,8 @@ def find_broken(folder: Path, trials: Sequence[Trial]) -> dict[str, str]:
         run = folder / trial.name
         try:
             read_trial(run)
-            if (run / run_dir.CONFIG).exists():
-                load(run / run_dir.CONFIG)
+            if (run / layout.CONFIG).exists():
+                load(run / layout.CONFIG)
             check_intact(run)
         except BrokenFileError as error:
             found[trial.name] = f"{trial.name}: {error}"
@@ -293,10 +295,10 @@ def print_scores(trials: Sequence[Trial], folder: Path, headline: Headline) -> N
         table.add_column(name, justify="right")
     for trial in trials:
         try:
-            results = run_dir.read_results(folder / trial.name)
+            results = read_results(folder / trial.name)
         except BrokenFileError:
             results = {}
-        val = results.get("val", {}) if run_dir.says_finished(results) else {}
+        val = results.get("val", {}) if says_finished(results) else {}
         score = "not finished"
         if val:
             value = val.get(headline.name)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from unet_jax.process.console import console, duration
-from unet_jax.runs import workdir as run_dir
+from unet_jax.runs import layout
 from unet_jax.runs.logs import read_lines
 from unet_jax.studies.engines.base import Job
 from unet_jax.studies.study import Trial
@@ -61,7 +61,7 @@ def time_left(run: Path, facts: Facts, first: Facts, timing: Timing) -> float:
     """
     begun = resumes_at(run)
     share = 1 - begun / facts.steps
-    measured, images = training_seconds(read_lines(run / run_dir.METRICS), facts.batch_size)
+    measured, images = training_seconds(read_lines(run / layout.METRICS), facts.batch_size)
     if images:
         per_work = measured / images / facts.flops
     else:

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 
 from unet_jax import config as configs
 from unet_jax.errors import UserError
-from unet_jax.runs import workdir as run_dir
+from unet_jax.runs import layout
 from unet_jax.studies.engines.child import tied
 
 SECONDS = 3.0  # of timed steps, at most
@@ -111,11 +111,11 @@ def ask(
     """
     names = list(configs_by_name)
     with tempfile.TemporaryDirectory() as folder:
-        files = [Path(folder) / str(index) / run_dir.CONFIG for index in range(len(names))]
+        files = [Path(folder) / str(index) / layout.CONFIG for index in range(len(names))]
         for file, (name, config) in zip(files, configs_by_name.items(), strict=True):
             file.parent.mkdir()
             file.write_text(configs.to_json(config))
-            if (kept := study / name / run_dir.SPLIT).exists():
+            if (kept := study / name / layout.SPLIT).exists():
                 shutil.copy(kept, file.parent)
         reply = Path(folder) / "reply.json"
         asked = (int(timed), int(skips))
@@ -163,7 +163,7 @@ def answer(
 
 
 def _shapes(config: ConfigDict, folder: Path) -> str:
-    split = folder / run_dir.SPLIT
+    split = folder / layout.SPLIT
     sections = json.dumps([config[name].to_dict() for name in _SHAPES], sort_keys=True)
     return sections + (split.read_text() if split.exists() else "")
 

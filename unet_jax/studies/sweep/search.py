@@ -17,8 +17,10 @@ from unet_jax.errors import BrokenFileError, StoppedError, UserError
 from unet_jax.metrics.make import Headline
 from unet_jax.process.console import console, duration
 from unet_jax.process.signals import stop_requests
+from unet_jax.runs import layout
 from unet_jax.runs import workdir as run_dir
 from unet_jax.runs.logs import read_lines
+from unet_jax.runs.results import read_results
 from unet_jax.studies.engines.base import Engine, Job, Status
 from unet_jax.studies.naming import UNNAMED, make_trial
 from unet_jax.studies.ranges import Range
@@ -233,7 +235,7 @@ class _Search:
             self._study.tell(asked, state=optuna.trial.TrialState.FAIL)
             return True
         if is_finished:
-            self._study.tell(asked, run_dir.read_results(folder)["val"].get(self._headline.name))
+            self._study.tell(asked, read_results(folder)["val"].get(self._headline.name))
         elif trial.name in self._pruned:
             self._study.tell(asked, state=optuna.trial.TrialState.PRUNED)
         elif trial.name in self.impossible or self.status.get(trial.name) in ("done", "failed"):
@@ -249,7 +251,7 @@ class _Search:
     def _report(self, asked: optuna.Trial, folder: Path) -> bool:
         """Reports what validation found since the last time; returns whether there is any."""
         known = self._study.get_trials(deepcopy=False)[asked.number].intermediate_values
-        lines = read_lines(folder / run_dir.METRICS)
+        lines = read_lines(folder / layout.METRICS)
         key = f"val/{self._headline.name}"
         scores = {x["step"]: x[key] for x in lines if x.get(key) is not None}
         new = {step: score for step, score in scores.items() if step not in known}

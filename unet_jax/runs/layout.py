@@ -1,0 +1,8 @@
+"""Names of the files and folders that a run's directory holds."""
+
+CHECKPOINTS, FIGURES, TENSORBOARD = "checkpoints", "figures", "tensorboard"
+EVALUATIONS = "evaluations"
+CONFIG, RUN, METRICS, RESULTS = "config.json", "run.json", "metrics.jsonl", "results.json"
+SPLIT = "split.json"
+# Names of an evaluation by split: "train" in results.json is what training says of itself.
+ENTRIES = {"val": "val", "test": "test", "train": "train_split"}

@@ -1,0 +1,124 @@
+"""run.json of a run: what ran, on what."""
+
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from unet_jax.process import records
+from unet_jax.process.runtime import cores
+from unet_jax.process.whole import write_text
+from unet_jax.runs.layout import RUN
+
+SHRINKAGE = "largest_shrinkage"  # in run.json: of the training images, with data.fit="resize"
+_DEVICES = {"count": records.Count, "kind": str, "platform": str}
+_RUN = {
+    "devices": records.Maybe(_DEVICES),
+    "cores": records.Maybe(records.Count),
+    "parameters": records.Maybe(records.Number),
+    "flops_per_image": records.Maybe(records.Number),
+    SHRINKAGE: records.Maybe(records.Number),
+    "versions": records.Maybe({str: str}),
+    "resumed": records.Maybe([dict]),
+}
+
+ROUNDING = "sums may round otherwise (about 1e-7)."
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+
+
+def write_provenance(
+    workdir: Path,
+    overrides: dict[str, Any],
+    devices: dict[str, Any],
+    sharding: dict[str, str] | None = None,
+    size: Mapping[str, float] | None = None,
+    *,
+    start: int = 0,
+) -> None:
+    """Writes run.json: what ran, on what.
+
+    Of a run that goes on, what it began with stays, and an entry of "resumed" says what is other.
+
+    Args:
+        workdir: The directory.
+        overrides: The config values given on the command line.
+        devices: See `sharding.describe_devices`.
+        sharding: See `sharding.describe_split`.
+        size: "steps" of the whole run, "parameters", "flops_per_image" of a forward pass, and
+            `SHRINKAGE`.
+        start: Steps that the run has taken.
+    """
+    run = {
+        "command": [sys.executable, *sys.argv],
+        "overrides": overrides,
+        "git_commit": _git_commit(),
+        "python": sys.version.split()[0],
+        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "devices": devices,
+        "cores": cores(),
+        "sharding": sharding or {},
+        **(size or {}),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+    }
+    first = read_provenance(workdir) if start else {}
+    if first:
+        other = {key: value for key, value in run.items() if first.get(key) != value}
+        run = first | {"resumed": [*first.get("resumed", []), {"step": start, **other}]}
+    write_text(workdir / RUN, json.dumps(run, indent=2) + "\n")
+
+
+def read_provenance(workdir: Path) -> dict[str, Any]:
+    """Reads run.json.
+
+    Args:
+        workdir: The directory.
+
+    Returns:
+        What ran, on what; {} where there is no file.
+
+    Raises:
+        BrokenFileError: It is not what a run wrote.
+    """
+    advice = "put it back, or delete it: what the run began with is not known then"
+    return records.read_json(workdir / RUN, _RUN, "what a run wrote", advice) or {}
+
+
+def other_machine(workdir: Path, devices: Mapping[str, Any]) -> list[str]:
+    """Says where a run goes on with other devices, or on CPU with other cores, than it began with.
+
+    Args:
+        workdir: The directory.
+        devices: See `sharding.describe_devices`.
+
+    Returns:
+        At most one line for each.
+    """
+    first, lines = read_provenance(workdir), []
+    began = first.get("devices", devices)
+    if began != devices:
+        one, other = (f"{d['count']} x {d['kind']} ({d['platform']})" for d in (began, devices))
+        lines.append(f"began on {one}, goes on with {other}: {ROUNDING}")
+    count = first.get("cores", cores())
+    if devices["platform"] == "cpu" and count != cores():
+        lines.append(
+            f"began on {count} cores, goes on with {cores()}: {ROUNDING} NPROC={count} in the "
+            "environment would keep the bytes."
+        )
+    return lines
+
+
+def _git_commit() -> str | None:
+    """Returns the commit of this code; None where it is installed, also inside of a repository."""
+    here = Path(__file__)
+    is_known = ["ls-files", "--error-unmatch", here.name]
+    try:
+        for command in (is_known, ["describe", "--always", "--dirty", "--abbrev=40"]):
+            line = ["git", "-C", str(here.parent), *command]
+            result = subprocess.run(line, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return result.stdout.strip()
