@@ -1,5 +1,6 @@
 """Generators of small data sets in the layouts of downloads, with the labels that they mean."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -119,3 +120,46 @@ def objects(root: Path) -> dict[str, np.ndarray]:
         for value in np.unique(ids[ids > 0]):
             save(root / f"id{number}/masks/{value}.png", 255 * (ids == value))
     return masks
+
+
+def coco(root: Path, kinds: dict[str, list]) -> None:
+    """COCO: annotations/instances_train2017.json; kinds are (category, segmentation) by image."""
+    (root / "annotations").mkdir(parents=True)
+    categories = [{"id": 7, "name": "dog"}, {"id": 3, "name": "cat"}]
+    for split in ("train2017", "val2017"):
+        images, annotations = [], []
+        for number, (name, objects) in enumerate(kinds.items()):
+            save(root / split / f"{name}.png", np.zeros((9, 13, 3)))
+            images.append({"id": number, "file_name": f"{name}.png", "height": 9, "width": 13})
+            for category, segmentation in objects:
+                one = {"id": len(annotations), "image_id": number, "category_id": category}
+                annotations.append(one | {"segmentation": segmentation, "iscrowd": 0})
+        content = {"images": images, "annotations": annotations, "categories": categories}
+        (root / f"annotations/instances_{split}.json").write_text(json.dumps(content))
+
+
+def yolo(root: Path, kinds: dict[str, list]) -> None:
+    """YOLO: data.yaml, images/train/NAME.png, labels/train/NAME.txt; kinds are (class, points)."""
+    (root / "labels/train").mkdir(parents=True)
+    (root / "data.yaml").write_text("path: ../x\nnames:\n  0: cat\n  1: dog\n")
+    for name, polygons in kinds.items():
+        save(root / f"images/train/{name}.png", np.zeros((9, 13, 3)))
+        lines = [
+            f"{k} {' '.join(f'{x / 13:.17g} {y / 9:.17g}' for x, y in points)}"
+            for k, points in polygons
+        ]
+        if lines:
+            (root / f"labels/train/{name}.txt").write_text("\n".join(lines))
+
+
+def labelme(root: Path, kinds: dict[str, list]) -> None:
+    """LabelMe: NAME.json beside NAME.png; kinds are (label, points) by image."""
+    for name, polygons in kinds.items():
+        save(root / f"{name}.png", np.zeros((9, 13, 3)))
+        shapes = [
+            {"label": label, "points": points, "shape_type": "polygon"}
+            for label, points in polygons
+        ]
+        content = {"shapes": shapes, "imagePath": f"{name}.png", "imageData": None}
+        content |= {"imageHeight": 9, "imageWidth": 13}
+        (root / f"{name}.json").write_text(json.dumps(content))

@@ -7,10 +7,13 @@ from unet_jax.data.layouts.ade20k import ADE20K
 from unet_jax.data.layouts.base import KEY, Found, Given, Layout
 from unet_jax.data.layouts.camvid import CAMVID
 from unet_jax.data.layouts.cityscapes import CITYSCAPES
+from unet_jax.data.layouts.coco import COCO
 from unet_jax.data.layouts.folders import FOLDERS, SPLIT_FOLDERS
+from unet_jax.data.layouts.labelme import LABELME
 from unet_jax.data.layouts.objects import OBJECTS
 from unet_jax.data.layouts.patterns import find_patterns, is_pattern
 from unet_jax.data.layouts.voc import VOC
+from unet_jax.data.layouts.yolo import YOLO
 from unet_jax.data.storage import AnyPath
 from unet_jax.errors import UserError
 
@@ -19,6 +22,9 @@ LAYOUTS: dict[str, Layout] = {
     "voc": VOC,
     "cityscapes": CITYSCAPES,
     "ade20k": ADE20K,
+    "coco": COCO,
+    "yolo": YOLO,
+    "labelme": LABELME,
     "split_folders": SPLIT_FOLDERS,
     "folders": FOLDERS,
     "objects": OBJECTS,
