@@ -81,7 +81,8 @@ class FilePairs:
     def stamp(self, index: int) -> str:
         """Joins all files' names, sizes and times, and how masks are read; see `Pairs`."""
         files = (*self.files[index], *self.weights[index : index + 1])
-        how = () if self.reader is read_each else (repr(self.reader),)
+        name = getattr(self.reader, "__qualname__", None)  # of a function, whose repr changes
+        how = () if self.reader is read_each else (name or repr(self.reader),)
         return " ".join((*map(storage.stamp, files), *how))
 
     @property

@@ -253,6 +253,7 @@ def test_names_and_maps_of_the_user_count_more(root):
         ),
         ({"images": "/x/{name}.png"}, r"is no pattern; it must be a path below config\.data\.path"),
         ({"images": "{name.png"}, r"is no pattern"),
+        ({"images": ""}, r"^config\.data\.folder\.images='' is no pattern"),
         ({"images": "{na me}.png"}, r"has the placeholder {na me}; its name must be of letters"),
         (
             {"images": "no/{split}{name}.png"},
@@ -322,3 +323,9 @@ def test_a_run_that_goes_on_leaves_out_what_is_incomplete(root):
 def test_every_layout_has_a_miniature():
     here = {"camvid", "voc", "cityscapes", "ade20k", "objects", "split_folders", "folders"}
     assert set(LAYOUTS) == here | {"coco", "yolo", "labelme"}  # in test_drawn.py
+
+
+def test_stamps_are_the_same_in_every_process(root):
+    miniatures.objects(root)
+    pairs = open_folder(str(root), 0.34, 0).splits["train"].pairs
+    assert pairs.stamp(0).endswith(" read_objects")

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import NamedTuple
 
@@ -38,6 +38,16 @@ class Match(NamedTuple):
     values: dict[str, str]
 
 
+class _Whole(NamedTuple):
+    """An image with its partners: the texts of its placeholders, and all files."""
+
+    values: dict[str, str]
+    files: tuple[AnyPath, ...]
+
+
+_ByKey = dict[tuple[str, ...], Match]  # by what pairs files
+
+
 def is_pattern(text: str) -> bool:
     """Tells whether a config's value is a pattern and no folder."""
     return "{" in text or "*" in text
@@ -60,7 +70,8 @@ def parse(text: str, key: str) -> Pattern:
     path = PurePath(text)
     names = tuple(dict.fromkeys(t[1:-1] for t in _TOKEN.findall(text) if t != "*"))
     rest = _TOKEN.sub("", text)
-    if path.is_absolute() or ".." in path.parts or "{" in rest or "}" in rest:
+    leads_out = path.is_absolute() or ".." in path.parts or not path.parts
+    if leads_out or "{" in rest or "}" in rest:
         raise UserError(
             f"{key}={text!r} is no pattern; it must be a path below config.data.path, with "
             "placeholders such as {name} and {split}, as in 'images/{name}.png'."
@@ -161,35 +172,27 @@ def find_patterns(root: AnyPath, given: Given) -> Found:
     for pattern, (files, _) in zip(patterns, found, strict=True):
         _check_found(root, pattern, [file for file, _ in files])
     _say_others(root, found)
-    image_of = _by_key(found[0][0], images, images.names)
-    partners = [
-        _by_key(files, pattern, pattern.names)
-        for pattern, (files, _) in zip(patterns[1:], found[1:], strict=True)
-    ]
-    whole, used = {}, set()
+    image_of, *partners = (
+        _by_key(files, pattern) for pattern, (files, _) in zip(patterns, found, strict=True)
+    )
+    whole: dict[str, _Whole] = {}
     alone: dict[str, list[AnyPath]] = {}
-    for one, values in image_of.values():
+    for file, values in image_of.values():
         keys = [_key(values, pattern.names) for pattern in patterns[1:]]
-        used.add(keys[0])
         others = [by_key.get(key) for by_key, key in zip(partners, keys, strict=True)]
         if others[0] is None:
-            alone.setdefault(values.get(SPLIT, ""), []).append(one)
+            alone.setdefault(values.get(SPLIT, ""), []).append(file)
         elif None in others and given.must_match:
             raise UserError(
-                f"{one} has no file of {KEY}.weight={given.weight!r}; add it or change the pattern."
+                f"{file} has no file of {KEY}.weight={given.weight!r}; add it or change the "
+                "pattern."
             )
         elif None not in others:
             name = "/".join(values[name] for name in images.names)
-            whole[name] = values, (one, *(other.file for other in others if other))
+            whole[name] = _Whole(values, (file, *(other.file for other in others if other)))
     if given.must_match:
         _check_alone(root, alone, whole, masks)
-        lonely = [one.file for key, one in partners[0].items() if key not in used]
-        if lonely:
-            raise UserError(
-                f"{len(lonely)} of {len(partners[0])} masks have no image, the first is "
-                f"{lonely[0]}; change {KEY}.images={given.images!r}, {KEY}.masks={given.masks!r}, "
-                "or the files."
-            )
+        _check_lonely(image_of, partners[0], images, masks)
     pairs = FilePairs(
         tuple(whole),
         [files[:2] for _, files in whole.values()],
@@ -250,12 +253,10 @@ def _key(values: dict[str, str], names: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-def _by_key(
-    files: Sequence[Match], pattern: Pattern, names: Sequence[str]
-) -> dict[tuple[str, ...], Match]:
-    found: dict[tuple[str, ...], Match] = {}
+def _by_key(files: Sequence[Match], pattern: Pattern) -> _ByKey:
+    found: _ByKey = {}
     for one in files:
-        key = _key(one.values, names)
+        key = _key(one.values, pattern.names)
         if key in found:
             raise UserError(
                 f"{pattern.key}={pattern.text!r} matches {found[key].file} and {one.file} with the "
@@ -266,7 +267,10 @@ def _by_key(
 
 
 def _check_alone(
-    root: AnyPath, alone: dict[str, list[AnyPath]], whole: dict, masks: Pattern
+    root: AnyPath,
+    alone: Mapping[str, Sequence[AnyPath]],
+    whole: Mapping[str, _Whole],
+    masks: Pattern,
 ) -> None:
     """Images without a mask are an error, unless a whole split but that for training has none."""
     with_masks = {values.get(SPLIT, "") for values, _ in whole.values()}
@@ -277,4 +281,15 @@ def _check_alone(
         raise UserError(
             f"{len(files)} images have no mask of {masks.key}={masks.text!r}, the first is "
             f"{files[0]}; add it, or change the pattern."
+        )
+
+
+def _check_lonely(image_of: _ByKey, mask_of: _ByKey, images: Pattern, masks: Pattern) -> None:
+    """Masks without an image are an error."""
+    used = {_key(values, masks.names) for _, values in image_of.values()}
+    lonely = [one.file for key, one in mask_of.items() if key not in used]
+    if lonely:
+        raise UserError(
+            f"{len(lonely)} of {len(mask_of)} masks have no image, the first is {lonely[0]}; "
+            f"change {images.key}={images.text!r}, {masks.key}={masks.text!r}, or the files."
         )
