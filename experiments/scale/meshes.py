@@ -2,12 +2,12 @@
 
 python -m experiments.scale.meshes --variants=modern,residual
 
-Every mesh takes one step of the train step, on images and on volumes, and evaluates the same
-images; eight devices are forced out of the CPU. The step is plain gradient descent at rate 1, so
+Every mesh takes one step of the train step, on images and on volumes, and evaluates the same ones;
+eight devices are forced out of the CPU. The step is plain gradient descent at rate 1, so
 that the parameters move by the gradient, whose difference is in norm, relative to the norm of the
 whole. What float32 rounding alone does shows the first row: one device with the same images in
 the opposite order. Nothing may be gathered but parameters that are split, and nothing larger than
-the largest of them. There is no source of volumes, so evaluation is of images.
+the largest of them.
 
 Max pooling and relu choose between numbers, and where two of them are equal up to rounding the
 choice can fall the other way: one such choice in a million moves the gradient by a thousandth, on
@@ -45,7 +45,7 @@ class Found(NamedTuple):
     Attributes:
         loss: Of the step.
         gradient: All entries, one after the other.
-        confusion: int [N, K, K] of the evaluation; None for volumes.
+        confusion: int [N, K, K] of the evaluation.
         collectives: How many of each are in the compiled step.
         gathered: Numbers in the largest array that is gathered; 0 for none.
         state_bytes: Parameters and optimiser's state per device.
@@ -55,7 +55,7 @@ class Found(NamedTuple):
 
     loss: float
     gradient: np.ndarray
-    confusion: np.ndarray | None
+    confusion: np.ndarray
     collectives: dict[str, int]
     gathered: int
     state_bytes: int
@@ -80,7 +80,6 @@ def measure(
     import jax
 
     from unet_jax.augment.make import make_augment
-    from unet_jax.data.sample import RGB
     from unet_jax.data.sources import Loading
     from unet_jax.data.synthetic import open_synthetic
     from unet_jax.evaluate import evaluate
@@ -95,6 +94,10 @@ def measure(
     from unet_jax.task import Exclusive
 
     shardings, size = make_shardings(*mesh), SIZES[dimensions]
+    sides = {2: 40, 3: 20}
+    source = {"train": 8, "val": 10, "test": 8, "shapes": 2, "seed": 0, "axes": dimensions}
+    images = open_synthetic(**source, size=sides[dimensions]).splits["val"]
+    spec = images.spec
     features = tuple(map(int, FEATURES.value))
     fields = section(variant, features=features, dimensions=dimensions)
     fields |= {"dropout": (), "stochastic_depth": 0.0}
@@ -108,27 +111,25 @@ def measure(
         "sgd", 1.0, schedule="constant", warmup="0", momentum=0.0, weight_decay=0.0,
         clip_norm=0.0, total_steps=10, epoch_steps=1.0,
     )  # fmt: skip
-    state = make_init(model, optimizer, (*size, 3), shardings)(jax.random.key(0))
+    state = make_init(model, optimizer, (*size, spec.channels), shardings)(jax.random.key(0))
     before = jax.device_get(replicate(state.params, shardings))
     parts = (model, make_loss({"cross_entropy": {}, "dice": {}}, task), optimizer)
-    step: Any = make_train_step(*parts, make_augment({}, RGB.value_range), shardings, state)
+    step: Any = make_train_step(*parts, make_augment({}, spec.value_range), shardings, state)
     rng = np.random.default_rng(0)
-    image = rng.integers(0, 256, (BATCH, *size, 3)).astype(np.uint8)
+    values = int(spec.value_range[1]) + 1
+    image = rng.integers(0, values, (BATCH, *size, spec.channels)).astype(spec.dtype)
     weight = (rng.random(image.shape[:-1]) < 0.8).astype(np.uint8)
-    arrays = {"image": image, "label": image[..., 0] // 86, "weight": weight}
+    label = (image[..., 0] * float(CLASSES) / values).astype(np.uint8)
+    arrays = {"image": image, "label": label, "weight": weight}
     batch = put_batch({k: v[::-1] if turned else v for k, v in arrays.items()}, shardings)
     key = replicate(jax.random.key(1), shardings)
     compiled = step.lower(state, batch, key).compile()
     split = [x.size for x in jax.tree.leaves(state.params) if not x.sharding.is_fully_replicated]
     state_bytes = sum(x.addressable_shards[0].data.nbytes for x in jax.tree.leaves(state))
-    confusion = None
-    if len(size) == 2:
-        images = open_synthetic(train=8, val=10, test=8, size=40, shapes=2, seed=0).splits["val"]
-        found = evaluate(
-            Predictor(model, RGB, Loading(size, "resize", 2), shardings, evaluation(task)),
-            state.eval_variables(), images, batch_size=BATCH,
-        )  # fmt: skip
-        confusion = found.counts["overlap/confusion"]
+    loading = Loading(size, "resize", 2)
+    predictor = Predictor(model, spec, loading, shardings, evaluation(task))
+    found = evaluate(predictor, state.eval_variables(), images, batch_size=BATCH)
+    confusion = found.counts["overlap/confusion"]
     state, scalars = compiled(state, batch, key)
     after = jax.device_get(replicate(state.params, shardings))
     moved = jax.tree.map(lambda a, b: np.ravel(np.float64(a) - b), before, after)
@@ -163,7 +164,7 @@ def row(name: str, found: Found, one: Found) -> list[str]:
         The cells.
     """
     difference = np.linalg.norm(found.gradient - one.gradient) / np.linalg.norm(one.gradient)
-    differs = "" if found.confusion is None else int(np.sum(found.confusion != one.confusion))
+    differs = int(np.sum(found.confusion != one.confusion))
     return [
         name,
         f"{abs(found.loss - one.loss) / one.loss:.1e}",
