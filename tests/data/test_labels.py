@@ -258,5 +258,7 @@ def test_another_map_of_colours_is_checked_anew(tmp_path):
     root = fill(tmp_path / "d", [mask, mask])
     fine = {"class_names": ("a", "b"), "label_map": (((0, 0, 0), 0), ((9, 9, 9), 1))}
     labels(root, **fine)
+    other = fine | {"label_map": (((1, 0, 0), 0), ((9, 9, 9), 1))}
+    split = open_folder(root, 0.5, 0, **other).splits["train"]
     with pytest.raises(UserError, match="colours that are no class"):
-        labels(root, class_names=("a", "b"), label_map=(((1, 0, 0), 0), ((9, 9, 9), 1)))
+        doctor.check(split, "train")
