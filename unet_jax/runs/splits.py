@@ -190,7 +190,7 @@ def fingerprints(source: Source, split: str, *, strict: bool = True) -> list[str
 
     def digest(index: int) -> str:
         encoded = pairs.read(index)
-        contents = encoded.image, b"".join(encoded.masks)
+        contents = encoded.image, b"".join((*encoded.masks, encoded.weight))
         parts = (hashlib.sha256(data).hexdigest() for data in contents)
         return "".join(part[:_HALF] for part in parts)
 
