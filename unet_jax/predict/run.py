@@ -231,12 +231,14 @@ def predict_run(
     check_sections(config)
     config = complete(config)
     by_class = mask_classes(config, workdir, checkpoint)
-    planned = plan_results(files, folder, by_class, replace=replace)
+    loading = read_loading(config.data)
+    axes = len(loading.image_size)
+    planned = plan_results(files, folder, by_class, axes=axes, replace=replace)
     results = dict(zip(files, planned, strict=True))
     for line in run_dir.check_same(workdir, config):
         console.print(line)
     wait_for_all("the results are planned")  # before the first process writes any
-    images, failed = open_images(files, read_loading(config.data))
+    images, failed = open_images(files, loading)
     trained = restore(config, workdir, checkpoint)
     network = trained.network
     images, others = images.only(network.spec)

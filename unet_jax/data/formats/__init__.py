@@ -5,6 +5,7 @@ from pathlib import PurePath
 from unet_jax.data.formats.base import Format
 from unet_jax.data.formats.npy import Npy
 from unet_jax.data.formats.pillow import Pillow
+from unet_jax.data.formats.tiff import Tiff
 
 FORMATS: dict[str, Format] = {
     ".png": Pillow(),
@@ -14,8 +15,8 @@ FORMATS: dict[str, Format] = {
     ".bmp": Pillow(),
     ".gif": Pillow(),
     ".webp": Pillow(),
-    ".tif": Pillow(),
-    ".tiff": Pillow(),
+    ".tif": Tiff(),
+    ".tiff": Tiff(),
     ".npy": Npy(),
 }
 """By suffix in small letters. What Pillow reads it knows by the content, whatever the suffix."""

@@ -60,7 +60,11 @@ class Pillow:
     uint16.
     """
 
-    mask_suffix = ".png"
+    is_folder = False
+
+    def mask_suffix(self, axes: int) -> str:
+        """Returns that of the mask; see `Format`."""
+        return ".png"
 
     def header(self, file: IO[bytes], name: str, axes: int | None) -> Header:
         """Reads the header; see `Format`."""
