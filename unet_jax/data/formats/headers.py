@@ -55,6 +55,11 @@ def verify_png(data: bytes) -> None:
         start = stop + 4
 
 
+def png_channels(data: bytes) -> int:
+    """Returns how many channels a PNG file has, by the type of colours in its header."""
+    return {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[data[25]]
+
+
 def png_exif(stream: IO[bytes]) -> bytes:
     """Finds the EXIF block of a PNG file, which may lie behind the pixels.
 
@@ -93,7 +98,7 @@ def turn_of(opened: Image.Image, exif: bytes) -> Image.Transpose | None:
     Returns:
         The turn; None where there is nothing to do or the block cannot be read.
     """
-    return None if opened.format == "TIFF" else _TURNS.get(_orientation(exif))
+    return None if opened.format == "TIFF" else _TURNS.get(orientation_in(exif))
 
 
 def turned(pixels: np.ndarray, orientation: int, axis: int = 0) -> np.ndarray:
@@ -114,8 +119,15 @@ def turned(pixels: np.ndarray, orientation: int, axis: int = 0) -> np.ndarray:
     return np.flip(pixels, reversed_axes)
 
 
-def _orientation(exif: bytes) -> int:
-    """Reads the one number that counts, without Pillow's warnings of the others; 1 for none."""
+def orientation_in(exif: bytes) -> int:
+    """Reads how an image lies, without Pillow's warnings of other numbers.
+
+    Args:
+        exif: Its EXIF block.
+
+    Returns:
+        1 to 8, as the EXIF standard numbers them; 1 where the block does not tell.
+    """
     block = exif.removeprefix(b"Exif\0\0")
     order = {b"II": "<", b"MM": ">"}.get(block[:2], "")
     try:
