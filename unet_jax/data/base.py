@@ -4,10 +4,12 @@ import collections
 import functools
 import io
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from unet_jax.data import storage
 from unet_jax.data.formats import find_format
 from unet_jax.data.formats.base import Header, Mask
 from unet_jax.data.sample import Sample, Source, Spec, Window
@@ -34,7 +36,8 @@ class Dataset(NamedTuple):
 class Encoded(NamedTuple):
     """An encoded image with its encoded mask, and the files (or records) they came from.
 
-    There are several masks where each class has one.
+    There are several masks where each class has one. Of a folder that is an image nothing is read
+    yet; its name leads to it.
     """
 
     image: bytes
@@ -53,6 +56,15 @@ class Encoded(NamedTuple):
             find_format(name).read_mask(io.BytesIO(mask), name, window)
             for name, mask in zip(self.mask_names, self.masks, strict=True)
         ]
+
+    def contents(self) -> tuple[bytes, bytes]:
+        """Returns all bytes of the image, and of its masks; of folders those of their files."""
+        encoded = zip((self.image_name, *self.mask_names), (self.image, *self.masks), strict=True)
+        image, *masks = (
+            storage.digest_folder(Path(name)) if find_format(name).is_folder else data
+            for name, data in encoded
+        )
+        return image, b"".join(masks)
 
 
 class Pairs(Protocol):

@@ -12,6 +12,7 @@ from rich.progress import Progress
 
 from unet_jax.config import check_sections
 from unet_jax.data.files import SUFFIXES, list_images, read_header, read_image
+from unet_jax.data.formats import FOLDERS
 from unet_jax.data.formats.base import Header
 from unet_jax.data.images import Batch
 from unet_jax.data.sample import Sample, Spec, Window, check_spec, whole
@@ -112,9 +113,10 @@ def find_images(inputs: Sequence[str], output: Path) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for text in inputs:
         path = local_path(text, "--input")
-        if os.path.isdir(path):
+        is_image = path.suffix.lower() in SUFFIXES
+        if os.path.isdir(path) and path.suffix.lower() not in FOLDERS:
             found = _list_input(path, output)
-        elif os.path.isfile(path) and path.suffix.lower() in SUFFIXES:
+        elif is_image and (os.path.isfile(path) or os.path.isdir(path)):
             found = {path.stem: path}
         else:
             kind = irregular_kind(path)

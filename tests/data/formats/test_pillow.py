@@ -171,7 +171,9 @@ def test_a_mask_of_16_bits_may_hold_ids_up_to_255():
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found, ids)
     ids[3, 3] = 256
-    with pytest.raises(UserError, match=r"^a\.png is a mask with values from \d+ to 256; class ids"):
+    with pytest.raises(
+        UserError, match=r"^a\.png is a mask with values from \d+ to 256; class ids"
+    ):
         ids_in(png(ids, 16), "a.png")
 
 

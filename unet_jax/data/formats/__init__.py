@@ -4,6 +4,8 @@ from pathlib import PurePath
 
 from unet_jax.data.formats.base import Format
 from unet_jax.data.formats.npy import Npy
+from unet_jax.data.formats.npz import Npz
+from unet_jax.data.formats.ome_zarr import OmeZarr
 from unet_jax.data.formats.pillow import Pillow
 from unet_jax.data.formats.tiff import Tiff
 
@@ -18,8 +20,12 @@ FORMATS: dict[str, Format] = {
     ".tif": Tiff(),
     ".tiff": Tiff(),
     ".npy": Npy(),
+    ".npz": Npz(),
+    ".zarr": OmeZarr(),
 }
 """By suffix in small letters. What Pillow reads it knows by the content, whatever the suffix."""
+FOLDERS = frozenset(suffix for suffix, form in FORMATS.items() if form.is_folder)
+"""Suffixes of images that are folders."""
 
 
 def find_format(name: str) -> Format:

@@ -1,5 +1,6 @@
 """What every format of image files has in common."""
 
+import errno
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -211,3 +212,9 @@ def check_claim(shape: Sequence[int], itemsize: int, stored: int, name: str) -> 
             f"{stored / 2**20:,.1f} MiB; such a file is not read. Replace it or take it out of the "
             "data."
         )
+
+
+def may_pass(error: BaseException) -> bool:
+    """Tells whether what reads failed for a moment, and not because of what a file holds."""
+    # Damage makes readers seek to places that no file has, which is the invalid argument.
+    return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)

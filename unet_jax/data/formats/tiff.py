@@ -6,7 +6,6 @@ Pillow knows them. TIFF has no checksums: damage may give other pixels without a
 """
 
 import contextlib
-import errno
 import functools
 import io
 import itertools
@@ -14,10 +13,11 @@ import logging
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
+from unet_jax.data.formats.axes import CHANNELS, Axes, find_axes
 from unet_jax.data.formats.base import (
     Header,
     Mask,
@@ -25,6 +25,7 @@ from unet_jax.data.formats.base import (
     as_image,
     check_claim,
     dtype_of,
+    may_pass,
 )
 from unet_jax.data.formats.headers import turned
 from unet_jax.data.formats.pillow import Pillow
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     import tifffile
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_CHANNELS = "SC"  # axes as tifffile calls them: samples of a pixel, and channels of OME and ImageJ
 _ALPHA = _PREMULTIPLIED, _ = 1, 2  # of the tag ExtraSamples
 _COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3}  # channels by the tag PhotometricInterpretation
 _AS_STORED = (0, 1, 2)  # of these, what is stored is what Pillow gives, or its complement
@@ -128,8 +128,8 @@ def _opened(file: IO[bytes], name: str) -> Iterator["_Opened | None"]:
     except UserError:
         raise
     except Exception as error:  # damaged files raise many kinds, and codecs have their own
-        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
-            raise  # what fails for a moment is tried again
+        if may_pass(error):
+            raise
         raise UserError(
             f"{name} cannot be read as a TIFF file ({one_line(error)[:200]}); {_cure(error)}."
         ) from None
@@ -142,13 +142,6 @@ def _cure(error: Exception) -> str:
             "another compression"
         )
     return "replace it or take it out of the data"
-
-
-class _Axes(NamedTuple):
-    """Where the axes of a series are: indices of those of pixels, and of channels."""
-
-    pixels: tuple[int, ...]
-    channels: tuple[int, ...]
 
 
 class _Opened:
@@ -207,7 +200,8 @@ class _Opened:
 
     def header(self, axes: int | None) -> Header:
         """Returns the header; see `Format`."""
-        shape, channels = self._shape(axes)
+        place, sizes = self._find(axes), self._series.shape
+        shape, channels = place.shape(sizes), place.count(sizes)
         turn = _orientation(self._key) > 4
         if turn:
             shape = (*shape[:-2], shape[-1], shape[-2])
@@ -222,7 +216,7 @@ class _Opened:
         Raises:
             UserError: It has several channels, lost what it held, or counts from white.
         """
-        key, (_, channels) = self._key, self._shape(None)
+        key, channels = self._key, self._find(None).count(self._series.shape)
         if channels > 1:
             raise UserError(
                 f"{self._name} is a mask of {channels} channels; a mask must have one, which holds "
@@ -253,23 +247,15 @@ class _Opened:
             raise UserError(
                 f"{self._name} has a palette of {self._key.bitspersample} bits; save it as RGB."
             )
-        shape, channels = self._shape(axes)
-        place = self._find(axes)
+        place, sizes = self._find(axes), self._series.shape
         orientation = _orientation(self._key)
         values: np.ndarray
         if window is not None and orientation == 1 and self._has_parts():
-            slices = [slice(0, n) for n in self._series.shape]
-            for index, part in zip(place.pixels, window, strict=True):
-                slices[index] = part
-            values, window = self._read_part(tuple(slices)), None
+            values, window = self._read_part(place.window(sizes, window)), None
         else:
-            check_claim(self._series.shape, self._key.dtype.itemsize, self._size(), self._name)
-            values = self._series.asarray(maxworkers=1).reshape(self._series.shape)
-        order = (*place.pixels, *place.channels)
-        rest = tuple(i for i in range(values.ndim) if i not in order)  # of length 1
-        ordered = values.transpose(*order, *rest)
-        pixels = ordered.shape[: len(shape)]
-        image = turned(ordered.reshape(*pixels, channels), orientation, len(shape) - 2)
+            check_claim(sizes, self._key.dtype.itemsize, self._size(), self._name)
+            values = self._series.asarray(maxworkers=1).reshape(sizes)
+        image = turned(place.arrange(values), orientation, len(place.pixels) - 2)
         return image if window is None else image[window]
 
     def read_rgb(self, window: Window | None) -> np.ndarray:
@@ -280,34 +266,18 @@ class _Opened:
         colours = values[..., :3] if values.shape[-1] >= 3 else values[..., :1].repeat(3, axis=-1)
         return np.ascontiguousarray(colours)
 
-    def _shape(self, axes: int | None) -> tuple[tuple[int, ...], int]:
-        """Returns pixels [*n] as they are stored, and channels."""
-        place = self._find(axes)
-        sizes = self._series.shape
-        channels = math.prod(sizes[index] for index in place.channels)
-        return tuple(sizes[index] for index in place.pixels), channels
-
-    def _find(self, axes: int | None) -> _Axes:
+    def _find(self, axes: int | None) -> Axes:
         """Tells axes of pixels and channels apart."""
-        sizes = self._series.shape
-        channels = tuple(i for i, letter in enumerate(self._axes) if letter in _CHANNELS)
-        # Y and X count whatever their length is, others where they are longer than 1.
-        pixels = [
-            i
-            for i, letter in enumerate(self._axes)
-            if letter in "YX" or (letter not in _CHANNELS and sizes[i] > 1)
-        ]
-        missing = (axes or 0) - len(pixels)
-        if missing > 0:  # such as a volume of one slice
-            short = [i for i in range(len(sizes)) if i not in pixels and i not in channels]
-            pixels = sorted(pixels + short[:missing])
-        if (axes is not None and len(pixels) != axes) or not 2 <= len(pixels) <= 3:
-            self._refuse_axes(axes, math.prod(sizes[i] for i in pixels[:-2]))
-        return _Axes(tuple(pixels), channels)
+        place = find_axes(self._axes, self._series.shape, axes)
+        return place or self._refuse_axes(axes)
 
-    def _refuse_axes(self, axes: int | None, count: int) -> None:
-        found = f"{' x '.join(map(str, self._series.shape))}, axes {self._axes}"
-        if axes == 2 or (axes is None and count > 1):
+    def _refuse_axes(self, axes: int | None) -> NoReturn:
+        sizes = self._series.shape
+        found = f"{' x '.join(map(str, sizes))}, axes {self._axes}"
+        count = math.prod(
+            n for n, letter in zip(sizes, self._axes, strict=True) if letter not in "YX" + CHANNELS
+        )
+        if count > 1:
             raise UserError(
                 f"{self._name} holds {count} frames or pages ({found}); it must hold one. Save "
                 "each as a file of its own; or, where they are channels, as one page of so many "
