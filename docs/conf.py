@@ -18,6 +18,7 @@ smartquotes = False  # which would spoil values such as ""
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True  # as they are written, not as they print
 napoleon_numpy_docstring = False
 napoleon_attr_annotations = False
 napoleon_use_ivar = True
@@ -49,16 +50,21 @@ def skip_member(
     return True if type(obj).__name__ == "_tuplegetter" else None
 
 
-def cut_linen(
+def cut_signature(
     app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: str, returns: str
 ) -> tuple[str, str] | None:
-    """Leaves out the two arguments that linen adds to every module."""
-    is_module = what == "class" and hasattr(obj, "scope") and ", parent:" in (signature or "")
-    return (signature.split(", parent:")[0] + ")", returns) if is_module else None
+    """Leaves out the two arguments that linen adds, defaults without a name, and marks of packs."""
+    if not signature:
+        return None
+    if what == "class" and hasattr(obj, "scope") and ", parent:" in signature:
+        signature = signature.split(", parent:")[0] + ")"
+    signature = re.sub(r"<(function|factory)[^>]*>+", "...", signature)
+    mark = r"~?(?:typing\.)?Annotated\[(.+?), ~?[\w.]*Traceable\(.*?\)\]"
+    return re.sub(mark, r"\1", signature), returns
 
 
 def setup(app: Sphinx) -> None:
     """Connects the hooks above; text is escaped before napoleon reads a docstring."""
     app.connect("autodoc-process-docstring", escape_text, priority=400)
     app.connect("autodoc-skip-member", skip_member)
-    app.connect("autodoc-process-signature", cut_linen)
+    app.connect("autodoc-process-signature", cut_signature)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,12 @@ from unet_jax import figures
 from unet_jax import run as runs
 from unet_jax.config import load, to_json
 from unet_jax.errors import UserError
+from unet_jax.experiment import plan_of
+from unet_jax.extension import take_back
 from unet_jax.figures.curves import SPEED_PANEL
+from unet_jax.process.owner import turn
 from unet_jax.restore import restore
+from unet_jax.runs import layout
 from unet_jax.runs import workdir as run_dir
 from unet_jax.runs.checkpoint import Checkpoints, read_arrays
 from unet_jax.runs.gallery import Gallery
@@ -121,6 +126,21 @@ def note(file, drawn):
         [line.pop(name, None) for name in clock]
     file.with_suffix(".txt").write_text(repr(lines))
     file.touch()
+
+
+def test_an_evaluation_at_the_same_time_keeps_its_scores(tmp_path):
+    scores = dict.fromkeys(("pixel_accuracy", "mIoU", "mDice", "mean_class_accuracy"), 0.5)
+    results = {"train": {"step": 4, "best_step": 4}, "val": {"step": 4, **scores}}
+    write_results(tmp_path, **results)
+    plans = (plan_of(constant(duration), 8) for duration in ("4 steps", "8 steps"))
+    taking = threading.Thread(target=take_back, args=(tmp_path, *plans))
+    with turn(tmp_path / layout.RESULTS):  # as an evaluation has it, which has read the file
+        taking.start()
+        taking.join(0.5)
+        results["test"] = {"step": 4, **scores}
+        (tmp_path / layout.RESULTS).write_text(json.dumps(results))
+    taking.join()
+    assert read_results(tmp_path) == {"test": results["test"]}
 
 
 def test_what_depends_on_the_duration_is_told_before_the_data_are_opened(tmp_path):

@@ -78,7 +78,7 @@ def test_counts_are_kept_by_name_and_older_files_are_read(trained, tmp_path):
     ids, counts = read_counts(file)
     with np.load(file) as saved:
         assert set(saved) == {"id", *counts}
-    assert set(counts) == {"overlap/confusion", "cross_entropy/loss", "cross_entropy/elements"}
+    assert set(counts) >= {"overlap/confusion", "cross_entropy/loss", "cross_entropy/elements"}
     total = counts["cross_entropy/elements"].sum()
     assert total == counts["overlap/confusion"].sum()
     assert best[LOWER] == pytest.approx(counts["cross_entropy/loss"].sum() / total)
@@ -206,11 +206,8 @@ def study(tmp_path_factory):
         results = json.loads((run / "results.json").read_text())
         results["val"][LOWER] = float(loss.sum() / pixels.sum())
         (run / "results.json").write_text(json.dumps(results))
-        config = json.loads((run / "config.json").read_text())
-        config["eval"]["headline"] = LOWER
-        (run / "config.json").write_text(json.dumps(config))
         losses[labels["up"], labels["seed"]] = loss, pixels
-    return folder, losses
+    return decided_by(LOWER, folder), losses
 
 
 def report(folder, output):
@@ -265,12 +262,17 @@ def test_scores_of_single_images_and_the_worst_of_them(study):
     assert chosen == np.argsort(-by_image["a"])[:3].tolist()
 
 
-def test_a_report_by_the_score_of_a_class(study, tmp_path):
-    folder = shutil.copytree(study[0], tmp_path / "study")
-    for file in folder.glob("*/config.json"):
+def decided_by(headline, folder, trials="*"):
+    """Makes a score decide in trials of a study."""
+    for file in folder.glob(f"{trials}/config.json"):
         config = json.loads(file.read_text())
-        config["eval"]["headline"] = "Dice/car"
+        config["eval"]["headline"] = headline
         file.write_text(json.dumps(config))
+    return folder
+
+
+def test_a_report_by_the_score_of_a_class(study, tmp_path):
+    folder = decided_by("Dice/car", shutil.copytree(study[0], tmp_path / "study"))
     _, text, tables = report(folder, tmp_path / "report")
     assert CLASSES[2] == "car"
     for row in tables["trials"]:
@@ -287,11 +289,7 @@ def test_a_report_by_the_score_of_a_class(study, tmp_path):
 
 
 def test_a_report_says_which_runs_were_decided_by_another_score(study, tmp_path):
-    folder = shutil.copytree(study[0], tmp_path / "study")
-    for file in folder.glob("up=c*/config.json"):
-        config = json.loads(file.read_text())
-        config["eval"]["headline"] = "mIoU"
-        file.write_text(json.dumps(config))
+    folder = decided_by("mIoU", shutil.copytree(study[0], tmp_path / "study"), "up=c*")
     _, text, _ = report(folder, tmp_path / "report")
     assert "3 runs chose their best step by another score, mIoU" in text
 

@@ -156,6 +156,66 @@ def test_scores_without_names_and_of_booleans():
     assert unet_jax.score([[0, 255]], [[0, 255]])["mIoU"] == 1.0
 
 
+@pytest.mark.parametrize("shape", [(7, 9, 3), (3, 5, 6, 3), (1, 1, 3)])
+@pytest.mark.parametrize("dtype", [bool, np.int64])
+def test_scores_of_classes_that_overlap_are_those_of_a_loop(shape, dtype):
+    rng = np.random.default_rng(0)
+    truth, prediction = (rng.random(shape) < share for share in ([0.3, 0.6, 0], [0.6, 0.3, 0.1]))
+    truth, prediction = truth.astype(dtype), prediction.astype(dtype)
+    if dtype is not bool:
+        truth[rng.random(shape) < 0.1] = 255  # the pixel counts for no class
+        truth.flat[:3] = 0
+    hit, on, said, right, total = np.zeros((5, 3), int)
+    for pixel in np.ndindex(shape[:-1]):
+        if 255 in truth[pixel]:
+            continue
+        for k in range(3):
+            y, p = truth[pixel][k] > 0, prediction[pixel][k] > 0
+            hit[k] += y and p
+            on[k] += y
+            said[k] += p
+            right[k] += y == p
+            total[k] += 1
+    found = unet_jax.score(truth, prediction, NAMES, by_class=True)
+    ious = {}
+    for k, name in enumerate(NAMES):
+        ious[name] = hit[k] / (on + said - hit)[k] if on[k] else None
+        assert found[f"IoU/{name}"] == pytest.approx(ious[name], abs=1e-12)
+    assert found["pixel_accuracy"] == pytest.approx(right.sum() / total.sum(), abs=1e-12)
+    known = [iou for iou in ious.values() if iou is not None]
+    assert found["mIoU"] == (pytest.approx(np.mean(known), abs=1e-12) if known else None)
+    unnamed = unet_jax.score(truth, prediction, by_class=True)
+    assert unnamed["IoU/0"] == found[f"IoU/{NAMES[0]}"]
+
+
+BY_CLASS = np.zeros((4, 5, 3), int)
+
+
+@pytest.mark.parametrize(
+    ("truth", "prediction", "says"),
+    [
+        (BY_CLASS[0], BY_CLASS[0], "truth has the shape (5, 3); expected [H, W, K] or [N, H, W, K"),
+        (BY_CLASS, BY_CLASS[..., :2], "prediction has the shape (4, 5, 2); expected that of truth"),
+        (
+            BY_CLASS[..., :2],
+            BY_CLASS[..., :2],
+            "masks by class have 2 classes; expected 3, the num",
+        ),
+        (BY_CLASS, BY_CLASS + 2, "prediction has values from 2 to 2; expected 0 and 1, and 255 w"),
+        (BY_CLASS, BY_CLASS * 1.0, "prediction has the type float64; expected 0 and 1, integers"),
+        (
+            BY_CLASS,
+            BY_CLASS + 255,
+            "prediction by class has the value 255 where the truth is known",
+        ),
+    ],
+)
+def test_what_are_no_masks_by_class_is_told_what_is_expected(truth, prediction, says):
+    with pytest.raises(unet_jax.UserError) as error:
+        unet_jax.score(truth, prediction, NAMES, by_class=True)
+    assert says in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("truth", "prediction", "says"),
     [
@@ -190,6 +250,21 @@ def test_a_sheet_is_the_figure_of_a_run(tmp_path):
     figures.prediction_grid(tmp_path / "b.png", images, masks, labels, NAMES, "Two", ids)
     assert sheet == tmp_path / "a.png"
     assert sheet.read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_a_sheet_of_classes_that_overlap_is_the_figure_of_a_run(tmp_path):
+    image, rng = noise(20, 30, 3), np.random.default_rng(0)
+    truth = (rng.random((20, 30, 3)) < 0.4).astype(np.uint8)
+    truth[:2, 3] = 255
+    guess = rng.random((20, 30, 3)) < 0.4
+    lists = [image], [truth], [guess]
+    sheet = unet_jax.draw(tmp_path / "a.png", *lists, NAMES, by_class=True)
+    labels = [guess.astype(np.uint8)]
+    figure = [image], [truth], labels, NAMES, "Predictions", ["image 0"]
+    figures.prediction_grid(tmp_path / "b.png", *figure)
+    assert sheet.read_bytes() == (tmp_path / "b.png").read_bytes()
+    with pytest.raises(unet_jax.UserError, match=r"\(20, 30\); expected \(20, 30, K\), that of"):
+        unet_jax.draw(tmp_path / "c.png", [image], [truth], [guess[..., 0]], by_class=True)
 
 
 @pytest.mark.parametrize(

@@ -35,9 +35,13 @@ def numeric_keys(section=None, prefix=""):
             yield f"{prefix}{key}", value
     if not prefix:
         yield from [("loss.cross_entropy.class_weights", (1.0,) * CLASSES)]
-        # Steps that the page does not name.
-        yield from (("augment.zoom.scale", (1.0, 1.0)), ("augment.zoom.aspect", 1.0))
-        yield from ((f"augment.colour.{name}", 0.0) for name in PARTS["augment"]["colour"])
+        # Steps and terms that the page does not name.
+        for part, steps in PARTS.items():
+            named = (section or page())[part]
+            for name, keys in steps.items():
+                for key, value in keys.items() if name not in named else ():
+                    if isinstance(value, int | float | tuple) and not isinstance(value, bool):
+                        yield f"{part}.{name}.{key}", value
 
 
 DURATIONS = ("duration", "eval_every", "checkpoint_every", "log_every")

@@ -5,7 +5,6 @@ import os
 import re
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +17,7 @@ from support import xla
 from support.paths import ROOT
 from support.sweeps import write_page
 
+from experiments.scale.launch import free_port
 from unet_jax.config import SECTIONS
 
 README = ROOT / "README.md"
@@ -45,6 +45,7 @@ NOT_RUN = {
 TINY = ["--features=4,8", "--size=16", "--batch=1", "--steps=1"]
 SMALL = [
     "--config.train.duration=2",
+    "--config.train.eval_every=2",
     "--config.train.batch_size=4",
     "--config.eval.shown=1",
     "--config.model.features=(2,4)",
@@ -55,7 +56,7 @@ SMALL = [
 LITTLE = "--memory=17MiB"  # up to which a search compiles one program after the other
 STUDIES = {
     "experiments.scale.meshes": ["--meshes=2x1x1", "--dimensions=2", "--features=4,8"],
-    "experiments.scale.owners": ["--trials=1", "--ways=3 s apart"],
+    "experiments.scale.owners": ["--trials=1", "--ways=together"],
     "experiments.scale.deaths": ["--trials=1", "--ways=SIGTERM", "--steps=6"],
 }
 
@@ -117,12 +118,6 @@ def small(arguments: list[str], folder: Path) -> tuple[list[str], Path]:
             # The download is left out: the same images come from files.
             arguments += ["--config.data.source=pets", "--config.data.path=pets"]
     return arguments, folder
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 def test_the_commands_are_found():

@@ -6,15 +6,17 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
-from scipy.ndimage import map_coordinates
 from scipy.special import expit
+from support.plain import plain_logits
 
 from unet_jax.config import load
 from unet_jax.data.pipeline import train_batches
 from unet_jax.data.sources import open_data
 from unet_jax.defaults import page
-from unet_jax.evaluate import evaluate_run
+from unet_jax.evaluate import Evaluation, evaluate_run
 from unet_jax.experiment import assemble
+from unet_jax.metrics import make
+from unet_jax.metrics.base import Outcome
 from unet_jax.models.variants import section
 from unet_jax.predict.run import predict_run
 from unet_jax.report.images import choose_images, images_section
@@ -64,16 +66,10 @@ def members(kind, label):
     return np.stack([np.isin(label, ids) for ids, _ in REGIONS.values()], axis=-1)
 
 
-def plain_logits(trained, image):
-    """Applies the network to one image uint8 [h, w, 3]; returns logits [h, w, K]."""
+def logits_of(trained, image):
+    """Returns the logits [h, w, K] of one image uint8 [h, w, 3]."""
     small = np.asarray(Image.fromarray(image).resize(SIZE[::-1], Image.Resampling.BILINEAR))
-    read = ((small / 255 - 0.5) / 0.25).astype(np.float32)[None]
-    variables = jax.device_get(trained.variables)
-    logits = np.asarray(trained.network.model.apply(variables, read, train=False))[0]
-    axes = [(np.arange(n) + 0.5) * m / n - 0.5 for n, m in zip(image.shape, SIZE, strict=False)]
-    where = np.meshgrid(*axes, indexing="ij")
-    each = [map_coordinates(x, where, order=1, mode="nearest") for x in np.moveaxis(logits, -1, 0)]
-    return np.stack(each, axis=-1)
+    return plain_logits(trained, small / 255, image.shape[:2])
 
 
 def read(file):
@@ -106,7 +102,7 @@ def test_masks_are_those_of_a_plain_network(run, tmp_path):
     names = {f"{name}{end}.png" for name in images for end in (*ends, "_overlay")}
     assert {file.name for file in output.iterdir()} == names
     for name, image in images.items():
-        probability = expit(plain_logits(trained, image).astype(np.float64))
+        probability = expit(logits_of(trained, image).astype(np.float64))
         on, is_sure = probability > 0.5, np.abs(probability - 0.5) > 1e-4
         assert is_sure.mean() > 0.98
         if kind == "multilabel":
@@ -137,7 +133,7 @@ def test_scores_are_counted_channel_by_channel(run, tmp_path):
     hit, truth, guess, right = np.zeros((4, k), int)
     loss = elements = 0.0
     for sample in samples:
-        on, logits = members(kind, sample.label), plain_logits(trained, sample.image)
+        on, logits = members(kind, sample.label), logits_of(trained, sample.image)
         p, decided = expit(logits.astype(np.float64)), logits > 0
         if kind == "multilabel":  # as the files say
             files = [read(output / f"{sample.id}_{name}.png") for name in SHAPES]
@@ -165,6 +161,26 @@ def test_scores_are_counted_channel_by_channel(run, tmp_path):
         assert found[f"Dice/{name}"] == pytest.approx(dice, abs=1e-9)
         accuracy = hit[channel] / truth[channel]
         assert found[f"accuracy/{name}"] == pytest.approx(accuracy, abs=1e-9)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 13), (40, 33), (3, 5, 4)])
+def test_rows_of_confusion_are_the_truth_of_independent_classes(size):
+    """The first class is predicted too often, the second too seldom, the third as it comes."""
+    rng = np.random.default_rng(sum(size))
+    label, prediction = (rng.random((2, *size, 3)) < share for share in ([0.2, 0.8, 0.5], 0.5))
+    weight = rng.random((2, *size)) < 0.8
+    expected = np.zeros((3, 2, 2), int)
+    for place in np.ndindex(label.shape):
+        if weight[place[:-1]]:
+            expected[place[-1], int(label[place]), int(prediction[place])] += 1
+    if len(weight.ravel()) > 2:
+        off, on = expected[:, 0, 1], expected[:, 1, 0]  # false positives and false negatives
+        assert off[0] > on[0] > 0
+        assert on[1] > off[1] > 0
+    logits = loss = np.zeros(label.shape)  # of which the overlap counts nothing
+    counts = make.count(Outcome(logits, loss, prediction, label, weight), "masks")
+    found = Evaluation({name: np.asarray(x) for name, x in counts.items()}, {}).confusion
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_the_first_step_has_the_loss_of_its_equation(run):

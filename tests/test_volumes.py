@@ -2,11 +2,10 @@
 
 import json
 
-import jax
 import numpy as np
 import pytest
 from PIL import Image
-from scipy.ndimage import map_coordinates
+from support.plain import plain_logits
 
 from unet_jax.config import load
 from unet_jax.data.sources import open_data
@@ -52,16 +51,10 @@ def resized(values, size):
     return values
 
 
-def plain_logits(trained, image):
-    """Applies the network to one volume uint16 [*n, 1]; returns logits [*n, K]."""
-    small = np.rint(resized(image.astype(np.float64), SIZE))
-    read = ((small / 65535 - 0.5) / 0.25).astype(np.float32)[None]
-    variables = jax.device_get(trained.variables)
-    logits = np.asarray(trained.network.model.apply(variables, read, train=False))[0]
-    axes = [(np.arange(n) + 0.5) * m / n - 0.5 for n, m in zip(image.shape, SIZE, strict=False)]
-    where = np.meshgrid(*axes, indexing="ij")
-    each = [map_coordinates(x, where, order=1, mode="nearest") for x in np.moveaxis(logits, -1, 0)]
-    return np.stack(each, axis=-1)
+def logits_of(trained, volume):
+    """Returns the logits [*n, K] of one volume uint16 [*n, 1]."""
+    small = np.rint(resized(volume.astype(np.float64), SIZE))
+    return plain_logits(trained, small / 65535, volume.shape[:3])
 
 
 def test_masks_are_those_of_a_plain_network(run, tmp_path):
@@ -77,7 +70,7 @@ def test_masks_are_those_of_a_plain_network(run, tmp_path):
         f"{name}{end}" for name in "abc" for end in (".npy", "_overlay.png")
     ]
     for name, volume in volumes.items():
-        mask, logits = np.load(output / f"{name}.npy"), plain_logits(trained, volume)
+        mask, logits = np.load(output / f"{name}.npy"), logits_of(trained, volume)
         assert mask.shape == volume.shape[:-1]
         assert mask.dtype == np.uint8
         first, second = np.moveaxis(np.sort(logits, axis=-1)[..., -2:], -1, 0)[::-1]

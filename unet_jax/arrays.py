@@ -47,30 +47,69 @@ def as_image(
     return np.stack([array] * spec.channels, axis=-1) if is_grey else array
 
 
-def as_mask(name: str, mask: ArrayLike, shape: tuple[int, ...] | None = None) -> np.ndarray:
-    """Returns class ids as uint8: of `shape` where that is given, else [H, W] or [N, H, W]."""
-    array = np.asarray(mask)
-    expected = "[H, W] or [N, H, W]" if shape is None else f"{shape}, that of its image"
-    if array.shape != shape if shape else array.ndim not in (2, 3) or not array.size:
+def as_mask(
+    name: str, mask: ArrayLike, shape: tuple[int, ...] | None = None, *, by_class: bool = False
+) -> np.ndarray:
+    """Returns a mask as uint8: pixels of `shape` where that is given, else [H, W] or [N, H, W].
+
+    It holds class ids, or by class K times 0 or 1 behind each pixel; and `IGNORE`.
+    """
+    array, behind = np.asarray(mask), ", K" * by_class
+    pixels = array.shape[:-1] if by_class else array.shape
+    expected = f"[H, W{behind}] or [N, H, W{behind}]"
+    if shape:
+        expected = f"({', '.join(map(str, shape))}{behind}), that of its image"
+    if pixels != shape if shape else len(pixels) not in (2, 3) or not array.size:
         raise UserError(f"{name} has the shape {array.shape}; expected {expected}.")
+    what, largest = ("0 and 1", 1) if by_class else ("class ids", MOST_CLASSES - 1)
     if array.dtype.kind not in "iub":
-        raise UserError(f"{name} has the type {array.dtype}; expected class ids, integers.")
-    if array.min() < 0 or array.max() > IGNORE:
+        raise UserError(f"{name} has the type {array.dtype}; expected {what}, integers.")
+    if np.any((array < 0) | (array > largest) & (array != IGNORE)):
+        allowed = what if by_class else f"{what} from 0 to {largest}"
         raise UserError(
-            f"{name} has values from {array.min()} to {array.max()}; expected class ids from 0 to "
-            f"{MOST_CLASSES - 1}, and {IGNORE} where the truth is not known."
+            f"{name} has values from {array.min()} to {array.max()}; expected {allowed}, and "
+            f"{IGNORE} where the truth is not known."
         )
     return array.astype(np.uint8)
 
 
-def names_of(class_names: Sequence[str] | None, *ids: np.ndarray) -> tuple[str, ...]:
-    """Returns the names of all classes; checks that all ids are classes."""
-    largest = max((int(array.max()) for array in ids if array.size), default=0)
+def known_pixels(truth: np.ndarray, *, by_class: bool = False) -> np.ndarray:
+    """Returns which pixels of a mask count, bool [*n]: those that are `IGNORE` nowhere."""
+    known = truth != IGNORE
+    return known.all(axis=-1) if by_class else known
+
+
+def names_of(
+    class_names: Sequence[str] | None, *masks: np.ndarray, by_class: bool = False
+) -> tuple[str, ...]:
+    """Returns the names of all classes; checks that pixels which count hold nothing else."""
+    largest = max((int(mask.max()) for mask in masks if mask.size), default=0)
+    if by_class:
+        return _names_by_class(class_names, {mask.shape[-1] for mask in masks}, largest)
     if class_names is None:
         class_names = [str(k) for k in range(largest + 1)]
     if largest >= len(class_names) or len(class_names) > MOST_CLASSES:
         raise UserError(
             f"a mask has the class id {largest}; expected ids below {len(class_names)}, the number "
             f"of classes, of which {MOST_CLASSES} is the most."
+        )
+    return tuple(class_names)
+
+
+def _names_by_class(
+    class_names: Sequence[str] | None, counts: set[int], largest: int
+) -> tuple[str, ...]:
+    """Does what `names_of` does for masks by class: of these numbers of classes and values."""
+    if class_names is None:
+        class_names = [str(k) for k in range(min(counts))]
+    if counts != {len(class_names)} or len(class_names) > MOST_CLASSES:
+        raise UserError(
+            f"masks by class have {' and '.join(map(str, sorted(counts)))} classes; expected "
+            f"{len(class_names)}, the number of classes, of which {MOST_CLASSES} is the most."
+        )
+    if largest > 1:
+        raise UserError(
+            f"a prediction by class has the value {largest} where the truth is known; expected 0 "
+            "and 1."
         )
     return tuple(class_names)

@@ -55,6 +55,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "context": 0,
         "crops": 1,
         "largest_file": 1024,
+        "value_range": (),
         "folder": {
             "images": "images",
             "masks": "masks",

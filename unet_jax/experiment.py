@@ -154,6 +154,9 @@ def make_network(config: ConfigDict, class_names: tuple[str, ...], spec: Spec) -
         UserError: A value does not fit.
     """
     loading = read_loading(config.data)
+    if loading.value_range:
+        black, white = loading.value_range
+        spec = spec._replace(value_range=(black, white))
     settings = call(make_eval_settings, "config.eval", config.eval)
     shardings = call(make_shardings, "config.mesh", config.mesh)
     check_batch_size("config.eval.batch_size", settings.batch_size, shardings)

@@ -13,6 +13,7 @@ from unet_jax.errors import UserError
 from unet_jax.experiment import Experiment, plan_of
 from unet_jax.metrics.make import Headline
 from unet_jax.optim import count_warmup
+from unet_jax.process.owner import turn
 from unet_jax.process.whole import write_text
 from unet_jax.runs import checkpoint, layout
 from unet_jax.runs.logs import read_lines
@@ -144,15 +145,17 @@ def take_back(workdir: Path, shorter: Plan, longer: Plan) -> None:
     """
     last = shorter.total
     goes = not _is_of_both(shorter, longer)
-    results = {
-        name: entry
-        for name, entry in read_results(workdir).items()
-        if name not in ("val", "train") and not (goes and entry["step"] == last)
-    }
-    if results:
-        write_text(workdir / layout.RESULTS, json.dumps(results, indent=2) + "\n")
-    else:
-        (workdir / layout.RESULTS).unlink(missing_ok=True)
+    file = workdir / layout.RESULTS
+    with turn(file):  # an evaluation may be writing it
+        results = {
+            name: entry
+            for name, entry in read_results(workdir).items()
+            if name not in ("val", "train") and not (goes and entry["step"] == last)
+        }
+        if results:
+            write_text(file, json.dumps(results, indent=2) + "\n")
+        else:
+            file.unlink(missing_ok=True)
     if not goes:
         return
     checkpoint.delete(workdir / layout.CHECKPOINTS, last)

@@ -55,9 +55,9 @@ class Run:
         Args:
             image: [*n, C] as the images that the run was trained on, of any size; or [*n] for grey
                 values, of which a run for three colours takes three.
-            value_range: The values of black and of white, such as (0, 1); may be left out for the
-                type that the run was trained on. Other values are brought to that type's range,
-                such as 0 to 255 for images of 8 bits, and rounded.
+            value_range: The values of black and of white, such as (0, 1), which become those of the
+                images that the run was trained on, such as 0 and 255; integers are rounded. May be
+                left out for images of their type and range; see config.data.value_range.
 
         Returns:
             uint8 [*n], class ids: indices into `class_names`; of a run whose classes may overlap
@@ -185,15 +185,21 @@ def train(
 
 
 def score(
-    truth: "ArrayLike", prediction: "ArrayLike", class_names: Sequence[str] | None = None
+    truth: "ArrayLike",
+    prediction: "ArrayLike",
+    class_names: Sequence[str] | None = None,
+    *,
+    by_class: bool = False,
 ) -> dict[str, float | None]:
-    """Scores masks as evaluation does: over all their pixels; see `metrics.overlap.Overlap`.
+    """Scores masks as evaluation does, over all their pixels; see `metrics.overlap`.
 
     Args:
         truth: Class ids [H, W] or [N, H, W], integers or booleans; pixels of 255 do not count.
         prediction: Class ids of the same shape.
-        class_names: K names; without them K is one more than the largest id, and they are "0", "1",
-            and so on.
+        class_names: K names; without them they are "0", "1", and so on, and of class ids K is one
+            more than the largest.
+        by_class: Whether the masks are [H, W, K] or [N, H, W, K], 1 where a class is and 0 where it
+            is not, of classes that may overlap. Pixels that are 255 for a class do not count.
 
     Returns:
         Every score of overlap by name, such as "IoU/NAME" of every class and the means over the
@@ -206,22 +212,26 @@ def score(
     import jax.numpy as jnp
     import numpy as np
 
-    from unet_jax.arrays import IGNORE, as_mask, names_of
+    from unet_jax.arrays import as_mask, known_pixels, names_of
+    from unet_jax.metrics.base import Outcome
     from unet_jax.metrics.make import values
-    from unet_jax.metrics.overlap import Overlap, confusion_matrices
+    from unet_jax.metrics.overlap import BinaryOverlap, Overlap
 
-    truth, prediction = as_mask("truth", truth), as_mask("prediction", prediction)
+    truth = as_mask("truth", truth, by_class=by_class)
+    prediction = as_mask("prediction", prediction, by_class=by_class)
     if truth.shape != prediction.shape:
         raise UserError(
             f"prediction has the shape {prediction.shape}; expected that of truth, {truth.shape}."
         )
-    counts = truth != IGNORE
-    names = names_of(class_names, truth[counts], prediction[counts])
-    arrays = (np.where(counts, prediction, 0), np.where(counts, truth, 0), counts)
-    shape = (-1, *truth.shape[-2:])
-    guess, label, weight = (jnp.asarray(x.reshape(shape), jnp.int32) for x in arrays)
-    confusion = np.asarray(confusion_matrices(guess, label, weight, len(names)))
-    return values(Overlap(names).scores({"confusion": confusion}))
+    weight = known_pixels(truth, by_class=by_class)
+    names = names_of(class_names, truth[weight], prediction[weight], by_class=by_class)
+    known = weight[..., None] if by_class else weight
+    arrays = np.where(known, prediction, 0), np.where(known, truth, 0), known
+    axes = 3 if by_class else 2  # of one mask
+    batch = (jnp.asarray(x.reshape(-1, *x.shape[-axes:]), jnp.int32) for x in arrays)
+    metric = BinaryOverlap(names) if by_class else Overlap(names)
+    counts = metric.count(Outcome(None, None, *batch))
+    return values(metric.scores({name: np.asarray(x) for name, x in counts.items()}))
 
 
 def draw(
@@ -233,17 +243,19 @@ def draw(
     *,
     title: str = "Predictions",
     value_range: tuple[float, float] | None = None,
+    by_class: bool = False,
 ) -> Path:
     """Draws a sheet: for every image a row with input, truth, prediction and errors.
 
     Args:
         path: PNG file to write; missing folders are made.
         images: N of [H, W, 3] or [H, W], each of its own size.
-        truths: N masks of class ids [H, W]; 255 is ignored.
-        predictions: N masks of class ids [H, W].
+        truths: N masks of class ids [H, W], or with `by_class` [H, W, K]; 255 is ignored.
+        predictions: N masks, likewise.
         class_names: See `score`.
         title: Heading.
         value_range: Of the images; see `Run.predict`.
+        by_class: See `score`.
 
     Returns:
         The file.
@@ -252,7 +264,7 @@ def draw(
         UserError: There is no image, numbers or shapes do not match, or an id is no class.
     """
     from unet_jax import figures
-    from unet_jax.arrays import IGNORE, as_image, as_mask, names_of
+    from unet_jax.arrays import as_image, as_mask, known_pixels, names_of
     from unet_jax.data.sample import RGB
 
     if not len(images) or not len(images) == len(truths) == len(predictions):
@@ -261,15 +273,15 @@ def draw(
             "expected lists of one length, of one or more."
         )
     pixels = [as_image(f"images[{i}]", x, value_range, RGB) for i, x in enumerate(images)]
-    masks = {
-        name: [as_mask(f"{name}[{i}]", mask, x.shape[:2]) for i, (mask, x) in pairs]
-        for name, pairs in {
-            "truths": enumerate(zip(truths, pixels, strict=True)),
-            "predictions": enumerate(zip(predictions, pixels, strict=True)),
-        }.items()
-    }
-    truths, predictions = masks["truths"], masks["predictions"]
-    names = names_of(class_names, *(mask[mask != IGNORE] for mask in truths), *predictions)
+    truths, predictions = (
+        [
+            as_mask(f"{name}[{i}]", mask, x.shape[:2], by_class=by_class)
+            for i, (mask, x) in enumerate(zip(given, pixels, strict=True))
+        ]
+        for name, given in {"truths": truths, "predictions": predictions}.items()
+    )
+    known = [mask[known_pixels(mask, by_class=by_class)] for mask in truths]
+    names = names_of(class_names, *known, *predictions, by_class=by_class)
     ids = [f"image {index}" for index in range(len(pixels))]
     file = Path(path).expanduser()
     figures.prediction_grid(file, pixels, truths, predictions, names, title, ids)

@@ -262,7 +262,8 @@ def check_data(experiment: Experiment, eval_step: Predictor) -> None:
     """
     e = experiment
     for split in ("train", "val"):
-        check(e.dataset.splits[split], split, len(e.dataset.class_names))
+        source, value_range = e.dataset.splits[split], e.network.spec.value_range
+        check(source, split, len(e.dataset.class_names), value_range)
     known = e.plan.batch_size * math.prod(e.loading.image_size)  # a step takes more memory
     val, size = e.dataset.splits["val"], e.network.settings.batch_size
     eval_step.check(e.network.variables, val, size, known)

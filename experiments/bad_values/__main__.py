@@ -29,6 +29,12 @@ PAGES = sorted(file.stem for file in (ROOT / "configs").glob("*.py"))
 MEMORY = 12 * 2**30
 
 
+def show(text: str) -> None:
+    """Shows on a terminal what is tried, in the place of what was shown before."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{text[:150]}", end="", file=sys.stderr, flush=True)
+
+
 def try_page(page: str, folder: Path, count: Counter[str], options: Any) -> None:
     """Tries a page, and prints what is wrong.
 
@@ -49,11 +55,12 @@ def try_page(page: str, folder: Path, count: Counter[str], options: Any) -> None
         for key, value in itertools.product(keys, bench.VALUES):
             for mode, as_text in rng.sample(ways, min(options.ways, len(ways))):
                 case = bench.Case(mode, key, value, as_text)
-                print(f"\r\x1b[K{page} {case}"[:150], end="", file=sys.stderr)
+                show(f"{page} {case}")
                 answer = ask.ask(case)
                 count[answer.kind] += 1
                 if answer.kind == "wrong":
-                    print(f"\r\x1b[K{page} {case}: {answer.text}", flush=True)
+                    show("")
+                    print(f"{page} {case}: {answer.text}", flush=True)
 
 
 def main() -> int:
@@ -71,8 +78,9 @@ def main() -> int:
     for page in options.pages.split(","):
         with tempfile.TemporaryDirectory() as folder:
             try_page(page, Path(folder), count, options)
+    show("")
     print(
-        f"\r\x1b[K{count.total()} tried: {count['one line']} answered by one line, "
+        f"{count.total()} tried: {count['one line']} answered by one line, "
         f"{count['accepted']} accepted, {count['wrong']} wrong; "
         f"{time.perf_counter() - began:.0f} s"
     )

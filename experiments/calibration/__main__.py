@@ -19,7 +19,7 @@ import numpy as np
 from absl import app, flags
 from scipy import stats
 
-from experiments.calibration.synthetic import Images, Spread, draw_images, draw_networks
+from experiments.calibration.synthetic import Spread, draw_images, draw_networks
 from unet_jax.defaults import HEADLINE
 from unet_jax.metrics.base import SHARE, Ratio
 from unet_jax.metrics.overlap import Overlap
@@ -61,18 +61,6 @@ class Found(NamedTuple):
     sd: float
 
 
-def scores(
-    rng: np.random.Generator,
-    images: Images,
-    effects: tuple[float, ...],
-    seeds: int,
-    spread: Spread,
-) -> np.ndarray:
-    """Draws networks and returns their mIoU, [variants, S]."""
-    confusion = draw_networks(rng, images, effects, seeds, spread).sum(axis=2)
-    return np.array([[resampling.whole(reduced(c[None])) for c in row] for row in confusion])
-
-
 def reduced(confusion: np.ndarray) -> Ratio:
     """Reduces confusion matrices int [N, K, K] to what the mIoU is computed from."""
     names = tuple(map(str, range(confusion.shape[-1])))
@@ -110,7 +98,8 @@ def run_tests(
     one = several = better = 0
     gains, spreads = [], []
     for _ in range(studies):
-        values = scores(rng, draw_images(rng, images), effects, seeds, spread)
+        confusion = draw_networks(rng, draw_images(rng, images), effects, seeds, spread)
+        values = np.array([[resampling.whole(reduced(c)) for c in row] for row in confusion])
         names = [
             [str(s) for s in range(seeds)],
             [str(s + seeds * (not paired)) for s in range(seeds)],

@@ -6,6 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
+def free_port() -> int:
+    """Returns a port of this machine that nothing listens to."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 def command_lines(workdir: Path, count: int, flags: Sequence[object]) -> list[list[str]]:
     """Writes the commands of a run's processes, which find each other over the loopback.
 
@@ -20,8 +27,5 @@ def command_lines(workdir: Path, count: int, flags: Sequence[object]) -> list[li
     line = [sys.executable, "-m", "unet_jax.main", f"--workdir={workdir}", *map(str, flags)]
     if count == 1:
         return [line]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    line += ["--multihost", f"--coordinator=127.0.0.1:{port}", f"--num_processes={count}"]
+    line += ["--multihost", f"--coordinator=127.0.0.1:{free_port()}", f"--num_processes={count}"]
     return [[*line, f"--process_id={index}"] for index in range(count)]

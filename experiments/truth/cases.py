@@ -42,7 +42,7 @@ class Case(NamedTuple):
 
 
 FACTORS: dict[str, tuple[Any, ...]] = {
-    "size": ((1, 40), (33, 33), (36, 70), (257, 300), (584, 565)),
+    "size": ((1, 40), (33, 33), (36, 70), (584, 565)),
     "norm": ("batch", "group", "instance", "none", "squeeze_excite"),
     "fit": ("resize", "crop"),
     "padding": ("same", "valid"),
@@ -73,7 +73,8 @@ def pairwise() -> list[Case]:
 def write_folder(root: Path, case: Case) -> None:
     """Writes images and masks of a case, with ignored pixels, and lists of three splits."""
     height, width = case.size
-    other = (width, height) if height != width else (21, 30)
+    # 257 is one more than the lengths that are padded in steps of 32.
+    other = (width, height) if height != width else (257, 300)
     sizes = {
         "train": [case.size] * 2,
         "val": [case.size, other, case.size],

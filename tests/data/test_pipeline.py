@@ -3,12 +3,13 @@ import itertools
 
 import numpy as np
 import pytest
+from support.sources import Sized
 
 from unet_jax.data.base import IGNORE
-from unet_jax.data.images import eval_batches, image_batches, round_up
+from unet_jax.data.images import image_batches, round_up
 from unet_jax.data.pipeline import train_batches
 from unet_jax.data.resize import resize_image, resize_label
-from unet_jax.data.sample import RGB, Sample, make_spec
+from unet_jax.data.sample import Sample, make_spec
 from unet_jax.data.sources import Loading
 from unet_jax.errors import UserError
 from unet_jax.models.unet import UNet
@@ -18,19 +19,14 @@ RESIZE = Loading((4, 6), "resize", 2)
 CROP = Loading((4, 6), "crop", 2)
 
 
-class Kinds:
+class Kinds(Sized):
     """Images [*n, 2] of 16 bits whose pixels say where they come from, with L labels or one."""
 
     spec = make_spec(3, 2, "uint16")
 
     def __init__(self, sizes, labels):
-        self.sizes, self.labels, self.ids = sizes, labels, [str(i) for i in range(len(sizes))]
-
-    def __len__(self):
-        return len(self.sizes)
-
-    def shape(self, index):
-        return self.sizes[index]
+        super().__init__(sizes)
+        self.labels = labels
 
     def read(self, index):
         size = self.sizes[index]
@@ -42,19 +38,8 @@ class Kinds:
         return Sample(image, label, str(index), (1.0,) * len(size))
 
 
-class Images:
+class Images(Sized):
     """Images whose pixels say where they come from: row, column and index."""
-
-    spec = RGB
-
-    def __init__(self, sizes):
-        self.sizes = sizes
-
-    def __len__(self):
-        return len(self.sizes)
-
-    def shape(self, index):
-        return self.sizes[index]
 
     def read(self, index):
         rows, columns = np.mgrid[: self.sizes[index][0], : self.sizes[index][1]]
@@ -204,7 +189,7 @@ def test_evaluation_sees_every_image_once_at_its_own_size(batch_size, fit):
     seen = []
     way = make_fit(Loading((4, 6), fit, 2), UNet(2, (4, 8)))
     alike = collections.Counter(map(canvas, SIZES))
-    for batch in eval_batches(source, way, batch_size=batch_size, workers=2):
+    for batch in image_batches(source, way, with_labels=True, batch_size=batch_size, workers=2):
         shape = batch["label"].shape[1:]
         assert 1 <= len(batch["index"]) <= batch_size
         rows = min(batch_size, alike[shape])  # no work for what fills up where few are alike
@@ -238,7 +223,10 @@ def test_evaluation_sees_every_image_once_at_its_own_size(batch_size, fit):
 def test_only_the_last_batch_of_a_size_is_filled_up():
     source = Images([(5, 5)] * 7 + [(40, 5)] * 4)
     way = make_fit(RESIZE, UNet(2, (4, 8)))
-    found = [batch["index"] for batch in eval_batches(source, way, batch_size=3, workers=1)]
+    found = [
+        batch["index"]
+        for batch in image_batches(source, way, with_labels=True, batch_size=3, workers=1)
+    ]
     assert sorted(map(len, found)) == [1, 1, 3, 3, 3]
     assert [index for indices in found for index in indices if index < 7] == list(range(7))
 
@@ -300,7 +288,7 @@ def test_evaluation_of_volumes_with_labels_of_any_number(fit, labels):
     source = Kinds(sizes, labels)
     way = make_fit(Loading((4, 6, 4), fit, 2), UNet(2, (4, 8), dimensions=3))
     seen = []
-    for batch in eval_batches(source, way, batch_size=3, workers=1):
+    for batch in image_batches(source, way, with_labels=True, batch_size=3, workers=1):
         for row, index in enumerate(batch["index"]):
             seen.append(index)
             sample, inside = source.read(index), tuple(map(slice, sizes[index]))
@@ -340,7 +328,9 @@ def test_images_to_predict_have_no_label_and_are_read_once(share):
     source = Counting([(6, 7, 8)] * 5 + [(40, 7, 8)], 0)
     way = make_fit(Loading((4, 6, 4), "crop", 2), UNet(2, (4, 8), dimensions=3))
     rows = lambda size: [row for row in share if row < size] or [0]  # noqa: E731
-    found = list(image_batches(source, way, batch_size=4, workers=1, rows=rows, share=1))
+    found = list(
+        image_batches(source, way, with_labels=False, batch_size=4, workers=1, rows=rows, share=1)
+    )
     read = [i for batch in found for i in (*batch["samples"], *batch["errors"])]
     # Who has no image of a batch reads one, whose shapes it takes for what it fills up with.
     others = [batch["index"][0] for batch in found if not (batch["samples"] or batch["errors"])]
@@ -371,7 +361,7 @@ def test_what_fills_up_a_batch_of_evaluation_is_not_read():
 
     seen, source = [], Once([(6, 7)] * 3, 0)
     way = make_fit(RESIZE, UNet(2, (4, 8)))
-    [one, other] = eval_batches(source, way, batch_size=2, workers=1)
+    [one, other] = image_batches(source, way, with_labels=True, batch_size=2, workers=1)
     assert sorted(seen) == [0, 1, 2]
     assert len(one["image"]) == len(other["image"]) == 2
     assert not other["weight"][1].any()

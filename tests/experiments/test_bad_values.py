@@ -75,6 +75,17 @@ def test_flags(name):
     assert "0 wrong" in done.stdout
 
 
+def test_a_log_holds_lines_alone():
+    """What is tried is shown on a terminal; a file gets no codes that move its cursor."""
+    flags = ("--pages=tiny", "--modes=plan", "--only=train.seed")
+    line = [sys.executable, "-m", "experiments.bad_values", *flags]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith(f"{len(bench.VALUES)} tried: ".encode())
+    assert done.stdout.count(b"\n") == 1
+    assert done.stderr == b""
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [

@@ -79,7 +79,8 @@ def test_dice_of_a_net_trained_on_crops_of_584x565(tmp_path):
     config.model.features = (4, 8)
     config.mesh.data, config.eval.batch_size = 1, 1
     config.optim.update({"ema_decay": 0.0, "learning_rate": 0.02})
-    config.train.update({"batch_size": 6, "duration": "40 steps", "eval_every": "40 steps"})
+    once = {"eval_every": "40 steps", "checkpoint_every": "40 steps"}
+    config.train.update({"batch_size": 6, "duration": "40 steps", **once})
     train_and_evaluate(config, run)
     predict_run(
         config, run, inputs=[str(root / "images")], output=tmp_path / "masks", checkpoint="best"

@@ -5,7 +5,6 @@ import pytest
 from flax.traverse_util import flatten_dict
 from support import xla
 
-from unet_jax.errors import UserError
 from unet_jax.models.blocks import NORMS
 from unet_jax.models.fast import max_pool
 from unet_jax.models.unet import UNet
@@ -184,18 +183,3 @@ def test_the_gradient_of_max_pool_is_there_where_activations_are_computed_anew()
     largest = y.max((2, 4), keepdims=True)
     right = np.where(y == largest, 2 * y, 0).reshape(x.shape) * scale
     np.testing.assert_allclose(found, right, rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    "fields", [{"norm": "layer"}, {"activation": "sine"}, {"dtype": "float16"}]
-)
-def test_unknown_choices_name_the_key(fields):
-    ((name, value),) = fields.items()
-    with pytest.raises(UserError, match=f"config.model.{name}='{value}'"):
-        make(**fields)
-
-
-@pytest.mark.parametrize("features", [(), (4, 0), ("a", "b")])
-def test_features_that_are_no_channels(features):
-    with pytest.raises(UserError, match=r"config\.model\.features"):
-        make(features=features)

@@ -8,7 +8,6 @@ from flax.traverse_util import flatten_dict
 from support.paths import VECTORS
 from vectors.make_vectors import VARIANTS, channel_step, image, numbers_for, resnet_shapes
 
-from unet_jax.errors import UserError
 from unet_jax.models.encoders.resnet import ENCODERS, STRIDES, ResNet
 from unet_jax.models.pretrained.torch_layout import resnet_variables
 
@@ -109,8 +108,3 @@ def test_bfloat16_maps_are_near_and_parameters_stay_float32():
         assert a.dtype == jnp.bfloat16
         error = jnp.max(jnp.abs(a.astype(jnp.float32) - b))
         assert 0 < error < 0.1 * jnp.max(b)
-
-
-def test_unknown_variant_names_the_key():
-    with pytest.raises(UserError, match=r"config\.model\.encoder='resnet20'.*resnet18, resnet34"):
-        init_shapes("resnet20")

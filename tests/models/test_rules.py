@@ -17,6 +17,7 @@ VALID = {"padding": "valid"}
 MISFITS = [
     ({"features": ()}, r"features=\(\) must be channels per level"),
     ({"features": (4, 0)}, r"features=\(4, 0\) must be"),
+    ({"features": ("a", "b")}, r"features=\('a', 'b'\) must be"),
     ({"width": 0.0}, r"width=0\.0 must be above 0"),
     ({"fold": 0}, r"fold=0 must be 1 or more"),
     ({"squeeze_excite": -1}, r"squeeze_excite=-1 must be 0 or more"),

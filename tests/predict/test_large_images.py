@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 from PIL import Image
+from support.sources import Sized
 from support.tasks import exclusive
 
 from unet_jax import training
@@ -27,20 +28,11 @@ from unet_jax.sharding import make_shardings
 CROP = Loading((32, 32), "crop", 1)
 
 
-class Blank:
-    """Images of given sizes; nothing is drawn before it is asked for."""
-
-    spec = RGB
+class Blank(Sized):
+    """Images of one value each."""
 
     def __init__(self, *sizes):
-        self.sizes = sizes
-        self.ids = [f"image_{i}" for i in range(len(sizes))]
-
-    def __len__(self):
-        return len(self.sizes)
-
-    def shape(self, index):
-        return self.sizes[index]
+        super().__init__(sizes)
 
     def read(self, index):
         size = self.sizes[index]

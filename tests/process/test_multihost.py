@@ -4,14 +4,18 @@ import json
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
 import pytest
+from support import xla
 from support.paths import ROOT
 from support.processes import finish, start
 from support.runs import TINY, assert_same_run, metrics, wait_for
 
+from experiments.scale.launch import free_port
 from unet_jax.data.pipeline import train_batches
 from unet_jax.data.sample import Sample
 from unet_jax.data.sources import Loading
@@ -53,6 +57,20 @@ def test_two_processes_have_the_losses_of_one(pair, tmp_path, command):
     assert {"predictions_00000020.png", "learning_curves.png"} <= names
     steps = [line["step"] for line in metrics(workdir) if "train/loss" in line]
     assert steps == list(range(1, 41)), "one line per step"
+
+
+def test_a_process_that_is_done_waits_for_the_last_figures_of_the_first():
+    port = free_port()
+    code = (
+        "import sys, time; from unet_jax.process import multihost;"
+        "multihost.HEARTBEAT_SECONDS = 1; number = int(sys.argv[1]);"
+        f"multihost.join('localhost:{port}', 2, number); time.sleep(5 * (number == 0))"
+    )
+    lines = [[sys.executable, "-c", code, str(number)] for number in range(2)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen(line, cwd=ROOT, env=xla.env(1), **pipes) for line in lines]
+    done = finish(processes)
+    assert [code for code, *_ in done] == [0, 0], done
 
 
 def test_two_processes_evaluate_to_the_counts_of_one(pair, tmp_path, command):

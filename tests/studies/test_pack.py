@@ -17,6 +17,7 @@ from support.runs import metrics, wait_for
 from unet_jax.config import load, to_json
 from unet_jax.models.blocks import Dropout
 from unet_jax.runs.checkpoint import read_arrays
+from unet_jax.runs.gallery import Gallery
 from unet_jax.studies.pack.train import common_start
 from unet_jax.studies.pages import make_config
 from unet_jax.training import train_and_evaluate
@@ -101,7 +102,8 @@ def assert_same(one: Path, other: Path) -> None:
 
 
 @pytest.mark.slow
-def test_each_trial_is_what_it_is_alone(together, tmp_path):
+def test_each_trial_is_what_it_is_alone(together, tmp_path, monkeypatch):
+    monkeypatch.setattr(Gallery, "draw", lambda *_: None)  # figures take time, nobody looks at them
     trials, output = together
     assert "4 through one program, in turn" in output
     for trial, alone in zip(trials, write_trials(tmp_path), strict=True):
@@ -163,7 +165,8 @@ def test_side_by_side_on_two_devices(together, tmp_path):
 @pytest.mark.slow
 def test_a_trial_that_diverges_leaves_the_others_alone(tmp_path):
     wild = {"optim.learning_rate": 1e30, "optim.clip_norm": 1e9}
-    trials = write_trials(tmp_path, [{"optim.clip_norm": 1e9}, wild], BASE)
+    once = BASE | {"train.eval_every": f"{STEPS} steps", "train.checkpoint_every": f"{STEPS} steps"}
+    trials = write_trials(tmp_path, [{"optim.clip_norm": 1e9}, wild], once)
     process = packed(trials)
     output, errors = process.communicate(timeout=600)
     assert process.returncode == 3, output + errors

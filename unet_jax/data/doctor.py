@@ -20,12 +20,12 @@ from unet_jax.data.sample import Source, check_spec, spec_of, written
 from unet_jax.data.synthetic import Shapes
 from unet_jax.errors import UserError
 from unet_jax.process import records
-from unet_jax.process.console import follow
+from unet_jax.process.console import console, follow
 from unet_jax.process.runtime import cache_dir
 from unet_jax.process.whole import write_whole
 
 T = TypeVar("T")
-_RULES = 4  # the number of these checks: what passed other ones is checked anew
+_RULES = 5  # the number of these checks: what passed other ones is checked anew
 
 
 class _Found(NamedTuple):
@@ -33,6 +33,14 @@ class _Found(NamedTuple):
 
     values: list[int]
     palette: np.ndarray | None
+    file: str
+
+
+class _Values(NamedTuple):
+    """The smallest and the largest value of an image."""
+
+    low: float
+    high: float
     file: str
 
 
@@ -46,8 +54,15 @@ class _Colour(NamedTuple):
     stamp: str
 
 
-def check(source: Source, split: str, num_classes: int = IGNORE) -> None:
+def check(
+    source: Source,
+    split: str,
+    num_classes: int = IGNORE,
+    value_range: tuple[float, float] | None = None,
+) -> None:
     """Reads every image and label of a split and checks sizes and label values.
+
+    Images that have values outside of the range are no error; a line on the console names them.
 
     Of files and records, mask values and palettes are checked too; masks of single classes have no
     palette that means something. Such a split that passed is remembered by its files' names, sizes
@@ -58,31 +73,41 @@ def check(source: Source, split: str, num_classes: int = IGNORE) -> None:
         source: The split; synthetic shapes are right by themselves and are not drawn for this.
         split: Its name.
         num_classes: K.
+        value_range: The images' values of black and of white; None for those of the source's spec.
 
     Raises:
         UserError: A file cannot be decoded, a pair's sizes differ, masks hold values that are no
             class, no pixel of a training split counts, or an index has two colours.
     """
-    if isinstance(source, PairSource):
-        _check_pairs(source, split)
-    elif not isinstance(source, Shapes):
-        _check_examples(source, split, num_classes)
-
-
-def _check_pairs(source: PairSource, split: str) -> None:
-    stamps = [source.pairs.stamp(index) for index in source.indices]
-    text = repr((_RULES, split, stamps, sorted(source.label_map.items()), source.by_class))
-    passed = cache_dir() / "checked" / hashlib.sha256(text.encode()).hexdigest()
-    recalled = records.recall(passed, [list])
-    if recalled is not None and all(len(entry) == len(_Colour._fields) for entry in recalled):
-        colours = [_Colour(*entry) for entry in recalled]
-        _compare_splits(source, split, colours)
+    if isinstance(source, Shapes):
         return
-    by_pair = _for_each(lambda index: _check_pair(source, index), source.indices, split)
-    _check_values(source, [one for found in by_pair for one in found], split)
+    limits = value_range or source.spec.value_range
+    if isinstance(source, PairSource):
+        outside = _check_pairs(source, split, limits)
+    else:
+        outside = _check_examples(source, split, num_classes, limits)
+    if outside:
+        console.print(outside)
+
+
+def _check_pairs(source: PairSource, split: str, value_range: tuple[float, float]) -> str:
+    """Checks a split of pairs; returns what `_outside` says of its images."""
+    stamps = [source.pairs.stamp(index) for index in source.indices]
+    rules = _RULES, value_range, source.by_class
+    text = repr((rules, split, stamps, sorted(source.label_map.items())))
+    passed = cache_dir() / "checked" / hashlib.sha256(text.encode()).hexdigest()
+    known = records.recall(passed, {"colours": [list], "outside": str})
+    if known is not None and all(len(x) == len(_Colour._fields) for x in known["colours"]):
+        _compare_splits(source, split, [_Colour(*entry) for entry in known["colours"]])
+        return known["outside"]
+    found = _for_each(lambda index: _check_pair(source, index), source.indices, split)
+    by_pair, values = [masks for masks, _ in found], [image for _, image in found]
+    _check_values(source, [one for masks in by_pair for one in masks], split)
     colours = [] if source.by_class else _find_colours(source, by_pair, stamps)
     _compare_splits(source, split, colours)
-    _write(passed, colours)
+    outside = _outside(values, split, value_range)
+    _write(passed, {"colours": colours, "outside": outside})
+    return outside
 
 
 def _for_each(look: Callable[[int], T], indices: Sequence[int], split: str) -> list[T]:
@@ -90,10 +115,31 @@ def _for_each(look: Callable[[int], T], indices: Sequence[int], split: str) -> l
         return follow(pool.map(look, indices), f"checking the {split} images", len(indices))
 
 
-def _check_examples(source: Source, split: str, num_classes: int) -> None:
-    """Checks a split of which only the examples are known: its source decodes them itself."""
+def _values(image: np.ndarray, file: str) -> _Values:
+    return _Values(float(image.min()), float(image.max()), file)
 
-    def look(index: int) -> bool:
+
+def _outside(values: Sequence[_Values], split: str, value_range: tuple[float, float]) -> str:
+    """Names the images of a split that have values outside of a range; "" where there is none."""
+    black, white = value_range
+    found = [one for one in values if one.low < black or one.high > white]
+    if not found:
+        return ""
+    low, high = min(one.low for one in found), max(one.high for one in found)
+    return (
+        f"{len(found)} of the {len(values)} images of the {split} split have values outside of "
+        f"{black:g} to {white:g}, the black and white of config.data.value_range or of their type; "
+        f"theirs are from {low:g} to {high:g}: {', '.join(one.file for one in found[:10])}"
+        f"{', ...' if len(found) > 10 else ''}"
+    )
+
+
+def _check_examples(
+    source: Source, split: str, num_classes: int, value_range: tuple[float, float]
+) -> str:
+    """Does what `_check_pairs` does where the source decodes the images itself."""
+
+    def look(index: int) -> tuple[bool, _Values]:
         sample, size = source.read(index), source.shape(index)
         label = sample.truth()
         pixels = label.shape[: len(size)]
@@ -114,18 +160,19 @@ def _check_examples(source: Source, split: str, num_classes: int) -> None:
                 f"{what} has the label values {wrong[:20]}; allowed are {ids}, and {IGNORE} for "
                 "pixels that do not count."
             )
-        return bool(np.any(values != IGNORE))
+        return bool(np.any(values != IGNORE)), _values(sample.image, sample.id)
 
-    counts = _for_each(look, range(len(source)), split)
-    if split == "train" and not any(counts):
+    found = _for_each(look, range(len(source)), split)
+    if split == "train" and not any(counts for counts, _ in found):
         raise UserError(
             f"no pixel of the {split} split's {len(source)} labels counts, so nothing can be "
             f"learnt: all are {IGNORE}."
         )
+    return _outside([image for _, image in found], split, value_range)
 
 
-def _check_pair(source: PairSource, index: int) -> list[_Found]:
-    """Decodes a pair; returns what its mask, or each of its masks, holds."""
+def _check_pair(source: PairSource, index: int) -> tuple[list[_Found], _Values]:
+    """Decodes a pair; returns what its mask, or each of its masks, holds, and its image."""
     encoded = source.pairs.read(index)
     masks = encoded.decode_masks()
     image = encoded.decode_image(masks[0].ids.ndim)
@@ -133,10 +180,11 @@ def _check_pair(source: PairSource, index: int) -> list[_Found]:
         _check_shape(encoded, image, mask, name)
     first = f"{source.ids[0]}, the first image of the split, has"
     check_spec(encoded.image_name, spec_of(image), source.spec, first)
-    return [
+    found = [
         _Found(np.unique(mask.ids).tolist(), mask.palette, name)
         for mask, name in zip(masks, encoded.mask_names, strict=True)
     ]
+    return found, _values(image, encoded.image_name)
 
 
 def _check_shape(encoded: Encoded, image: np.ndarray, mask: Mask, mask_name: str) -> None:

@@ -60,16 +60,17 @@ class Example(NamedTuple):
     error: str = ""
 
 
-def eval_batches(
+def image_batches(
     source: Source,
     fit: Fit,
     *,
+    with_labels: bool,
     batch_size: int,
     workers: int,
     rows: Callable[[int], Sequence[int]] = range,
     share: int = 1,
 ) -> Iterator[Batch]:
-    """Yields every image once, with its label at its own resolution.
+    """Yields every image once, with its label at its own resolution or without.
 
     Images are gathered by the size of their canvas, so that what an image is padded with does not
     depend on the others in its batch.
@@ -77,6 +78,8 @@ def eval_batches(
     Args:
         source: The images.
         fit: How they come to the network.
+        with_labels: Whether their labels come too. Without, an image that cannot be read comes
+            blank, so that the others go on.
         batch_size: B, over all processes; less where fewer images have a canvas. The last batch of
             each canvas is filled up with blank images of weight 0.
         workers: Threads that decode.
@@ -84,74 +87,15 @@ def eval_batches(
         share: What B must be a multiple of.
 
     Yields:
-        "image" [b, *m, C], "label" uint8 [b, *n] or [b, *n, L], "weight" uint8 [b, *n] (0 for what
-        is ignored, outside the image, or filled up), "size" float32 [b, axes] (the label's own);
-        "batch_size", B, and "canvas", [*n]; and of the at most B images of the whole batch, whoever
-        reads them, "index", the indices in the source, and "sizes", their sizes as integers.
+        "image" [b, *m, C], and "size" float32 [b, axes], of the image or label; with labels "label"
+        uint8 [b, *n] or [b, *n, L] and "weight" uint8 [b, *n] (0 for what is ignored, outside the
+        image, or filled up), without "is_read" bool [b] (False for what cannot be read, or filled
+        up). Of the whole batch, whoever reads it, "batch_size", B, "canvas", [*n], and of its at
+        most B images "index", the indices in the source, and "sizes", their sizes as integers. Of
+        the images that this process reads without labels, by index, "samples", and "errors", why
+        one cannot be read.
     """
-
-    def example(index: int, canvas: Size) -> Example:
-        sample = source.read(index)
-        label = sample.truth()
-        arrays = label_and_weight(pad_label(label, canvas), len(canvas))
-        size = np.array(label.shape[: len(canvas)], np.float32)
-        return Example({"image": fit.put(sample.image, canvas), **arrays, "size": size})
-
-    yield from _batches(source, fit, example, batch_size, workers, rows, share)
-
-
-def image_batches(
-    source: Source,
-    fit: Fit,
-    *,
-    batch_size: int,
-    workers: int,
-    rows: Callable[[int], Sequence[int]] = range,
-    share: int = 1,
-) -> Iterator[Batch]:
-    """Yields every image once, without labels.
-
-    An image that cannot be read comes blank, so that the others go on.
-
-    Args:
-        source: The images.
-        fit: See `eval_batches`, as for all others.
-        batch_size: B.
-        workers: Threads.
-        rows: From B to the b rows.
-        share: Of B.
-
-    Yields:
-        What `eval_batches` yields, with "is_read" bool [b] in the place of the label and its
-        weight: False for what cannot be read, or filled up; and of the images that this process
-        reads, by index, "samples", and "errors", why one cannot be read.
-    """
-    spec = source.spec
-
-    def example(index: int, canvas: Size) -> Example:
-        try:
-            sample, error = source.read(index), ""
-            image = sample.image
-        except UserError as found:
-            sample, error = None, str(found)
-            image = np.zeros((*source.shape(index), spec.channels), spec.dtype)
-        size = np.array(image.shape[:-1], np.float32)
-        arrays = {"image": fit.put(image, canvas), "size": size, "is_read": np.array(not error)}
-        return Example(arrays, sample, error)
-
-    yield from _batches(source, fit, example, batch_size, workers, rows, share)
-
-
-def _batches(
-    source: Source,
-    fit: Fit,
-    example: Callable[[int, Size], Example],
-    batch_size: int,
-    workers: int,
-    rows: Callable[[int], Sequence[int]],
-    share: int,
-) -> Iterator[Batch]:
-    """Gathers the examples of a source's indices; see `eval_batches`."""
+    example = _labelled(source, fit) if with_labels else _unlabelled(source, fit)
     sizes = read_sizes(source, workers)
     groups = [
         group._replace(rows=tuple(map(int, rows(group.batch_size))))
@@ -184,6 +128,37 @@ def _batches(
             "samples": {i: one.sample for i, one in zip(indices, own, strict=True) if one.sample},
             "errors": {i: one.error for i, one in zip(indices, own, strict=True) if one.error},
         }
+
+
+def _labelled(source: Source, fit: Fit) -> Callable[[int, Size], Example]:
+    """Returns what makes an example with its label, of an index and a canvas."""
+
+    def example(index: int, canvas: Size) -> Example:
+        sample = source.read(index)
+        label = sample.truth()
+        arrays = label_and_weight(pad_label(label, canvas), len(canvas))
+        size = np.array(label.shape[: len(canvas)], np.float32)
+        return Example({"image": fit.put(sample.image, canvas), **arrays, "size": size})
+
+    return example
+
+
+def _unlabelled(source: Source, fit: Fit) -> Callable[[int, Size], Example]:
+    """Returns what makes an example without a label, also where the image cannot be read."""
+    spec = source.spec
+
+    def example(index: int, canvas: Size) -> Example:
+        try:
+            sample, error = source.read(index), ""
+            image = sample.image
+        except UserError as found:
+            sample, error = None, str(found)
+            image = np.zeros((*source.shape(index), spec.channels), spec.dtype)
+        size = np.array(image.shape[:-1], np.float32)
+        arrays = {"image": fit.put(image, canvas), "size": size, "is_read": np.array(not error)}
+        return Example(arrays, sample, error)
+
+    return example
 
 
 @functools.lru_cache(maxsize=8)

@@ -4,7 +4,9 @@ import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from unet_jax.config import call, check_range, choose
+import numpy as np
+
+from unet_jax.config import MOST_FLOAT, call, check_range, choose
 from unet_jax.data.base import Dataset
 from unet_jax.data.folder import open_folder
 from unet_jax.data.sets.pets import open_pets, open_tfds
@@ -32,6 +34,7 @@ class Loading(NamedTuple):
             what valid convolutions see beyond their output.
         crops: Random parts of every image in an epoch.
         largest_file: MiB of the largest file that is read.
+        value_range: The images' values of black and of white; () for those of `Spec`.
     """
 
     image_size: tuple[int, ...]
@@ -40,6 +43,7 @@ class Loading(NamedTuple):
     context: int = 0
     crops: int = 1
     largest_file: int = LARGEST
+    value_range: tuple[float, ...] = ()
 
 
 def make_loading(
@@ -49,6 +53,7 @@ def make_loading(
     context: int = 0,
     crops: int = 1,
     largest_file: int = LARGEST,
+    value_range: tuple[float, ...] = (),
 ) -> Loading:
     """Checks the values of a config's data section that say how images are loaded.
 
@@ -59,6 +64,7 @@ def make_loading(
         context: See `Loading`; needs `fit` "crop"; `MOST_CONTEXT` at most.
         crops: Random parts of an image in an epoch; `MOST_CROPS` at most.
         largest_file: MiB.
+        value_range: (black, white), or ().
 
     Returns:
         How to load.
@@ -87,8 +93,22 @@ def make_loading(
             f"config.data.crops={crops} must be 1, or more with config.data.fit='crop'."
         )
     check_range("config.data.crops", crops, 1, MOST_CROPS)
+    if value_range and not _is_range(value_range):
+        raise UserError(
+            f"config.data.value_range={value_range} must be (black, white), such as (0, 4095), two "
+            "numbers of which white is the larger one; or () for the range of the images' type."
+        )
     size = image_size * 2 if len(image_size) == 1 else tuple(image_size)
-    return Loading(size, fit, workers, context, crops, largest_file)
+    ends = tuple(map(float, value_range))  # an int may be more than the devices count to
+    return Loading(size, fit, workers, context, crops, largest_file, ends)
+
+
+def _is_range(value_range: tuple[Any, ...]) -> bool:
+    """Tells whether these are two numbers by whose difference float32 can divide."""
+    if len(value_range) != 2 or not all(type(n) in (int, float) for n in value_range):
+        return False
+    black, white = value_range
+    return float(np.finfo(np.float32).tiny) <= white - black <= MOST_FLOAT
 
 
 def read_loading(section: Mapping[str, Any]) -> Loading:
@@ -119,6 +139,7 @@ def open_data(
     context: int = 0,
     crops: int = 1,
     largest_file: int = LARGEST,
+    value_range: tuple[float, ...] = (),
     folder: Mapping[str, Any] | None = None,
     tfds: Mapping[str, Any] | None = None,
     synthetic: Mapping[str, Any] | None = None,
@@ -141,6 +162,10 @@ def open_data(
         context: Pixels mirrored around images, with `fit` "crop"; see `Loading`.
         crops: Random parts of every image in an epoch, with `fit` "crop".
         largest_file: MiB of the largest file that is read; what is no regular file never is.
+        value_range: (black, white), the images' values that become 0 and 1, such as (0, 4095) for
+            12 bits in uint16; () for the smallest and the largest of an integer type, and (0, 1) of
+            floating-point numbers. Values outside become less than 0 or more than 1, and such
+            images are named before training; `augment.make.colour` cuts them to 0 and 1.
         folder: Arguments of `open_folder`.
         tfds: Arguments of `open_tfds`.
         synthetic: Arguments of `open_synthetic`.
@@ -156,7 +181,7 @@ def open_data(
     if not 0 < val_fraction < 1:
         raise UserError(f"config.data.val_fraction={val_fraction} must be between 0 and 1.")
     check_range("config.data.split_seed", split_seed, 0, MOST_SEED)
-    loading = make_loading(image_size, fit, workers, context, crops, largest_file)
+    loading = make_loading(image_size, fit, workers, context, crops, largest_file, value_range)
     on_disk = {"path": path, "val_fraction": val_fraction, "split_seed": split_seed, "kept": kept}
     sources = {
         "folder": (open_folder, folder, {**on_disk, "largest_file": largest_file}),

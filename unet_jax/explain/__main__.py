@@ -169,11 +169,13 @@ def _unet(folder: Path) -> list[str]:
     from unet_jax.data.sources import make_loading
     from unet_jax.explain.draw_unet import write_unet
     from unet_jax.models.anatomy import dissect
+    from unet_jax.models.rules import check_options
     from unet_jax.models.unet import UNet
 
     config, flag = CONFIG.value, cast(Any, flags.FLAGS["config"])
     check_sections(config)
     model = call(UNet, "config.model", config.model, num_classes=NUM_CLASSES.value)
+    check_options(model)
     given = {key: config.data[key] for key in ("image_size",) if key in config.data}
     size = call(make_loading, "config.data", given).image_size
     if len(set(size)) == 1:  # a cube of the same side in 3-D

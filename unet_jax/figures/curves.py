@@ -12,7 +12,7 @@ import numpy as np
 from unet_jax.figures.canvas import INK, MUTED, RULE, Page, new_figure, plain, render
 from unet_jax.figures.colours import COLOURS, save_png
 
-SPEED_PANEL = np.s_[336:672, 600:1200]
+SPEED_PANEL = np.s_[336:672, 570:1200]
 """Pixels of the panel of throughput, where all panels are there; no two runs have the same."""
 _MAX_CURVES = 24
 _SHORT = 40  # series of fewer values are drawn with markers and not smoothed

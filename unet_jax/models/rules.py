@@ -11,7 +11,6 @@ from unet_jax.models.scales import SCALES
 from unet_jax.models.up.geometry import fitting_paddings, stage_geometry
 from unet_jax.models.up.transposed import INITIALS
 from unet_jax.models.up.ways import WAYS
-from unet_jax.traced import is_on, is_traced
 
 if TYPE_CHECKING:
     from unet_jax.models.unet import UNet
@@ -178,7 +177,7 @@ def _check_residual(model: "UNet") -> None:
     """Checks that stochastic depth has units to skip."""
     _needs(
         "config.model.stochastic_depth skips residual units",
-        not is_on(model.stochastic_depth)
+        not model.stochastic_depth
         or bool({model.block, model.decoder_block} & {"residual", "bottleneck"}),
         "config.model.block or config.model.decoder_block='residual' or 'bottleneck'",
     )
@@ -268,7 +267,7 @@ def _is_count(value: Any) -> bool:
 
 
 def _is_rate(value: Any) -> bool:
-    return is_traced(value) or (isinstance(value, int | float) and 0 <= value < 1)
+    return isinstance(value, int | float) and 0 <= value < 1
 
 
 def _short(values: Any) -> str:

@@ -15,7 +15,6 @@ from unet_jax.models.decoders import DECODERS
 from unet_jax.models.encoders.resnet import ENCODERS, ResNet, margins
 from unet_jax.models.levels import Levels
 from unet_jax.models.options import Options
-from unet_jax.models.rules import check_options
 from unet_jax.models.scales import rescale
 from unet_jax.models.up.geometry import Geometry
 from unet_jax.models.up.pixels import depth_to_space, space_to_depth
@@ -27,7 +26,7 @@ Encoded = tuple[list[jax.Array | None], jax.Array]
 class UNet(Options, nn.Module):
     """U-Net for images and volumes (Ronneberger et al., 2015, Fig. 1) and its descendants.
 
-    Its arguments are those of `options.Options`.
+    Its arguments are those of `options.Options`, which `rules.check_options` checks.
 
     Level l has `features[l]` channels at a fraction of the resolution. The contracting path is a
     block of convolutions and a pooling per level; the expanding path a way up, the concatenation of
@@ -56,9 +55,8 @@ class UNet(Options, nn.Module):
             float32 [B, *n, K]; with valid padding the smaller size that `axis_path` says.
 
         Raises:
-            UserError: A value, or the image's size, does not fit.
+            UserError: The image's size does not fit.
         """
-        check_options(self)
         axes, size = self.dimensions, image.shape[1:-1]
         if len(size) != axes:
             raise UserError(

@@ -39,7 +39,7 @@ def outputs(task: Task, logits: jax.Array, batch: dict[str, jax.Array]) -> dict[
     Args:
         task: What a label means.
         logits: float32 [B, *n, K], of the labels' own pixels.
-        batch: A batch of `images.eval_batches`.
+        batch: A batch of `images.image_batches`.
 
     Returns:
         "counts", see `metrics.make.count`, and "prediction" uint8 [B, *n], or [B, *n, K] by class;

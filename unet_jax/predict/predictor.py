@@ -9,7 +9,7 @@ import numpy as np
 from jax.lax import with_sharding_constraint
 
 from unet_jax.augment.scale import standardise, to_unit
-from unet_jax.data.images import Batch, eval_batches, image_batches, read_sizes
+from unet_jax.data.images import Batch, image_batches, read_sizes
 from unet_jax.data.pipeline import Size
 from unet_jax.data.sample import Source, Spec, Window, check_spec, written
 from unet_jax.data.sources import Loading
@@ -27,8 +27,7 @@ class Outputs(NamedTuple):
     """What is computed of the logits of a batch.
 
     Attributes:
-        label: The shape of a pixel's label, () for a class id; then batches are those of
-            `images.eval_batches`. None where it takes no labels, of `images.image_batches`.
+        label: The shape of a pixel's label, () for a class id; None where it takes no labels.
         compute: (logits float32 [B, *n, K] of the images' own pixels, the batch's arrays by name)
             -> arrays by name, which every process fetches.
     """
@@ -116,7 +115,7 @@ class Predictor:
             batch_size: B.
 
         Yields:
-            Batches of `images.eval_batches` or `images.image_batches` with what `run` returned.
+            Batches of `images.image_batches` with what `run` returned.
 
         Raises:
             UserError: The images are of another kind than the model's, or one is too small for
@@ -124,11 +123,12 @@ class Predictor:
         """
         self._check_spec(source)
         before = None
-        names = _WITHOUT_LABEL if self._outputs.label is None else _WITH_LABEL
-        read = image_batches if self._outputs.label is None else eval_batches
-        batches = read(
+        with_labels = self._outputs.label is not None
+        names = _WITH_LABEL if with_labels else _WITHOUT_LABEL
+        batches = image_batches(
             source,
             self.fit,
+            with_labels=with_labels,
             batch_size=batch_size,
             workers=self.loading.workers,
             rows=lambda size: process_rows(size, self.shardings).tolist(),

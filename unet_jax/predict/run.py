@@ -216,9 +216,10 @@ def predict_run(
         workdir: The run's directory.
         inputs: Files and folders.
         output: Folder, by default "predictions" in the run's directory; NAME.png is an indexed PNG
-            of class ids in the image's own size, NAME.npy an array of them for an .npy file, and
-            NAME_overlay.png the image (of a volume the middle slice) with the classes over it. Of
-            classes that may overlap each has a mask of 0 and 1, NAME_CLASS.png.
+            of class ids in the image's own size, or an array of them where the image's format has
+            that (see `Format.mask_suffix`), and NAME_overlay.png the image (of a volume the middle
+            slice) with the classes over it. Of classes that may overlap each has a mask of 0 and
+            1, NAME_CLASS.png.
         checkpoint: "best" or "latest".
         replace: Whether results that are there are replaced.
 

@@ -21,6 +21,7 @@ from unet_jax.process.console import console
 _COORDINATION = ("UNAVAILABLE", "CoordinationService", "barrier", "Gloo")
 HEARTBEAT_SECONDS = 10  # without a sign of life, after which a process counts as lost
 LEAVE_SECONDS = 3
+FAREWELL_SECONDS = 3600  # to wait at the end for the first, which draws its last figures
 _LONGEST = 4096  # bytes of a text that one process tells the others
 JOIN_SECONDS = 300  # to wait for all processes at the start
 
@@ -45,7 +46,7 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
             process_id,
             initialization_timeout=JOIN_SECONDS,
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
-            shutdown_timeout_seconds=HEARTBEAT_SECONDS,
+            shutdown_timeout_seconds=FAREWELL_SECONDS,
         )
     except (ValueError, TypeError, RuntimeError) as error:
         raise UserError(

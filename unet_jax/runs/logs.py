@@ -191,7 +191,7 @@ class _Progress:
 
 
 def print_scores(title: str, scores: dict[str, float | None], class_names: tuple[str, ...]) -> None:
-    """Prints the scores of a split: a table of the classes, then pixel accuracy and views.
+    """Prints the scores of a split: a table of the classes, then all others, and views.
 
     A split without a labelled pixel has none, and the line says so.
 
@@ -212,7 +212,10 @@ def print_scores(title: str, scores: dict[str, float | None], class_names: tuple
     table.add_row("mean", *(_percent(scores[mean]) for mean in MEANS.values()))
     console.print(table)
     console.print(f"pixel accuracy {_percent(scores[PIXEL_ACCURACY])}")
+    shown = {PIXEL_ACCURACY, *MEANS.values(), "step"}
     for key, value in scores.items():
+        if "/" not in key and key not in shown:
+            console.print(f"{key.replace('_', ' ')} {_percent(value)}")
         view, is_view, name = key.partition("/IoU/")
         if is_view:
             console.print(f"{view}: IoU of {name} {_percent(value)}")

@@ -11,6 +11,7 @@ import tensorstore
 from unet_jax.data.files import FilePairs, read_header, read_image
 from unet_jax.data.formats.ome_zarr import OmeZarr
 from unet_jax.errors import UserError
+from unet_jax.predict.run import find_images
 
 NO_FILE = io.BytesIO()
 CODECS = {
@@ -281,3 +282,10 @@ def test_folders_are_read_and_told_apart_as_files_are(tmp_path):
     (files[1] / "0.0").write_bytes(bytes((files[1] / "0.0").stat().st_size))
     assert pairs.read(0).contents()[0] == contents[0]
     assert pairs.read(0).contents()[1] != contents[1]
+
+
+def test_a_folder_may_be_named_as_an_input(tmp_path):
+    write_array(tmp_path / "a.zarr", numbers((5, 9)))
+    write_array(tmp_path / "b/c.zarr", numbers((5, 9)))
+    found = find_images([str(tmp_path / "a.zarr"), str(tmp_path / "b")], tmp_path / "out")
+    assert found == {"a": tmp_path / "a.zarr", "c": tmp_path / "b/c.zarr"}

@@ -115,7 +115,7 @@ def turned(pixels: np.ndarray, orientation: int, axis: int = 0) -> np.ndarray:
     swaps, up, left = _ARRAY_TURNS.get(orientation, (False, False, False))
     if swaps:
         pixels = pixels.swapaxes(axis, axis + 1)
-    reversed_axes = [axis + i for i, is_reversed in enumerate((up, left)) if is_reversed]
+    reversed_axes = tuple(axis + i for i, is_so in enumerate((up, left)) if is_so)
     return np.flip(pixels, reversed_axes)
 
 

@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 import numpy as np
 
@@ -91,7 +91,7 @@ class _Opened:
             raise UserError(f"{name} holds an array of shape {self._shape}; it must hold numbers.")
         self._dtype = np.dtype(self._array.dtype.numpy_dtype)
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: Exception) -> NoReturn:
         raise UserError(
             f"{self._name} cannot be read as a Zarr folder ({one_line(error)[:300]}); replace it "
             "or take it out of the data."

@@ -155,8 +155,9 @@ class _Opened:
                 f"{name} holds {len(series)} images of different kinds, {len(tiff.pages)} frames "
                 "or pages; it must hold one. Save each as a file of its own."
             )
-        self._series, self._file, self._name = series[0], file, name
-        self._key = series[0].keyframe
+        self._series: Any = series[0]
+        self._key: Any = self._series.keyframe
+        self._file, self._name = file, name
         if 0 in self._series.shape or self._key.dtype is None:
             raise UserError(
                 f"{name} cannot be read as a TIFF file (its values are of "
@@ -224,7 +225,7 @@ class _Opened:
             )
         if int(key.compression) not in _LOSSLESS:
             raise UserError(
-                f"{self._name} is a mask in a TIFF file with {key.compression.name} compression, "
+                f"{self._name} is a mask in a TIFF file with {_name_of(key)} compression, "
                 "which may not keep pixels as they were. Make it again from the original as PNG."
             )
         if int(key.photometric) in (_MIN_IS_WHITE, _PALETTE):
@@ -399,6 +400,11 @@ def _can_decode(page: Any) -> bool:
     except KeyError:
         return False
     return True
+
+
+def _name_of(page: Any) -> str:
+    """Returns what a page's compression is called, or its number."""
+    return getattr(page.compression, "name", str(page.compression))
 
 
 def _orientation(page: Any) -> int:
