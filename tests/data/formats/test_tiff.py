@@ -308,3 +308,12 @@ def test_other_files_that_a_file_names_are_not_opened(tmp_path, monkeypatch):
     with (tmp_path / "a.tif").open("rb") as file:
         image = Tiff().read(file, "a.tif", 2)
     np.testing.assert_array_equal(image[..., 0], numbers((5, 9)))
+
+
+def test_a_file_that_lacks_tiles_is_refused():
+    data = bytearray(encode(numbers((40, 40, 5)), "apart", tile=(16, 16)).getvalue())
+    with tifffile.TiffFile(io.BytesIO(bytes(data))) as opened:
+        tag = opened.pages[0].tags[284]  # how samples are laid out, here to a number that is none
+    data[tag.valueoffset] = 9
+    with pytest.raises(UserError, match=r"^a\.tif cannot be read .* tiles or strips of"):
+        Tiff().read(io.BytesIO(bytes(data)), "a.tif", 2)

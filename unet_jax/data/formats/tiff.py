@@ -250,6 +250,7 @@ class _Opened:
             )
         place, sizes = self._find(axes), self._series.shape
         orientation = _orientation(self._key)
+        self._check_parts()
         values: np.ndarray
         if window is not None and orientation == 1 and self._has_parts():
             values, window = self._read_part(place.window(sizes, window)), None
@@ -291,6 +292,19 @@ class _Opened:
 
     def _size(self) -> int:
         return self._file.seek(0, io.SEEK_END)
+
+    def _check_parts(self) -> None:
+        """Checks that there is a tile or strip for every pixel; tifffile would leave some out."""
+        series, key = self._series, self._key
+        if series.dataoffset is not None:
+            return
+        for page in series:
+            found = 0 if page is None else min(len(page.dataoffsets), len(page.databytecounts))
+            if int(key.planarconfig) not in (1, 2) or found < math.prod(key.chunked):
+                raise ValueError(
+                    f"it has {found} tiles or strips of {math.prod(key.chunked)} a page, in the "
+                    f"layout {int(key.planarconfig)}"
+                )
 
     def _has_parts(self) -> bool:
         """Whether parts can be decoded alone: pages are planes, and of one layout."""
