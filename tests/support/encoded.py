@@ -55,11 +55,20 @@ def chunk(kind, data):
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def png(array, bits=8, colour=0, before=b"", after=b""):
-    """A PNG of grey (colour 0), indexed (3) or RGB samples (2), with chunks beside its pixels."""
+# The seven passes of an interlaced PNG (Adam7): first row and column, and steps.
+PASSES = [
+    *((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4)),
+    *((2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)),
+]
+
+
+def png(array, bits=8, colour=0, before=b"", after=b"", interlaced=False):
+    """A PNG of grey (colour 0), RGB (2), indexed (3), grey and alpha (4) or RGBA (6) samples."""
     array = np.asarray(array)
-    head = struct.pack(">IIBBBBB", array.shape[1], array.shape[0], bits, colour, 0, 0, 0)
-    rows = pack_rows(array.reshape(len(array), -1), bits)
+    size = array.shape[1], array.shape[0]
+    head = struct.pack(">IIBBBBB", *size, bits, colour, 0, 0, interlaced)
+    parts = [array[y::down, x::right] for y, x, down, right in PASSES] if interlaced else [array]
+    rows = [r for p in parts if p.size for r in pack_rows(p.reshape(len(p), -1), bits)]
     pixels = chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows)))
     start = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head)
     return start + before + pixels + after + chunk(b"IEND", b"")

@@ -4,10 +4,12 @@ import collections
 import functools
 import io
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from unet_jax.data import storage
 from unet_jax.data.formats import find_format
 from unet_jax.data.formats.base import Header, Mask
 from unet_jax.data.sample import Sample, Source, Spec, Window, written
@@ -64,7 +66,8 @@ def read_each(masks: Sequence[bytes], names: Sequence[str], window: Window | Non
 class Encoded(NamedTuple):
     """An encoded image with its encoded mask, and the files (or records) they came from.
 
-    There are several masks where each class, or each object, has one.
+    There are several masks where each class, or each object, has one. Of a folder that is an image
+    nothing is read yet; its name leads to it.
 
     Attributes:
         image: Of the image.
@@ -117,6 +120,16 @@ class Encoded(NamedTuple):
                 "value, which does; save it without loss and without soft edges."
             )
         return counts
+
+    def contents(self) -> tuple[bytes, bytes]:
+        """Returns all bytes of the image, and of its masks and weight; of folders their files'."""
+        names = (self.image_name, *self.mask_names)
+        encoded = zip(names, (self.image, *self.masks), strict=True)
+        image, *masks = (
+            storage.digest_folder(Path(name)) if find_format(name).is_folder else data
+            for name, data in encoded
+        )
+        return image, b"".join((*masks, self.weight))
 
 
 class Pairs(Protocol):
