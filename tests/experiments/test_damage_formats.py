@@ -19,7 +19,10 @@ def test_damaged_images_are_one_line_or_what_the_library_reads(tmp_path, capsys)
 @pytest.mark.parametrize(
     ("read", "says"),
     [
-        (lambda file, axes, window=None: np.zeros((9, 7, 3), np.uint8)[window or ()], "WRONG: other pixels"),
+        (
+            lambda file, axes, window=None: np.zeros((9, 7, 3), np.uint8)[window or ()],
+            "WRONG: other pixels",
+        ),
         (lambda file, axes, window=None: {}[file], "WRONG: KeyError"),
     ],
 )
