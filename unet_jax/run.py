@@ -1,5 +1,6 @@
 """One run's directory while it trains: checkpoints, scalars, evaluations and figures."""
 
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -19,7 +20,7 @@ from unet_jax.runs.checkpoint import Checkpoints
 from unet_jax.runs.damage import set_broken_aside
 from unet_jax.runs.gallery import Gallery
 from unet_jax.runs.intact import check_of_run
-from unet_jax.runs.logs import Logs, Recorder, Silence
+from unet_jax.runs.logs import Arrivals, Logs, Recorder, Silence
 from unet_jax.step import State
 
 
@@ -73,6 +74,7 @@ class Run:
             self._logs = Logs(*files, start, plan.total, shows=shows)
         sizes = {"log_every": plan.log_every, "batch_size": images or plan.batch_size}
         self._recorder = Recorder(self._logs, start, **sizes)
+        self._arrivals = Arrivals(self.write)
         return self
 
     def __enter__(self) -> Self:
@@ -80,6 +82,7 @@ class Run:
         self._stack = ExitStack()
         self._stack.enter_context(closing(self.checkpoints))
         self._stack.enter_context(closing(self._logs))
+        self._stack.enter_context(closing(self._arrivals))
         self._stack.enter_context(self._validation)
         self._validation.draw_missing(self._start)
         return self
@@ -89,8 +92,12 @@ class Run:
         self._stack.__exit__(*error)
 
     def record(self, step: int, scalars: dict[str, Any], waited: float) -> None:
-        """Takes the scalars of a step just dispatched; see `Recorder.add`."""
-        self._recorder.add(step, scalars, waited)
+        """Takes the scalars of a step just dispatched; see `Arrivals.add`."""
+        self._arrivals.add(step, scalars, waited)
+
+    def write(self, step: int, scalars: Mapping[str, Any], waited: float, at: float) -> None:
+        """Takes the scalars of a step that is done; see `Recorder.write`."""
+        self._recorder.write(step, scalars, waited, at)
 
     def keep(self, step: int, state: State, *, evaluates: bool) -> None:
         """Brings a step to the disk: its scalars, its evaluation where it is due, its state.
@@ -103,7 +110,7 @@ class Run:
         Raises:
             NonFiniteLossError: The loss of this step, or its gradient, is NaN or infinite.
         """
-        self._recorder.flush()
+        self._arrivals.flush()
         scores = self._validation.run(step, state) if evaluates else {}
         headline = self.experiment.network.settings.headline
         if evaluates:
@@ -195,7 +202,11 @@ class Validation:
     def draw(self, step: int) -> None:
         """Starts to draw the figures of the evaluation of a step."""
         if is_first():
-            self._drawings.append(self._thread.submit(self._gallery.draw, step))
+            self._last = step
+            self._drawings.append(self._thread.submit(self._draw, step))
+
+    def _draw(self, step: int) -> None:
+        self._gallery.draw(step, is_last=step == self._last)
 
     def draw_missing(self, start: int) -> None:
         """Starts to draw what is missing of the evaluations up to the step a run goes on from."""

@@ -3,6 +3,7 @@ import unicodedata
 
 import pytest
 
+from unet_jax.data.base import Encoded
 from unet_jax.data.files import SUFFIXES, UNREAD, FilePairs, list_images, read_list
 from unet_jax.errors import UserError
 
@@ -191,7 +192,7 @@ def pairs(tmp_path):
 def test_pairs_are_read_as_they_are(pairs, tmp_path):
     assert pairs.ids == ("a", "b")
     names = f"{tmp_path}/b.jpg", (f"{tmp_path}/b.png",)
-    assert pairs.read(1) == (b"image b", (b"mask b",), *names)
+    assert pairs.read(1) == Encoded(b"image b", (b"mask b",), *names)
 
 
 @pytest.mark.parametrize("file", [0, 1])

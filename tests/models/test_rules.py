@@ -1,8 +1,11 @@
 """What a U-Net refuses: one clear line each, with the key to change."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import pytest
+from support.paths import ROOT
 
 from unet_jax.errors import UserError
 from unet_jax.models.rules import CHOICES, check_options
@@ -149,3 +152,11 @@ def test_the_model_rescales_its_input_before_it_pads():
     assert jnp.allclose(found, expected, atol=1e-6)
     for variant in ("resnet18", "resnet34", "resnet50"):
         assert section(variant)["input_scale"] == "imagenet"
+
+
+def test_the_words_of_the_guide_are_allowed():
+    guide = (ROOT / "docs" / "guide" / "models.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| (`.*`) \|$", guide, flags=re.MULTILINE)
+    listed = {key: set(re.findall(r"`([^`]+)`", words)) for key, words in rows}
+    assert len(listed) == 9
+    assert all(words <= set(CHOICES[key]) for key, words in listed.items())

@@ -80,6 +80,21 @@ def test_masks_by_class_are_drawn_class_by_class():
         np.testing.assert_allclose(png[y, x], 64 + colour / 2, atol=6)
 
 
+@pytest.mark.parametrize("classes", [3, 30, 200])
+def test_the_legend_has_the_class_colours_exactly(classes):
+    """Also beside tiles of many colours, which the palette of the file cannot hold all."""
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (61, 44, 3), np.uint8)
+    label = (np.arange(61 * 44).reshape(61, 44) % classes).astype(np.uint8)
+    label[0, 0] = 255
+    sample = Sample(image, label, "a", (1.0, 1.0))
+    names = [f"c{i}" for i in range(classes)]
+    png = Image.open(io.BytesIO(images.draw(sample, [("v", "0.5", label)], names)))
+    found = {tuple(colour) for colour in np.asarray(png.convert("RGB")).reshape(-1, 3).tolist()}
+    wanted = {tuple(colour) for colour in figures.palette(classes).tolist()}
+    assert wanted | {(110, 110, 110), (200, 200, 200)} <= found
+
+
 def test_images_are_chosen_by_the_spread_over_variants(material):
     chosen = images.choose_images(material, 3)
     first, second = material.pooled.by_image.values()

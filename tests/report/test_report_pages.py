@@ -240,6 +240,7 @@ def test_markdown_links_what_is_there(study):
     assert len(links) >= 10
     assert all((folder / "report" / link).is_file() for link in links)
     assert "config.model.up: 'transpose' -> 'bilinear'" in text
+    assert "No failures: all 12 runs are finished." in text
 
 
 def test_the_same_folder_gives_the_same_bytes(study):
@@ -269,7 +270,9 @@ def test_one_run(tmp_path):
     assert float(row["mIoU images low"]) < want < float(row["mIoU images high"])
     assert row["variant"] == "mine"
     assert "comparisons.csv" not in page.tables
-    assert "nothing to compare" in (tmp_path / "mine" / "report" / "report.md").read_text()
+    text = (tmp_path / "mine" / "report" / "report.md").read_text()
+    assert "nothing to compare" in text
+    assert "No failures: the run is finished." in text
 
 
 def test_runs_that_differ_in_the_seed_are_one_variant(tmp_path):

@@ -1,4 +1,6 @@
 import json
+import statistics
+import time
 
 import jax.numpy as jnp
 import pytest
@@ -8,7 +10,7 @@ from support.tensorboard_events import read_scalars
 from unet_jax.errors import NonFiniteLossError
 from unet_jax.process.console import duration
 from unet_jax.runs import logs as module
-from unet_jax.runs.logs import Logs, Recorder, print_scores
+from unet_jax.runs.logs import Arrivals, Logs, Recorder, print_scores
 
 
 def lines(folder):
@@ -39,28 +41,61 @@ def scalars(loss, norm=1.0):
     return {"train/loss": jnp.asarray(loss), "train/gradient_norm": jnp.asarray(norm)}
 
 
-def test_the_recorder_is_one_step_behind_and_writes_when_due(tmp_path):
+def test_lines_are_one_step_behind_and_come_when_due(tmp_path):
     logs = open_logs(tmp_path)
-    recorder = Recorder(logs, 0, log_every=2, batch_size=4)
+    arrivals = Arrivals(Recorder(logs, 0, log_every=2, batch_size=4).write)
     for step in (1, 2, 3):
-        recorder.add(step, scalars(step / 4), 0.0)
+        arrivals.add(step, scalars(step / 4), 0.0)
         written = [line["step"] for line in lines(tmp_path)]
         assert written == ([2] if step == 3 else [])
-    recorder.add(4, scalars(1.0), 0.0)
-    recorder.flush()
+    arrivals.add(4, scalars(1.0), 0.0)
+    arrivals.flush()
+    arrivals.close()
     logs.close()
     assert [(line["step"], line["train/loss"]) for line in lines(tmp_path)] == [(2, 0.5), (4, 1.0)]
-    assert all(line["images_per_s"] > 0 for line in lines(tmp_path))
+
+
+def test_the_speed_is_that_of_the_steps_since_the_line_before(tmp_path):
+    logs = open_logs(tmp_path)
+    recorder = Recorder(logs, 0, log_every=2, batch_size=4)
+    begin = time.perf_counter()
+    recorder.write(1, scalars(1.0), 0.5, begin + 1)
+    recorder.write(2, scalars(1.0), 1.5, begin + 4)  # 8 images in 4 s, of them 2 s of waiting
+    recorder.write(3, scalars(1.0), 0.0, begin + 4.5)
+    recorder.write(4, scalars(1.0), 0.0, begin + 5)  # 8 in 1 s
+    logs.close()
+    speeds, waits = (
+        [line[key] for line in lines(tmp_path)] for key in ("images_per_s", "data_wait")
+    )
+    assert speeds == pytest.approx([2, 8], rel=0.01)
+    assert waits == pytest.approx([0.5, 0], rel=0.01)
+
+
+def test_a_line_of_every_step_has_the_speed_of_steps_that_wait_for_their_images(tmp_path):
+    logs = open_logs(tmp_path)
+    recorder, seconds = Recorder(logs, 0, log_every=1, batch_size=4), 0.1
+    arrivals = Arrivals(recorder.write)
+    for step in range(1, 7):
+        time.sleep(seconds)
+        arrivals.add(step, scalars(1.0), seconds)
+        if step % 3 == 0:  # as the loop does around an evaluation
+            arrivals.flush()
+            recorder.restart_clock(step)
+    arrivals.close()
+    logs.close()
+    assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3, 4, 5, 6]
+    assert max(line["images_per_s"] for line in lines(tmp_path)) < 1.5 * 4 / seconds
+    assert statistics.median(line["data_wait"] for line in lines(tmp_path)) > 0.5
+    assert max(line["data_wait"] for line in lines(tmp_path)) <= 1
 
 
 @pytest.mark.parametrize(("loss", "norm"), [(float("nan"), 1.0), (1.0, float("inf"))])
 def test_what_is_not_finite_names_its_step(tmp_path, loss, norm):
     logs = open_logs(tmp_path)
     recorder = Recorder(logs, 0, log_every=10, batch_size=4)
-    recorder.add(6, scalars(1.0), 0.0)
-    recorder.add(7, scalars(loss, norm), 0.0)
+    recorder.write(6, scalars(1.0), 0.0, time.perf_counter())
     with pytest.raises(NonFiniteLossError, match="at step 7"):
-        recorder.flush()
+        recorder.write(7, scalars(loss, norm), 0.0, time.perf_counter())
     logs.close()
 
 

@@ -18,8 +18,10 @@ from unet_jax.config import load, to_json
 from unet_jax.models.blocks import Dropout
 from unet_jax.runs.checkpoint import read_arrays
 from unet_jax.runs.gallery import Gallery
+from unet_jax.runs.logs import read_lines
 from unet_jax.studies.pack.train import common_start
 from unet_jax.studies.pages import make_config
+from unet_jax.studies.trials import training_seconds
 from unet_jax.training import train_and_evaluate
 
 STEPS = 8
@@ -123,9 +125,19 @@ def test_each_trial_is_what_it_is_alone(together, tmp_path, monkeypatch):
 
 
 def test_the_trials_differ(together):
-    trials, _ = together
+    trials, output = together
+    (said,) = (line.split() for line in output.splitlines() if "differ in" in line)
+    changed = {key for trial in TRIALS for key in trial}
+    assert sorted(" ".join(said).removeprefix("differ in ").split(", ")) == sorted(changed)
     losses = [metrics(trial)[-2]["train/loss"] for trial in trials]
     assert len(set(losses)) == len(trials)
+
+
+def test_the_trials_of_a_pack_cost_the_same(together):
+    """Nobody's steps take longer because the others were evaluated in between."""
+    lines = [read_lines(trial / "metrics.jsonl") for trial in together[0]]
+    seconds = [training_seconds(of_one, 8)[0] for of_one in lines]
+    assert all(each == pytest.approx(seconds[0], rel=0.01) for each in seconds)
 
 
 @pytest.mark.slow

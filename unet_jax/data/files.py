@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from unet_jax.data import storage
-from unet_jax.data.base import Encoded
+from unet_jax.data.base import Encoded, MaskReader, read_each
 from unet_jax.data.formats import FOLDERS, FORMATS, find_format
 from unet_jax.data.formats.base import Header
 from unet_jax.data.sample import Window
@@ -45,15 +45,32 @@ class FilePairs:
         ids: Sequence[str],
         files: Sequence[tuple[AnyPath, ...]],
         largest: int = LARGEST,
+        *,
+        reader: MaskReader = read_each,
+        weights: Sequence[AnyPath] = (),
     ) -> None:
-        """Takes the names, the (image, mask, ...) files in the same order, MiB of the largest."""
+        """Describes the pairs; nothing is read.
+
+        Args:
+            ids: Their names.
+            files: The (image, mask, ...) of each, in the same order.
+            largest: MiB of the largest file that is read.
+            reader: How masks are read.
+            weights: Files that are black where the pixels of an image do not count, in the same
+                order; none where all do.
+        """
         self.ids, self.files, self._largest = tuple(ids), tuple(files), largest
+        self.reader, self.weights = reader, tuple(weights)
 
     def read(self, index: int) -> Encoded:
         """Reads one pair; see `Pairs`."""
         names = tuple(map(str, self.files[index]))
         image, *masks = (read_encoded(file, self._largest) for file in self.files[index])
-        return Encoded(image, tuple(masks), names[0], names[1:])
+        encoded = Encoded(image, tuple(masks), names[0], names[1:], self.reader)
+        if not self.weights:
+            return encoded
+        weight = storage.read_bytes(self.weights[index], self._largest)
+        return encoded._replace(weight=weight, weight_name=str(self.weights[index]))
 
     def header(self, index: int) -> Header:
         """Reads the header of the image, which has as many axes as its mask; see `Pairs`."""
@@ -64,8 +81,11 @@ class FilePairs:
         return read_header(self.files[index][1], self._largest).shape
 
     def stamp(self, index: int) -> str:
-        """Joins all files' names, sizes and times; see `Pairs`."""
-        return " ".join(storage.stamp(file) for file in self.files[index])
+        """Joins all files' names, sizes and times, and how masks are read; see `Pairs`."""
+        files = (*self.files[index], *self.weights[index : index + 1])
+        name = getattr(self.reader, "__qualname__", None)  # of a function, whose repr changes
+        how = () if self.reader is read_each else (name or repr(self.reader),)
+        return " ".join((*map(storage.stamp, files), *how))
 
     @property
     def place(self) -> str:

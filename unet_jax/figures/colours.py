@@ -234,10 +234,26 @@ def save_drawing(path: str | os.PathLike[str], drawing: np.ndarray) -> None:
     _write_image(path, image, optimize=True)
 
 
-def encode_drawing(drawing: np.ndarray, colours: int = 128) -> bytes:
-    """Encodes an image u8[H,W,3] as PNG of at most `colours` colours (256 or fewer)."""
+def encode_drawing(drawing: np.ndarray, colours: int, keep: np.ndarray) -> bytes:
+    """Encodes a drawing as PNG of few colours, in which some stay exactly what they are.
+
+    Args:
+        drawing: uint8[H, W, 3].
+        colours: 1 to 256, for all pixels but those of the kept colours; similar ones become one.
+        keep: uint8[K, 3] RGB. With more than 256 colours in all, every pixel stays what it is.
+
+    Returns:
+        The bytes of the file.
+    """
     buffer = io.BytesIO()
-    image = Image.fromarray(drawing).quantize(colours, dither=Image.Dither.NONE)
+    image = Image.fromarray(drawing)
+    if colours + len(keep) <= 256:
+        image = image.quantize(colours, dither=Image.Dither.NONE)
+        entries, pixels = np.reshape(image.getpalette("RGB") or [], (-1, 3)), np.array(image)
+        for index, colour in enumerate(keep, len(entries)):
+            pixels[(drawing == colour).all(axis=-1)] = index
+        image = Image.fromarray(pixels)
+        image.putpalette(np.concatenate([entries, keep]).astype(np.uint8).tobytes())
     image.save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
 

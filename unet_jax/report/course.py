@@ -175,7 +175,9 @@ def failures_section(material: Material, table: Table) -> Section:
     broken = [line for sweep in material.sweeps for line in sweep.broken]
     blocks: list[Block] = []
     if not missing and not broken:
-        blocks.append(Words(f"None: all {len(material.runs)} runs are finished."))
+        count = len(material.runs)
+        runs = f"all {count} runs are" if count > 1 else "the run is"
+        blocks.append(Words(f"No failures: {runs} finished."))
     for run in missing:
         state = run.state
         if state == "finished":

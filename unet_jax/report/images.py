@@ -242,4 +242,7 @@ def draw(
         page.tiles.append((left, 40, tile))
     width = max(MIN_WIDTH, len(tiles) * step + GAP)
     legend = legend_entries([label], [guess for _, _, guess in guesses], class_names, errors=False)
-    return encode_drawing(page.draw(width, add_legend(page, legend, 48 + size[1], width)), COLOURS)
+    drawing = page.draw(width, add_legend(page, legend, 48 + size[1], width))
+    # Tiles have so many colours that those of the legend's small fields would be merged.
+    swatches = np.concatenate([swatch.reshape(-1, 3) for _, swatch in legend])
+    return encode_drawing(drawing, COLOURS, np.unique(swatches, axis=0))

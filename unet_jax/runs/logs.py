@@ -4,7 +4,8 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -110,36 +111,80 @@ class Silence(Logs):
         """Closes nothing."""
 
 
+class Arrivals:
+    """Hands on the scalars of steps, one step behind the device, with the time they were there.
+
+    A thread notes that time: the loop looks only when it comes by, so to the loop a step that ended
+    meanwhile, while it read images, would seem to take no time at all.
+    """
+
+    def __init__(
+        self,
+        hand_on: Callable[[int, Any, float, float], None],
+        fetch: Callable[[Any], Any] = jax.device_get,
+    ) -> None:
+        """Takes who gets them.
+
+        Args:
+            hand_on: Takes a step, its scalars on the host, the seconds that the loop waited for its
+                batch, and the `time.perf_counter` at which the scalars were there.
+            fetch: Brings scalars to the host.
+        """
+        self._hand_on, self._fetch = hand_on, fetch
+        self._pending: tuple[int, Any, float, Future[float]] | None = None
+        self._thread = ThreadPoolExecutor(1)
+
+    def add(self, step: int, on_devices: Any, waited: float) -> None:
+        """Takes the scalars of a step just dispatched, and hands on those of the step before."""
+        self.flush()
+        self._pending = step, on_devices, waited, self._thread.submit(_time_of, on_devices)
+
+    def flush(self) -> None:
+        """Waits for the last step's scalars and hands them on."""
+        if self._pending is None:
+            return
+        step, on_devices, waited, there = self._pending
+        self._pending = None
+        self._hand_on(step, self._fetch(on_devices), waited, there.result())
+
+    def close(self) -> None:
+        """Lets the thread end."""
+        self._thread.shutdown(wait=False)
+
+
+def _time_of(on_devices: Any) -> float:
+    jax.block_until_ready(on_devices)
+    return time.perf_counter()
+
+
 class Recorder:
-    """Brings the scalars of finished steps to the logs, one step behind the device."""
+    """Writes the scalars of finished steps to the logs where they are due, with their speed."""
 
     def __init__(self, logs: Logs, start: int, *, log_every: int, batch_size: int) -> None:
         """Takes the logs, the step the run begins at, and how often to write a line."""
         self._logs, self._log_every, self._batch_size = logs, log_every, batch_size
-        self._pending: tuple[int, dict[str, jax.Array]] | None = None
         self.restart_clock(start)
 
     def restart_clock(self, step: int) -> None:
         """Leaves what came before out of the speed, such as an evaluation."""
-        self._begin, self._since, self._waited = time.perf_counter(), step, 0.0
+        self._restart(step, time.perf_counter())
 
-    def add(self, step: int, scalars: dict[str, jax.Array], waited: float) -> None:
-        """Takes the scalars of a step just dispatched, and writes those of the step before."""
-        self.flush()
-        self._pending = step, scalars
-        self._waited += waited
+    def _restart(self, step: int, at: float) -> None:
+        self._begin, self._since, self._waited = at, step, 0.0
 
-    def flush(self) -> None:
-        """Waits for the last step's scalars and writes them where they are due.
+    def write(self, step: int, on_host: Mapping[str, Any], waited: float, at: float) -> None:
+        """Shows a step's progress, and writes its line where one is due.
+
+        Args:
+            step: Steps taken.
+            on_host: Its scalars.
+            waited: Seconds the loop waited for its batch.
+            at: The `time.perf_counter` at which it was done.
 
         Raises:
             NonFiniteLossError: The loss of that step, or its gradient, is NaN or infinite.
         """
-        if self._pending is None:
-            return
-        step, on_device = self._pending
-        self._pending = None
-        scalars = {name: float(value) for name, value in jax.device_get(on_device).items()}
+        scalars = {name: float(value) for name, value in on_host.items()}
         loss, norm = scalars["train/loss"], scalars.get("train/gradient_norm", 0.0)
         if not math.isfinite(loss + norm):
             raise NonFiniteLossError(
@@ -147,13 +192,16 @@ class Recorder:
                 "config.optim.learning_rate, or set config.optim.clip_norm, or look at the data. "
                 "Earlier checkpoints are kept."
             )
-        elapsed = time.perf_counter() - self._begin
-        images_per_s = (step - self._since) * self._batch_size / max(elapsed, 1e-9)
+        self._waited += waited
+        elapsed = max(at - self._begin, 1e-9)
+        images_per_s = (step - self._since) * self._batch_size / elapsed
         self._logs.progress(step, images_per_s, loss)
         if step % self._log_every == 0:
-            speed = {"images_per_s": images_per_s, "data_wait": self._waited / max(elapsed, 1e-9)}
+            # The wait for a batch may begin while the step before it still runs.
+            share = min(1.0, self._waited / elapsed)
+            speed = {"images_per_s": images_per_s, "data_wait": share}
             self._logs.scalars(step, scalars | speed)
-            self.restart_clock(step)
+            self._restart(step, at)
 
 
 class _Progress:

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,6 +24,7 @@ from unet_jax.runs import layout, splits
 from unet_jax.runs import workdir as run_dir
 from unet_jax.runs.gallery import draw_missing
 from unet_jax.runs.intact import check_intact
+from unet_jax.runs.logs import Arrivals
 from unet_jax.runs.results import read_results, says_finished, write_results
 from unet_jax.sharding import replicate
 from unet_jax.studies.pack.grouping import program_of, varying
@@ -224,15 +225,17 @@ class Pack:
     def __init__(self, runs: Sequence[Run], way: Way, start: int) -> None:
         """Takes the runs, how they take their steps, and how many they have taken."""
         self._runs, self._way, self._start = list(runs), way, start
-        self._pending: tuple[int, Any, float] | None = None
+        self._arrivals = Arrivals(self._write, way.fetch_scalars)
         self.failures: dict[Path, str] = {}
 
     def __enter__(self) -> Self:
         """Opens the logs; the first run shows the progress of all."""
         self._stack = ExitStack()
+        self._stack.enter_context(closing(self._arrivals))
         for row, run in enumerate(self._runs):
             images = len(self._runs) * run.experiment.plan.batch_size
             self._stack.enter_context(run.open(self._start, images=images, shows=not row))
+        self.restart_clock(self._start)  # one speed for all, whoever was opened first
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -240,21 +243,15 @@ class Pack:
         self._stack.__exit__(*error)
 
     def record(self, step: int, scalars: Any, waited: float) -> None:
-        """Takes the scalars of a step just dispatched, and hands on those of the one before."""
-        self._deliver()
-        self._pending = step, scalars, waited
+        """Takes the scalars of a step just dispatched; see `logs.Arrivals.add`."""
+        self._arrivals.add(step, scalars, waited)
 
-    def _deliver(self) -> None:
-        if self._pending is None:
-            return
-        step, on_devices, waited = self._pending
-        self._pending = None
-        scalars = self._way.fetch_scalars(on_devices)
-        self._for_each(lambda row, run: run.record(step, scalars[row], waited))
+    def _write(self, step: int, scalars: Any, waited: float, at: float) -> None:
+        self._for_each(lambda row, run: run.write(step, scalars[row], waited, at))
 
     def keep(self, step: int, state: Any, *, evaluates: bool) -> None:
         """Evaluates every trial where it is due, and starts to save it."""
-        self._deliver()
+        self._arrivals.flush()
         states = list(self._way.fetch(state))
 
         def keep(row: int, run: Run) -> None:
@@ -294,8 +291,7 @@ class Pack:
 
 def _print_header(members: Sequence[Member], way: Way, start: int) -> None:
     plan = members[0].experiment.plan
-    numbers = varying([member.config for member in members])
-    differ = [f"{section}.{key}" for section, keys in numbers.items() for key in keys]
+    differ = [".".join(path) for path in varying([member.config for member in members])]
     if len(distinct([member.seed for member in members])) > 1:
         differ.append("train.seed")
     facts = {
