@@ -116,7 +116,9 @@ def read_header(file: AnyPath, largest: int = LARGEST, axes: int | None = None) 
 
 def read_encoded(file: AnyPath, largest: int = LARGEST) -> bytes:
     """Reads an image or a mask without decoding it; of a folder nothing, which its format reads."""
-    return _read_with(file, lambda stream: stream.read(), largest)
+    if file.suffix.lower() in FOLDERS:
+        return storage.read_folder_with(file, bytes)
+    return storage.read_bytes(file, largest)
 
 
 def _read_with(file: AnyPath, read: Callable[[Any], T], largest: int) -> T:

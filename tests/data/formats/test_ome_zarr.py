@@ -7,6 +7,7 @@ import zlib
 import numpy as np
 import pytest
 import tensorstore
+from etils import epath
 
 from unet_jax.data.files import FilePairs, read_header, read_image
 from unet_jax.data.formats.ome_zarr import OmeZarr
@@ -282,6 +283,16 @@ def test_folders_are_read_and_told_apart_as_files_are(tmp_path):
     (files[1] / "0.0").write_bytes(bytes((files[1] / "0.0").stat().st_size))
     assert pairs.read(0).contents()[0] == contents[0]
     assert pairs.read(0).contents()[1] != contents[1]
+
+
+def test_a_folder_in_a_store_is_refused_in_one_line():
+    file = epath.Path("gs://bucket/images/a.zarr")
+    pairs = FilePairs(["a"], [(file, file)])
+    for read in (lambda: read_header(file), lambda: pairs.read(0), lambda: read_image(file, 2)):
+        with pytest.raises(
+            UserError, match=r"^gs://bucket/images/a\.zarr is an image that is a fo"
+        ):
+            read()
 
 
 def test_a_folder_may_be_named_as_an_input(tmp_path):
