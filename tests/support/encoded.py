@@ -5,6 +5,7 @@ import struct
 import zlib
 
 import numpy as np
+import tensorstore
 from PIL import Image
 
 # How stored pixels [H, W, ...] lie for a viewer: row 0 and column 0 of what is stored are, by the
@@ -112,3 +113,46 @@ def bmp(array, bits, palette):
     info = struct.pack("<IiiHHIIiiII", 40, *shape, 1, bits, 0, len(pixels), 0, 0, len(palette), 0)
     head = b"BM" + struct.pack("<IHHI", start + len(pixels), 0, 0, start)
     return head + info + colours + pixels
+
+
+# Of Zarr arrays, by version.
+CODECS = {
+    2: {
+        "raw": {"compressor": None},
+        "blosc": {"compressor": {"id": "blosc", "cname": "lz4", "clevel": 5, "shuffle": 1}},
+        "zlib": {"compressor": {"id": "zlib", "level": 1}},
+        "zstd": {"compressor": {"id": "zstd", "level": 1}},
+    },
+    3: {
+        "raw": {"codecs": [{"name": "bytes", "configuration": {"endian": "little"}}]},
+        "gzip": {"codecs": ["bytes", {"name": "gzip", "configuration": {"level": 1}}]},
+        "crc32c": {"codecs": ["bytes", {"name": "zstd"}, "crc32c"]},
+        "shards": {
+            "codecs": [
+                {
+                    "name": "sharding_indexed",
+                    "configuration": {"chunk_shape": [1, 8, 4], "codecs": ["bytes", "crc32c"]},
+                }
+            ]
+        },
+    },
+}
+
+
+def write_array(folder, array, version=2, codec="raw", **metadata):
+    """Writes an array by tensorstore, in chunks that do not divide it."""
+    grid = [1, *[16, 8][: array.ndim - 1]] + [2] * max(0, array.ndim - 3)
+    if version == 2:
+        made = {"chunks": grid, "dtype": array.dtype.str}
+    else:
+        config = {"chunk_shape": grid}
+        made = {
+            "chunk_grid": {"name": "regular", "configuration": config},
+            "data_type": array.dtype.name,
+        }
+    spec = {
+        "driver": {2: "zarr", 3: "zarr3"}[version],
+        "kvstore": {"driver": "file", "path": f"{folder}/"},
+        "metadata": {"shape": array.shape, **made, **CODECS[version][codec], **metadata},
+    }
+    tensorstore.open(spec, create=True).result().write(array).result()

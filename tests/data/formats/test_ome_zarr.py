@@ -6,8 +6,8 @@ import zlib
 
 import numpy as np
 import pytest
-import tensorstore
 from etils import epath
+from support.encoded import CODECS, write_array
 
 from unet_jax.data.files import FilePairs, read_header, read_image
 from unet_jax.data.formats.ome_zarr import OmeZarr
@@ -15,52 +15,12 @@ from unet_jax.errors import UserError
 from unet_jax.predict.run import find_images
 
 NO_FILE = io.BytesIO()
-CODECS = {
-    2: {
-        "raw": {"compressor": None},
-        "blosc": {"compressor": {"id": "blosc", "cname": "lz4", "clevel": 5, "shuffle": 1}},
-        "zlib": {"compressor": {"id": "zlib", "level": 1}},
-        "zstd": {"compressor": {"id": "zstd", "level": 1}},
-    },
-    3: {
-        "raw": {"codecs": [{"name": "bytes", "configuration": {"endian": "little"}}]},
-        "gzip": {"codecs": ["bytes", {"name": "gzip", "configuration": {"level": 1}}]},
-        "crc32c": {"codecs": ["bytes", {"name": "zstd"}, "crc32c"]},
-        "shards": {
-            "codecs": [
-                {
-                    "name": "sharding_indexed",
-                    "configuration": {"chunk_shape": [1, 8, 4], "codecs": ["bytes", "crc32c"]},
-                }
-            ]
-        },
-    },
-}
 ENCODINGS = [(version, name) for version, names in CODECS.items() for name in names]
 
 
 def numbers(shape, dtype="uint16"):
     values = np.random.default_rng(0).integers(0, 120, shape)
     return (values / 256 if np.dtype(dtype).kind == "f" else values).astype(dtype)
-
-
-def write_array(folder, array, version=2, codec="raw", **metadata):
-    """Writes an array by tensorstore, in chunks that do not divide it."""
-    grid = [1, *[16, 8][: array.ndim - 1]] + [2] * max(0, array.ndim - 3)
-    if version == 2:
-        made = {"chunks": grid, "dtype": array.dtype.str}
-    else:
-        config = {"chunk_shape": grid}
-        made = {
-            "chunk_grid": {"name": "regular", "configuration": config},
-            "data_type": array.dtype.name,
-        }
-    spec = {
-        "driver": {2: "zarr", 3: "zarr3"}[version],
-        "kvstore": {"driver": "file", "path": f"{folder}/"},
-        "metadata": {"shape": array.shape, **made, **CODECS[version][codec], **metadata},
-    }
-    tensorstore.open(spec, create=True).result().write(array).result()
 
 
 def write_image(folder, array, axes, version=2, codec="raw", path="0", scale=None):
