@@ -141,14 +141,26 @@ def test_a_page_is_a_file_and_else_a_stock_page(tmp_path, monkeypatch):
     assert page.load_page("oxford_pets.py:cpu").data.image_size == (128, 128)
 
 
+ARGUMENTS = "'a b' --x=1"
+
+
 @pytest.mark.parametrize(
     ("started", "is_on_path", "says"),
     [
-        (["python", "-m", "experiments.sweep"], True, "python -m unet_jax.report 'a b' --x=1"),
-        (["python", "-m", "experiments.sweep"], False, "BIN/python -m unet_jax.report 'a b' --x=1"),
-        (["python", "BIN/unet-jax-sweep", "-m"], True, "unet-jax-report 'a b' --x=1"),
-        (["python", "BIN/unet-jax-sweep", "-m"], False, "BIN/unet-jax-report 'a b' --x=1"),
-        (["python"], True, "python -m unet_jax.report 'a b' --x=1"),
+        (["python", "-m", "experiments.sweep"], True, f"python -m experiments.report {ARGUMENTS}"),
+        (
+            ["python", "-m", "unet_jax.studies.sweep"],
+            True,
+            f"python -m unet_jax.report {ARGUMENTS}",
+        ),
+        (
+            ["python", "-X", "dev", "-m", "experiments.sweep"],
+            False,
+            f"BIN/python -m experiments.report {ARGUMENTS}",
+        ),
+        (["python", "BIN/unet-jax-sweep", "-m"], True, f"unet-jax-report {ARGUMENTS}"),
+        (["python", "BIN/unet-jax-sweep", "-m"], False, f"BIN/unet-jax-report {ARGUMENTS}"),
+        (["python"], True, f"python -m unet_jax.report {ARGUMENTS}"),
     ],
 )
 def test_a_command_is_spelled_as_the_user_can_start_it(

@@ -1,5 +1,6 @@
 """The console commands: each runs the module that `python -m` runs."""
 
+import itertools
 import os
 import runpy
 import shlex
@@ -14,6 +15,9 @@ MODULES = {
     "unet-jax-explain": "unet_jax.explain",
 }
 """The module of each command."""
+CHECKOUT = {"unet-jax-sweep": "experiments.sweep", "unet-jax-report": "experiments.report"}
+"""The modules of a checkout that are the same commands."""
+_STARTS = {("-m", module) for module in CHECKOUT.values()}
 
 
 def main() -> None:
@@ -44,16 +48,18 @@ def spell(command: str, *arguments: object) -> str:
         *arguments: Its flags and operands.
 
     Returns:
-        The console command where this process is one; else `python -m` and the module, which also
-        works in a checkout that is not installed. A program that the shell would not find comes
-        with its path.
+        The console command where this process is one; else `python -m` and the module: that of a
+        checkout where this process is of one, else the package's, which always works. A program
+        that the shell would not find comes with its path.
     """
     started = Path(sys.orig_argv[min(1, len(sys.orig_argv) - 1)])
     is_console = started.name in MODULES
     program = started.with_name(command) if is_console else Path(sys.executable)
     name = command if is_console else "python"
     first = name if shutil.which(name) == str(program) else str(program)
-    module = [] if is_console else ["-m", MODULES[command]]
+    is_checkout = any(pair in _STARTS for pair in itertools.pairwise(sys.orig_argv))
+    modules = MODULES | CHECKOUT if is_checkout else MODULES
+    module = [] if is_console else ["-m", modules[command]]
     return shlex.join([first, *module, *map(str, arguments)])
 
 

@@ -97,7 +97,7 @@ def test_headlines():
         found = make.read_headline(name)
         assert found.name == name
         assert found.kind.higher_is_better == (name != "cross_entropy")
-    assert make.read_headline("mDice").title == "Dice"
+    assert make.read_headline("mDice").title == "mDice"
     assert make.read_headline("Dice/a").title == "Dice/a"
     says = r"config\.eval\.headline='dice' is no score; known are cross_entropy, mIoU, .*IoU/CLASS"
     with pytest.raises(UserError, match=says):

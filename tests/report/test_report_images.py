@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -13,10 +14,13 @@ from configs import tiny
 from unet_jax import figures
 from unet_jax.data.sample import Sample
 from unet_jax.data.sources import open_data
+from unet_jax.figures.canvas import text_width
 from unet_jax.report import images
 from unet_jax.report.assemble import assemble
+from unet_jax.report.drawing import wrap
 from unet_jax.report.material import gather
 from unet_jax.report.pages import write_report
+from unet_jax.report.variants import Variant
 from unet_jax.training import train_and_evaluate
 
 
@@ -95,6 +99,32 @@ def test_the_legend_has_the_class_colours_exactly(classes):
     assert wanted | {(110, 110, 110), (200, 200, 200)} <= found
 
 
+def test_headings_keep_what_tells_variants_apart():
+    def variant(key, **factors):
+        return Variant(key, "", factors, (), (), False)
+
+    one = variant("A", loss="cross-entropy", up="bilinear", rate="0.001")
+    two = variant("B", loss="cross-entropy", up="transposed 4 1 2", rate="0.003")
+    varied = ("loss", "up", "rate")
+    assert images.headings([one, two], varied) == [
+        "A bilinear, rate 0.001",
+        "B transposed 4 1 2, rate 0.003",
+    ]
+    assert images.headings([one], varied) == ["A cross-entropy, bilinear, rate 0.001"]
+
+
+@pytest.mark.parametrize("room", [60, 140, 190])
+def test_headings_are_broken_between_words(room):
+    text = "A cross-entropy with 0.5 Dice, learning_rate 0.003"
+    lines = wrap(text, room, 20, "bold")
+    assert " ".join(lines).split() == text.split() or "…" in "".join(lines)
+    assert all(text_width(line, 9, "bold") <= room for line in lines)
+    assert ("…" in "".join(lines)) == (room == 60)  # a word that is longer than a line
+    assert len(wrap(text, room, 2)) == 2
+    if room == 140:
+        assert " ".join(wrap(text, room, images.MOST_LINES, "bold")) == text
+
+
 def test_images_are_chosen_by_the_spread_over_variants(material):
     chosen = images.choose_images(material, 3)
     first, second = material.pooled.by_image.values()
@@ -107,6 +137,8 @@ def test_report_of_real_runs_has_the_images(material, sweep):
     write_report(assemble(material, 2), sweep / "report")
     text = (sweep / "report" / "report.md").read_text()
     assert "image_2.png" in text
+    assert re.search(r"mean mIoU over seeds from 0\.\d+ to 0\.\d+ over variants", text)
+    assert "best checkpoint of seed 0 alone" in text
     assert "Missing" not in text.partition("disagree most")[2].partition("## Config")[0]
     strip = read(sweep / "report" / "image_1.png")
     tiles = 4  # input, truth, two variants

@@ -108,7 +108,7 @@ SHOWN = {  # the headings of a table, and the columns of the CSV that its cells 
         ("variant", ["label"]),
         ("seeds", ["seeds"]),
         *spread("mIoU", "mIoU", IMAGES),
-        *spread("Dice", "mDice"),
+        *spread("mDice", "mDice"),
         *spread("pixel accuracy", "pixel_accuracy"),
     ],
     "trials.csv": [
@@ -118,7 +118,7 @@ SHOWN = {  # the headings of a table, and the columns of the CSV that its cells 
         ("state", ["state"]),
         ("best step", ["step"]),
         ("mIoU", ["mIoU"]),
-        ("Dice", ["mDice"]),
+        ("mDice", ["mDice"]),
         ("pixel accuracy", ["pixel_accuracy"]),
         ("training, s", ["training_seconds"]),
         ("device", ["device"]),

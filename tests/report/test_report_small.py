@@ -13,8 +13,9 @@ from support.report_data import CLASSES, counts_of, slow_scores, write_run, writ
 from unet_jax.report.assemble import assemble
 from unet_jax.report.material import gather
 from unet_jax.report.pages import write_report
+from unet_jax.report.rows import Interval, limits
 
-BOUNDED = {"mIoU": 0, "Dice": 0, "pixel accuracy": 0, "difference of mIoU": -1, "sd": 0}
+BOUNDED = {"mIoU": 0, "mDice": 0, "pixel accuracy": 0, "difference of mIoU": -1, "sd": 0}
 OVER = ("95% over seeds", "95% over images", "95% over both")
 
 
@@ -258,6 +259,38 @@ def test_curves_leave_out_what_is_no_number(tmp_path):
     text, _, _ = write(tmp_path)
     assert "val_mIoU.svg" in text
     assert "train_loss.svg" in text
+
+
+def test_drawn_numbers_of_a_search_are_a_range_and_written_as_they_are(tmp_path):
+    rng, names = np.random.default_rng(0), []
+    drawn = ["0.0007502", "0.00213", "1.235e-05", "0.01904", "0.0006018"]
+    for rate, norm in zip(drawn, ["batch", "group", "batch", "batch", "group"], strict=True):
+        names.append(f"learning-rate={rate},norm={norm}_00000000")
+        confusion = rng.integers(1, 500, (4, 3, 3))
+        factors = {"learning_rate": rate, "norm": norm}
+        write_run(tmp_path / names[-1], confusion, list("wxyz"), factors=factors)
+    study = {"study": "", "baseline": {}, "factors": {}, "trials": names}
+    (tmp_path / "study.json").write_text(json.dumps(study))
+    text, _, tables = write(tmp_path)
+    assert {row["factor"] for row in tables["effects"]} == {"norm"}
+    assert (tmp_path / "r" / "effect_learning_rate.svg").exists()
+    named = {row["variant"] for row in tables["variants"]}
+    assert "learning_rate 0.0007502, batch" in named
+    assert "A learning_rate 0.0007502, batch" in text
+    assert "The best of 5 variants was chosen by this very score" in text
+
+
+def test_an_axis_holds_the_intervals_but_those_that_are_far_longer_than_most():
+    means = (0.501, 0.505, 0.512)
+    rows = [Interval("a", mean, thin=(mean - 0.06, mean + 0.06)) for mean in means]
+    low, high = limits(rows, None)
+    assert low < 0.441 < 0.572 < high
+    long = Interval("b", 0.506, thin=(0.0, 1.0))
+    low, high = limits([*rows, long], 0.5)
+    assert 0.0 < low < 0.441 < 0.572 < high < 1.0
+    low, high = limits([Interval("c", 0.2, dots=(0.1, 0.4))], None)
+    assert low == pytest.approx(0.1 - 0.06 * 0.3)
+    assert high == pytest.approx(0.4 + 0.06 * 0.3)
 
 
 def test_axes_of_equal_scores_show_the_scores(tmp_path):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +24,7 @@ from unet_jax.models.unet import UNet
 from unet_jax.runs.workdir import is_finished
 from unet_jax.studies.naming import make_trials
 from unet_jax.studies.pages import load_study, make_config
-from unet_jax.studies.sweep import launcher, probe
+from unet_jax.studies.sweep import launcher, probe, running
 from unet_jax.studies.sweep.launcher import Sweep, run_design, unfinished
 from unet_jax.studies.sweep.probe import Facts
 from unet_jax.studies.trials import last_line, read_study, read_trial
@@ -315,6 +316,37 @@ def test_estimates_follow_flops_and_own_speed(tmp_path):
     (tmp_path / "checkpoints" / "25").mkdir(parents=True)
     (tmp_path / "metrics.jsonl").write_text('{"step": 30, "images_per_s": 20.0}\n')
     assert time_left(tmp_path, larger, first, timing) == pytest.approx(5 + (800 + 80) / 2 / 20)
+
+
+def test_progress_says_what_compiles_and_does_not_count_up_meanwhile(tmp_path, monkeypatch):
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(running, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(running, "PLAIN_SECONDS", 0.0)
+    facts = Facts(steps=100, batch_size=8, flops=1.0, evaluated=0)
+    board = running.Board(tmp_path, {"a": facts, "b": facts}, 2)
+
+    def say(now, a, b, step, of):
+        (tmp_path / of).mkdir(exist_ok=True)
+        (tmp_path / of / "metrics.jsonl").write_text(f'{{"step": {step}}}\n' if step else "")
+        clock.now = now
+        with running.console.capture() as capture:
+            board.update({"a": a, "b": b})
+        return capture.get().replace("\n", "")
+
+    said = say(5, "running", "waiting", 0, "a")
+    assert f"1 running, 1 of them starting or compiling (see {tmp_path / 'a' / 'log.txt'})" in said
+    assert "-:-- left" in said
+    said = say(10, "running", "waiting", 50, "a")
+    assert "compiling" not in said
+    assert "25% of the work, 0:30 left" in said
+    said = say(20, "done", "running", 0, "b")
+    assert f"compiling (see {tmp_path / 'b' / 'log.txt'})" in said
+    assert "0:20 left" in said
+    assert "0:05 left" in say(35, "done", "running", 0, "b")
+    assert "0:00 left" in say(50, "done", "running", 0, "b")
+    said = say(60, "done", "running", 50, "b")
+    assert "compiling" not in said
+    assert "75% of the work, 0:20 left" in said
 
 
 def test_flags_that_do_not_fit_end_in_one_line(tmp_path):

@@ -14,7 +14,7 @@ from unet_jax.metrics.views import View, view_confusion
 
 _OF_ALL = {
     "mIoU": SHARE._replace(heading="mIoU"),
-    "mDice": SHARE._replace(heading="Dice"),
+    "mDice": SHARE._replace(heading="mDice"),
     PIXEL_ACCURACY: SHARE._replace(heading="pixel accuracy"),
     "mean_class_accuracy": SHARE,
 }

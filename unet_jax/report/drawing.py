@@ -36,13 +36,17 @@ def fit(text: str, size: float, room: float, weight: str = "normal") -> str:
     return text
 
 
-def wrap(text: str, room: float) -> list[str]:
-    """Breaks text into at most two lines of `room` pixels, in the small size."""
-    words, first = plain(text).split(" "), ""
-    while words and text_width(f"{first} {words[0]}", SMALL) <= room:
-        first = f"{first} {words.pop(0)}".strip()
-    rest = fit(" ".join(words), SMALL, room)
-    return [line for line in (first, rest) if line]
+def wrap(text: str, room: float, most: int = 2, weight: str = "normal") -> list[str]:
+    """Breaks text into at most some lines of `room` pixels, in the small size."""
+    words, lines = plain(text).split(), []
+    while words:
+        line = words.pop(0)
+        while words and text_width(f"{line} {words[0]}", SMALL, weight) <= room:
+            line += f" {words.pop(0)}"
+        if len(lines) == most - 1:
+            line, words = " ".join([line, *words]), []
+        lines.append(fit(line, SMALL, room, weight))
+    return lines
 
 
 def make_axes(figure: Any, height: float, box: tuple[float, float, float, float]) -> Any:
@@ -71,9 +75,6 @@ def inner_ticks(axes: Any) -> None:
     pad = 0.06 * (high - low)
     axes.set_xticks([tick for tick in axes.get_xticks() if low + pad <= tick <= high - pad])
     axes.set_xlim(low, high)
-
-
-GROUND: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "pad": 1}
 
 
 def short(value: float) -> str:

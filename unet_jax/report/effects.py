@@ -143,9 +143,10 @@ def effect_table(found: list[Effect], score: str) -> Table:
 
 
 def is_range(material: Material, factor: str) -> bool:
-    """Tells whether a factor has so many numbers that it is a range and not a few labels."""
+    """Tells whether a factor's labels are numbers of a range: many, or each of its own variant."""
     labels = labels_of(material, factor)
-    return len(labels) > _FEW and all(as_number(label) is not None for label in labels)
+    are_numbers = all(as_number(label) is not None for label in labels)
+    return are_numbers and (len(labels) > _FEW or len(labels) == len(material.scored))
 
 
 def is_crossed(material: Material) -> bool:

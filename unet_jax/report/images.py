@@ -16,15 +16,17 @@ from unet_jax.figures.flat import flat_image, flat_label
 from unet_jax.figures.pages import add_legend, legend_entries
 from unet_jax.predict.eval_step import make_eval_step
 from unet_jax.report.blocks import Block, Section, Strip, Words
+from unet_jax.report.drawing import SMALL, wrap
 from unet_jax.report.material import Material
 from unet_jax.report.pooled import score_images
 from unet_jax.report.read import Run
-from unet_jax.report.variants import Variant
+from unet_jax.report.variants import Variant, name_of
 from unet_jax.restore import restore
 from unet_jax.runs.splits import open_run
 from unet_jax.task import Task, make_task
 
 TILE, GAP, COLOURS = 140, 8, 160
+LINE, MOST_LINES = 15, 5  # of a heading
 MIN_WIDTH = 360  # room for the legend
 MOST_VARIANTS = 6
 
@@ -33,7 +35,7 @@ class Guess(NamedTuple):
     """What one run predicts on the chosen images.
 
     Attributes:
-        heading: The variant's letter and name.
+        heading: The variant's letter and what tells it from the others.
         labels: uint8 [*n], or [*n, K] by class, by index of the image.
         scores: Of every image alone; NaN where no pixel of it counts.
     """
@@ -138,13 +140,15 @@ def _blocks(material: Material, chosen: list[int], several: bool) -> list[Block]
     names = [material.pooled.ids[index] for index in chosen]
     shown = _shown(material)
     examples = _open(shown[0].runs[0], material.split, names)
-    guesses = [_guess(material, variant, names) for variant in shown]
+    titles = headings(shown, material.varied)
+    guesses = [_guess(material, v, names, title) for v, title in zip(shown, titles, strict=True)]
     score = material.headline.title
     seeds = ", ".join(dict.fromkeys(v.runs[0].seed or "-" for v in shown))
     worst = "lowest" if material.headline.kind.higher_is_better else "highest"
     words = f"Chosen by the spread over variants of the image's own {score} (mean over seeds)"
-    words = words if several else f"Those with the {worst} {score} of their own"
-    words += f"; predictions of each variant's best checkpoint, seed {seeds}, with that {score}."
+    words = words if several else f"Those with the {worst} {score} of their own (mean over seeds)"
+    words += f"; predictions of each variant's best checkpoint of seed {seeds} alone, with the "
+    words += f"{score} of that one."
     if len(shown) < len(material.scored):
         words += f" Of {len(material.scored)} variants {len(shown)}: those farthest from the mean."
     blocks: list[Block] = [Words(words)]
@@ -152,7 +156,8 @@ def _blocks(material: Material, chosen: list[int], several: bool) -> list[Block]
         caption = name
         if several:
             own = [scores[index] for scores in material.pooled.by_image.values()]
-            caption += f": {score} from {min(own):.3f} to {max(own):.3f} over variants"
+            caption += f": mean {score} over seeds from {min(own):.3f} to {max(own):.3f} over "
+            caption += "variants"
         drawn = [(g.heading, f"{score} {g.scores[place]:.3f}", g.labels[place]) for g in guesses]
         example = examples.read(place)
         example = example._replace(label=examples.task.right_mask(example.truth()))
@@ -178,12 +183,26 @@ def _open(run: Run, split: str, names: Sequence[str]) -> Part:
     return Part(source, [places[name] for name in names], dataset.class_names, task)
 
 
-def _guess(material: Material, variant: Variant, names: Sequence[str]) -> Guess:
+def headings(variants: Sequence[Variant], varied: Sequence[str]) -> list[str]:
+    """Names variants by their letters and only those factors that tell them apart.
+
+    Args:
+        variants: Those shown.
+        varied: The factors that vary in the study.
+
+    Returns:
+        A heading for each.
+    """
+    own = [name for name in varied if len({v.factors[name] for v in variants}) > 1]
+    return [f"{v.key} {name_of(v.factors, own or varied)}" for v in variants]
+
+
+def _guess(material: Material, variant: Variant, names: Sequence[str], heading: str) -> Guess:
     """Evaluates the first run of a variant on some images."""
     found = predict(variant.runs[0], material.split, names)
     images = score_images(found.counts, material.headline, material.class_names)
     scores = np.full(len(names), np.nan) if images is None else images.value()
-    return Guess(variant.label, found.predictions, scores)
+    return Guess(heading, found.predictions, scores)
 
 
 def predict(run: Run, split: str, names: Sequence[str]) -> Evaluation:
@@ -235,14 +254,17 @@ def draw(
     for heading, score, guess in guesses:
         tiles.append((heading, score, overlay(small, resized_mask(guess))))
     page, step = Page(), TILE + GAP
-    for column, (heading, note, tile) in enumerate(tiles):
+    lines = [wrap(heading, TILE, MOST_LINES, "bold") for heading, _, _ in tiles]
+    below = 18 + LINE * max(map(len, lines))
+    for column, (_, note, tile) in enumerate(tiles):
         left = GAP + column * step
-        page.text(left, 18, heading, 9, TILE, weight="bold")
-        page.text(left, 33, note, 9, color=MUTED)
-        page.tiles.append((left, 40, tile))
+        for row, text in enumerate(lines[column]):
+            page.text(left, 18 + LINE * row, text, SMALL, weight="bold")
+        page.text(left, below, note, SMALL, color=MUTED)
+        page.tiles.append((left, below + 7, tile))
     width = max(MIN_WIDTH, len(tiles) * step + GAP)
     legend = legend_entries([label], [guess for _, _, guess in guesses], class_names, errors=False)
-    drawing = page.draw(width, add_legend(page, legend, 48 + size[1], width))
+    drawing = page.draw(width, add_legend(page, legend, below + 15 + size[1], width))
     # Tiles have so many colours that those of the legend's small fields would be merged.
     swatches = np.concatenate([swatch.reshape(-1, 3) for _, swatch in legend])
     return encode_drawing(drawing, COLOURS, np.unique(swatches, axis=0))

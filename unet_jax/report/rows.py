@@ -61,7 +61,7 @@ def draw_intervals(rows: Sequence[Interval], axis: str, reference: float | None 
     axes.set_ylim(len(rows), 0)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
-    axes.set_xlim(*_limits(rows, reference))
+    axes.set_xlim(*limits(rows, reference))
     low, high = axes.get_xlim()
     if reference is not None:
         axes.axvline(reference, color=INK, linewidth=1.2, linestyle=(0, (4, 3)))
@@ -85,16 +85,26 @@ def draw_intervals(rows: Sequence[Interval], axis: str, reference: float | None 
     return to_svg(figure)
 
 
-def _limits(rows: Sequence[Interval], reference: float | None) -> tuple[float, float]:
-    """Chooses the range: all points, bars and dots, and thin lines up to three times that."""
+def limits(rows: Sequence[Interval], reference: float | None) -> tuple[float, float]:
+    """Chooses the range of an axis.
+
+    Args:
+        rows: One or more.
+        reference: Where a line marks equality; None for none.
+
+    Returns:
+        Its ends, which hold all points, bars and dots, and thin lines as long as most are; of a
+        much longer one it holds a part, lest it hide how the points differ.
+    """
     points = [x for row in rows for x in (row.value, *(row.thick or ()), *row.dots)]
     points += [] if reference is None else [reference]
     low, high = min(points), max(points)
-    room = max(high - low, 1e-3)
-    thin = [x for row in rows for x in row.thin or ()]
+    thin = np.array([row.thin for row in rows if row.thin]).reshape(-1, 2)
+    usual = float(np.median(thin[:, 1] - thin[:, 0])) if len(thin) else 0.0
+    room = max(high - low, usual, 1e-3)
     low, high = (
-        max(low - room, min([low, *thin])),
-        min(high + room, max([high, *thin])),
+        max(low - room, min([low, *thin[:, 0].tolist()])),
+        min(high + room, max([high, *thin[:, 1].tolist()])),
     )
     pad = 0.06 * (high - low) or room
     return low - pad, high + pad

@@ -8,8 +8,6 @@ from typing import NamedTuple
 from unet_jax.errors import UserError
 from unet_jax.report.read import Run, Sweep
 
-_LONG = 8
-
 
 class Variant(NamedTuple):
     """Runs that differ in their seed alone.
@@ -119,10 +117,7 @@ def name_of(factors: dict[str, str], varied: Sequence[str]) -> str:
 
     def said(factor: str) -> str:
         label = factors[factor]
-        number = as_number(label)
-        if number is not None and len(label) > _LONG:  # drawn at random
-            label = f"{number:.3g}"
-        is_bare = number is not None or label in ("True", "False", "None", "-", "")
+        is_bare = as_number(label) is not None or label in ("True", "False", "None", "-", "")
         return f"{factor} {label}" if is_bare else label
 
     return ", ".join(map(said, varied or [name for name in factors if name != "seed"]))

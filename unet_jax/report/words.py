@@ -60,6 +60,12 @@ def limits_section(material: Material, comparisons: Table) -> Section:
             "Every score is at the step that was best on these validation images, so it is "
             "somewhat too high, in all variants alike; a test split has no such bias."
         )
+    if len(material.scored) > 1:
+        points.append(
+            f"The best of {len(material.scored)} variants was chosen by this very score, so its "
+            "mean is somewhat too good, the more so the more variants there are; other seeds, or a "
+            "test split, say what it is worth."
+        )
     if material.seeds < 2:
         points.append("One seed per variant: nothing is known of what training again would change.")
     if 0 < len(material.pooled.ids) < LEAST:

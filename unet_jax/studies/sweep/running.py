@@ -12,6 +12,7 @@ from unet_jax.process.signals import stop_requests
 from unet_jax.runs import workdir as run_dir
 from unet_jax.runs.logs import PLAIN_SECONDS
 from unet_jax.studies.engines.base import Engine, Job, Status
+from unet_jax.studies.sweep.jobs import find_log
 from unet_jax.studies.sweep.probe import Facts
 from unet_jax.studies.trials import last_line
 
@@ -40,6 +41,8 @@ class Board:
         self.facts = dict(facts)
         self._begin, self._last = time.monotonic(), time.monotonic() - PLAIN_SECONDS
         self._at_start: float | None = None
+        self._seen, self._end = (0.0, 0.0), 0.0  # work done and left; when the rest will be done
+        self._begun: dict[str, int] = {}  # steps of trials when they were first seen to run
         self._bar = Progress(
             TextColumn("trials {task.fields[finished]}/{task.fields[expected]}"),
             BarColumn(),
@@ -75,17 +78,20 @@ class Board:
         left += mean * max(0, self._expected - len(status))
         if self._at_start is None:
             self._at_start = done
-        gone, moved = time.monotonic() - self._begin, done - self._at_start
-        time_left = duration(gone / moved * left) if moved > 0 else "-:--"
+        now, moved = time.monotonic(), done - self._at_start
+        if (done, left) != self._seen:  # else what compiles would make the rest longer
+            self._seen = done, left
+            self._end = now + (now - self._begin) / max(moved, 1e-9) * left
+        time_left = duration(max(0.0, self._end - now)) if moved > 0 else "-:--"
         finished = list(status.values()).count("done")
-        now, share = self._describe(status, steps), done / max(done + left, 1e-9)
+        words, share = self._describe(status, steps), done / max(done + left, 1e-9)
         if console.is_terminal:
-            fields = {"finished": finished, "now": now, "left": time_left}
+            fields = {"finished": finished, "now": words, "left": time_left}
             self._bar.update(self._task, completed=share, **fields)
-        elif time.monotonic() - self._last >= PLAIN_SECONDS:
-            self._last = time.monotonic()
+        elif now - self._last >= PLAIN_SECONDS:
+            self._last = now
             console.print(
-                f"{finished}/{self._expected} trials finished, {now}; {share:.0%} of the work, "
+                f"{finished}/{self._expected} trials finished, {words}; {share:.0%} of the work, "
                 f"{time_left} left",
             )
 
@@ -93,6 +99,12 @@ class Board:
         running = [name for name, state in status.items() if state == "running"]
         failed = list(status.values()).count("failed")
         text = f"{len(running)} running" + (f", {failed} failed" if failed else "")
+        for name in running:
+            self._begun[name] = min(steps[name], self._begun.get(name, steps[name]))
+        compiling = [name for name in running if steps[name] == self._begun[name]]
+        if compiling:
+            log = find_log(self._folder / compiling[0])
+            return f"{text}, {len(compiling)} of them starting or compiling (see {log})"
         if console.is_terminal and running:
             first = running[0]
             text += f": {first[:40]} {steps[first]}/{self.facts[first].steps}"
