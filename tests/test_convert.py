@@ -110,6 +110,8 @@ def test_a_folder_without_class_names_was_that_of_the_pets(read, names, source):
     old = old_config("oxford_pets.py:cpu", PETS, {})
     old["data"] |= {"source": "folder", "path": "pets"}
     old["data"]["folder"]["class_names"] = names
+    assert read(old).data.source == "folder"  # of this version, whose layouts have names
+    del old["data"]["folder"]["layout"]
     assert read(old).data.source == source
     if not names:
         del old["data"]["folder"]  # as in a page that did not name it

@@ -58,7 +58,7 @@ def train(config, workdir, *, draws=True):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Checkpoints, "save", scored)
         if not draws:
-            patch.setattr(Gallery, "draw", lambda *_: None)
+            patch.setattr(Gallery, "draw", lambda *_, **__: None)
         train_and_evaluate(config, workdir)
 
 

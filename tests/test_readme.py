@@ -58,7 +58,7 @@ RANGES = "{'optim.learning_rate': log_uniform(1e-4, 1e-2), 'model.norm': among('
 LITTLE = "--memory=17MiB"  # up to which a search compiles one program after the other
 STUDIES = {
     "experiments.scale.meshes": ["--meshes=2x1x1", "--dimensions=2", "--features=4,8"],
-    "experiments.scale.owners": ["--trials=1", "--ways=together"],
+    "experiments.scale.owners": ["--trials=1", "--ways=3 s apart"],
     "experiments.scale.deaths": ["--trials=1", "--ways=SIGTERM", "--steps=6"],
 }
 

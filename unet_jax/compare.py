@@ -21,6 +21,7 @@ MAY_DIFFER = (
     "data.folder.masks",
     "data.folder.mask_suffix",
     "data.folder.lists",
+    "data.folder.weight",
     "data.tfds.verify_checksums",
     "eval.batch_size",
     "eval.shown",

@@ -87,7 +87,7 @@ def convert(values: Mapping[str, Any]) -> dict[str, Any]:
             rest = {key: value for key, value in given.items() if key not in old}
             converted[section] = {**make(old), **rest}
     filled = fill(converted)
-    if _is_pets(filled.get("data")):
+    if _is_pets(values.get("data")):
         filled["data"] = {**filled["data"], "source": "pets"}
     return filled
 
@@ -98,7 +98,11 @@ def _is_pets(data: Any) -> bool:
     It was known by the layout of its directory, and had no name of its own.
     """
     is_folder = isinstance(data, Mapping) and data.get("source") == "folder"
-    return is_folder and isinstance(data["folder"], Mapping) and not data["folder"]["class_names"]
+    section = data.get("folder", {}) if is_folder else None
+    if not isinstance(section, Mapping):
+        return False
+    # Since layouts have a key, a folder without names is one whose layout has them.
+    return "layout" not in section and not section.get("class_names")
 
 
 def _is_old(section: Any, name: str) -> bool:

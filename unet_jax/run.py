@@ -202,7 +202,11 @@ class Validation:
     def draw(self, step: int) -> None:
         """Starts to draw the figures of the evaluation of a step."""
         if is_first():
-            self._drawings.append(self._thread.submit(self._gallery.draw, step))
+            self._last = step
+            self._drawings.append(self._thread.submit(self._draw, step))
+
+    def _draw(self, step: int) -> None:
+        self._gallery.draw(step, is_last=step == self._last)
 
     def draw_missing(self, start: int) -> None:
         """Starts to draw what is missing of the evaluations up to the step a run goes on from."""

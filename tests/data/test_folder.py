@@ -180,7 +180,9 @@ def test_the_layout_of_pets_is_an_ordinary_folder(tmp_path):
     for index in range(4):
         save(tmp_path / f"images/n{index}.jpg", np.zeros((2, 3, 3), np.uint8))
         save(tmp_path / f"annotations/trimaps/n{index}.png", np.full((2, 3), 2, np.uint8))
-    with pytest.raises(UserError, match=r"folder\.class_names=\(\) must .*data\.source='pets'\.$"):
+    with pytest.raises(
+        UserError, match=r"holds Oxford-IIIT Pet; set config\.data\.source='pets'\.$"
+    ):
         open_folder(str(tmp_path), 0.5, 0)
     given = {"masks": "annotations/trimaps", "label_map": ((2, 1),), "class_names": ("a", "b")}
     dataset = open_folder(str(tmp_path), 0.5, 0, **given)
@@ -298,7 +300,7 @@ def test_a_value_that_no_map_names_is_not_taken_for_a_class(tmp_path):
     ("given", "says"),
     [
         ({"label_map": ((0, 2),)}, r"label_map has \(0, 2\).*class id 0 to 1"),
-        ({"label_map": ((256, 0),)}, r"label_map has \(256, 0\).*mask value 0 to 255"),
+        ({"label_map": ((65536, 0),)}, r"label_map has \(65536, 0\).*mask value 0 to 65535"),
         ({"label_map": ((0, 0, 0),)}, r"label_map has \(0, 0, 0\)"),
         ({"label_map": (0, 1)}, "label_map has 0;"),
         ({"label_map": (("0", 1),)}, r"label_map has \('0', 1\)"),
@@ -316,9 +318,9 @@ def test_a_value_that_no_map_names_is_not_taken_for_a_class(tmp_path):
             {"label_map": ((0, 0), (255, 1)), "ignore_values": (9, 255)},
             r"label_map gives the mask value 255 to class 1 and it is in config\.data\.folder\.ign",
         ),
-        ({"ignore_values": (0.0,)}, r"ignore_values has 0\.0.*0 to 255"),
-        ({"ignore_values": (256,)}, "ignore_values has 256.*0 to 255"),
-        ({"ignore_values": ("a",)}, "ignore_values has 'a'.*0 to 255"),
+        ({"ignore_values": (0.0,)}, r"ignore_values has 0\.0.*0 to 65535"),
+        ({"ignore_values": (65536,)}, "ignore_values has 65536.*0 to 65535"),
+        ({"ignore_values": ("a",)}, "ignore_values has 'a'.*0 to 65535"),
         ({"class_names": ("one",)}, r"class_names=\('one',\) must be 2 to 254 different"),
         ({"class_names": ("one", "one")}, "class_names=.* different"),
         ({"class_names": (1, 2)}, r"class_names=\(1, 2\)"),

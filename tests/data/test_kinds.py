@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
+from support.encoded import write_array
 
 from unet_jax.data import doctor
 from unet_jax.data.base import IGNORE
@@ -18,7 +20,13 @@ def cache(tmp_path, monkeypatch):
 
 def save(file, array):
     file.parent.mkdir(parents=True, exist_ok=True)
-    np.save(file, array) if file.suffix == ".npy" else Image.fromarray(array).save(file)
+    writers = {".npy": np.save, ".npz": np.savez, ".tif": save_tiff, ".zarr": write_array}
+    writers.get(file.suffix, lambda path, values: Image.fromarray(values).save(path))(file, array)
+
+
+def save_tiff(file, array):
+    channels = {"planarconfig": "contig"} if array.shape[-1] == 5 else {}
+    tifffile.imwrite(file, array, photometric="minisblack", tile=(16, 16), **channels)
 
 
 def noise(shape, dtype, seed=0):
@@ -38,6 +46,11 @@ def opened(root, **given):
         ((7, 9), 5, "uint8", ".npy"),
         ((4, 7, 9), 1, "int16", ".npy"),
         ((4, 7, 9), 2, "float32", ".npy"),
+        ((7, 9), 5, "uint16", ".tif"),
+        ((4, 7, 9), 1, "uint16", ".tif"),
+        ((7, 9), 3, "int32", ".npz"),
+        ((7, 9), 4, "uint16", ".zarr"),
+        ((4, 7, 9), 1, "float32", ".zarr"),
     ],
 )
 def test_a_folder_of_one_kind(tmp_path, shape, channels, dtype, suffix):
@@ -47,7 +60,8 @@ def test_a_folder_of_one_kind(tmp_path, shape, channels, dtype, suffix):
         images[name] = image.reshape(*shape, channels)
         masks[name] = noise(shape, "uint8", seed + 10) % 3
         save(tmp_path / "images" / f"{name}{suffix}", image)
-        save(tmp_path / "masks" / f"{name}{'.npy' if len(shape) == 3 else '.png'}", masks[name])
+        kept = suffix if suffix != ".npy" else {2: ".png", 3: ".npy"}[len(shape)]
+        save(tmp_path / "masks" / f"{name}{kept}", masks[name])
     split = opened(tmp_path, ignore_values=(2,))
     doctor.check(split, "train")
     assert split.spec == make_spec(len(shape), channels, dtype)

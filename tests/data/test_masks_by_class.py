@@ -118,7 +118,7 @@ def test_one_class_is_enough(root):
         (None, {"class_names": ("disk", "a/b")}, r"class_names has 'a/b', which cannot be a part"),
         (None, {"class_names": ("disk", "")}, r"class_names has '', which cannot be"),
         (None, {"class_names": ()}, r"class_names=\(\) must be 1 to 254 different names"),
-        (None, {"ignore_values": (256,)}, "ignore_values has 256"),
+        (None, {"ignore_values": (65536,)}, "ignore_values has 65536"),
     ],
 )
 def test_what_does_not_fit(root, change, given, says):

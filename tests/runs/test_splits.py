@@ -152,9 +152,9 @@ def test_fingerprints_are_of_the_bytes_and_files_are_read_once(trained, copied, 
             files = [trained / "data" / kind / f"{name}.png" for kind in ("images", "masks")]
             sums = [hashlib.sha256(file.read_bytes()).hexdigest()[:16] for file in files]
             assert found == "".join(sums)
-    read, asked = storage.read_bytes, []
+    read, asked = storage.read_with, []
     monkeypatch.setattr(
-        storage, "read_bytes", lambda path, *most: asked.append(path) or read(path, *most)
+        storage, "read_with", lambda path, *rest: asked.append(path) or read(path, *rest)
     )
     dataset, _ = open_data(**config.data)
     assert splits.take(dataset) == kept

@@ -105,7 +105,9 @@ def assert_same(one: Path, other: Path) -> None:
 
 @pytest.mark.slow
 def test_each_trial_is_what_it_is_alone(together, tmp_path, monkeypatch):
-    monkeypatch.setattr(Gallery, "draw", lambda *_: None)  # figures take time, nobody looks at them
+    monkeypatch.setattr(
+        Gallery, "draw", lambda *_, **__: None
+    )  # figures take time, nobody looks at them
     trials, output = together
     assert "4 through one program, in turn" in output
     for trial, alone in zip(trials, write_trials(tmp_path), strict=True):

@@ -5,6 +5,7 @@ import struct
 import zlib
 
 import numpy as np
+import tensorstore
 from PIL import Image
 
 # How stored pixels [H, W, ...] lie for a viewer: row 0 and column 0 of what is stored are, by the
@@ -55,11 +56,20 @@ def chunk(kind, data):
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def png(array, bits=8, colour=0, before=b"", after=b""):
-    """A PNG of grey (colour 0), indexed (3) or RGB samples (2), with chunks beside its pixels."""
+# The seven passes of an interlaced PNG (Adam7): first row and column, and steps.
+PASSES = [
+    *((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4)),
+    *((2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)),
+]
+
+
+def png(array, bits=8, colour=0, before=b"", after=b"", interlaced=False):
+    """A PNG of grey (colour 0), RGB (2), indexed (3), grey and alpha (4) or RGBA (6) samples."""
     array = np.asarray(array)
-    head = struct.pack(">IIBBBBB", array.shape[1], array.shape[0], bits, colour, 0, 0, 0)
-    rows = pack_rows(array.reshape(len(array), -1), bits)
+    size = array.shape[1], array.shape[0]
+    head = struct.pack(">IIBBBBB", *size, bits, colour, 0, 0, interlaced)
+    parts = [array[y::down, x::right] for y, x, down, right in PASSES] if interlaced else [array]
+    rows = [r for p in parts if p.size for r in pack_rows(p.reshape(len(p), -1), bits)]
     pixels = chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows)))
     start = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head)
     return start + before + pixels + after + chunk(b"IEND", b"")
@@ -103,3 +113,46 @@ def bmp(array, bits, palette):
     info = struct.pack("<IiiHHIIiiII", 40, *shape, 1, bits, 0, len(pixels), 0, 0, len(palette), 0)
     head = b"BM" + struct.pack("<IHHI", start + len(pixels), 0, 0, start)
     return head + info + colours + pixels
+
+
+# Of Zarr arrays, by version.
+CODECS = {
+    2: {
+        "raw": {"compressor": None},
+        "blosc": {"compressor": {"id": "blosc", "cname": "lz4", "clevel": 5, "shuffle": 1}},
+        "zlib": {"compressor": {"id": "zlib", "level": 1}},
+        "zstd": {"compressor": {"id": "zstd", "level": 1}},
+    },
+    3: {
+        "raw": {"codecs": [{"name": "bytes", "configuration": {"endian": "little"}}]},
+        "gzip": {"codecs": ["bytes", {"name": "gzip", "configuration": {"level": 1}}]},
+        "crc32c": {"codecs": ["bytes", {"name": "zstd"}, "crc32c"]},
+        "shards": {
+            "codecs": [
+                {
+                    "name": "sharding_indexed",
+                    "configuration": {"chunk_shape": [1, 8, 4], "codecs": ["bytes", "crc32c"]},
+                }
+            ]
+        },
+    },
+}
+
+
+def write_array(folder, array, version=2, codec="raw", **metadata):
+    """Writes an array by tensorstore, in chunks that do not divide it."""
+    grid = [1, *[16, 8][: array.ndim - 1]] + [2] * max(0, array.ndim - 3)
+    if version == 2:
+        made = {"chunks": grid, "dtype": array.dtype.str}
+    else:
+        config = {"chunk_shape": grid}
+        made = {
+            "chunk_grid": {"name": "regular", "configuration": config},
+            "data_type": array.dtype.name,
+        }
+    spec = {
+        "driver": {2: "zarr", 3: "zarr3"}[version],
+        "kvstore": {"driver": "file", "path": f"{folder}/"},
+        "metadata": {"shape": array.shape, **made, **CODECS[version][codec], **metadata},
+    }
+    tensorstore.open(spec, create=True).result().write(array).result()

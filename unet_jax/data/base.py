@@ -4,15 +4,20 @@ import collections
 import functools
 import io
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from unet_jax.data import storage
 from unet_jax.data.formats import find_format
 from unet_jax.data.formats.base import Header, Mask
-from unet_jax.data.sample import Sample, Source, Spec, Window
+from unet_jax.data.sample import Sample, Source, Spec, Window, written
+from unet_jax.errors import UserError
 from unet_jax.metrics.views import View
 from unet_jax.task import IGNORE
+
+MOST_VALUE = 2**16 - 1  # that a mask may hold
 
 
 class Dataset(NamedTuple):
@@ -31,16 +36,56 @@ class Dataset(NamedTuple):
     by_class: bool = False
 
 
+class MaskReader(Protocol):
+    """How the encoded masks of an image become values of its pixels."""
+
+    def __call__(
+        self, masks: Sequence[bytes], names: Sequence[str], window: Window | None
+    ) -> list[Mask]:
+        """Decodes the masks, or the window of each.
+
+        Args:
+            masks: What is encoded.
+            names: Of the files it came from.
+            window: The part to decode; None for all.
+
+        Returns:
+            One mask, or one for each class where classes may overlap.
+        """
+        ...
+
+
+def read_each(masks: Sequence[bytes], names: Sequence[str], window: Window | None) -> list[Mask]:
+    """Decodes every mask as it is; see `MaskReader`."""
+    return [
+        find_format(name).read_mask(io.BytesIO(mask), name, window)
+        for name, mask in zip(names, masks, strict=True)
+    ]
+
+
 class Encoded(NamedTuple):
     """An encoded image with its encoded mask, and the files (or records) they came from.
 
-    There are several masks where each class has one.
+    There are several masks where each class, or each object, has one. Of a folder that is an image
+    nothing is read yet; its name leads to it.
+
+    Attributes:
+        image: Of the image.
+        masks: Of the masks.
+        image_name: Where the image came from.
+        mask_names: Likewise of the masks.
+        reader: How the masks become values.
+        weight: Of an image that is black where pixels do not count; b"" where all do.
+        weight_name: Where it came from.
     """
 
     image: bytes
     masks: tuple[bytes, ...]
     image_name: str
     mask_names: tuple[str, ...]
+    reader: MaskReader = read_each
+    weight: bytes = b""
+    weight_name: str = ""
 
     def decode_image(self, axes: int, window: Window | None = None) -> np.ndarray:
         """Decodes the image, with so many axes of pixels, or the window of it: [*n, C]."""
@@ -49,10 +94,42 @@ class Encoded(NamedTuple):
 
     def decode_masks(self, window: Window | None = None) -> list[Mask]:
         """Decodes the mask, or all of them, or the window of each."""
-        return [
-            find_format(name).read_mask(io.BytesIO(mask), name, window)
-            for name, mask in zip(self.mask_names, self.masks, strict=True)
-        ]
+        return self.reader(self.masks, self.mask_names, window)
+
+    def decode_weight(self, shape: tuple[int, ...], window: Window | None = None) -> np.ndarray:
+        """Tells which pixels of a mask of some shape count: bool [*n].
+
+        Raises:
+            UserError: What says so cannot be read, or has another shape.
+        """
+        if not self.weight:
+            return np.ones(shape, bool)
+        form = find_format(self.weight_name)
+        read = form.read(io.BytesIO(self.weight), self.weight_name, len(shape), window)
+        if read.shape[:-1] != shape:
+            raise UserError(
+                f"{self.weight_name} is {written(read.shape[:-1])} but the mask of its image "
+                f"{self.mask_names[0]} is {written(shape)}; they must have one size. Change "
+                "config.data.folder.weight."
+            )
+        brightest = read.max(axis=-1)
+        counts = brightest != 0
+        if (brightest[counts] != brightest.max()).any():
+            raise UserError(
+                f"{self.weight_name} holds more than black, which does not count, and one other "
+                "value, which does; save it without loss and without soft edges."
+            )
+        return counts
+
+    def contents(self) -> tuple[bytes, bytes]:
+        """Returns all bytes of the image, and of its masks and weight; of folders their files'."""
+        names = (self.image_name, *self.mask_names)
+        encoded = zip(names, (self.image, *self.masks), strict=True)
+        image, *masks = (
+            storage.digest_folder(Path(name)) if find_format(name).is_folder else data
+            for name, data in encoded
+        )
+        return image, b"".join((*masks, self.weight))
 
 
 class Pairs(Protocol):
@@ -111,7 +188,7 @@ class PairSource:
         self.by_class = by_class
         self.pairs, self.indices, self.label_map = pairs, tuple(indices), dict(label_map)
         self.cure, self.used = cure, pairs.ids if used is None else used
-        self._table = np.full(256, IGNORE, np.uint8)
+        self._table = np.full(MOST_VALUE + 1, IGNORE, np.uint8)
         for value, class_id in label_map.items():
             self._table[value] = class_id
 
@@ -140,6 +217,8 @@ class PairSource:
         axes = labels[0].ndim
         image = encoded.decode_image(axes, window)
         label = np.stack(labels, axis=-1) if self.by_class else labels[0]
+        if encoded.weight:
+            label[~encoded.decode_weight(labels[0].shape, window)] = IGNORE
         return Sample(image, label, self.pairs.ids[position], (1.0,) * axes)
 
 

@@ -3,6 +3,7 @@
 import unicodedata
 from collections.abc import Mapping, Sequence
 
+from unet_jax.data.base import MOST_VALUE
 from unet_jax.data.storage import AnyPath
 from unet_jax.errors import UserError
 from unet_jax.task import IGNORE
@@ -45,7 +46,9 @@ def values_by_class(
             f"{_KEY}.label_map={label_map} has no effect with {_KEY}.by_class=True, where 0 is off "
             "and every other value on; leave it empty."
         )
-    return {0: 0, **dict.fromkeys(range(1, 256), 1)} | dict.fromkeys(ignore_values, IGNORE)
+    return {0: 0, **dict.fromkeys(range(1, MOST_VALUE + 1), 1)} | dict.fromkeys(
+        ignore_values, IGNORE
+    )
 
 
 def match_masks(

@@ -14,8 +14,10 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from unet_jax.data.base import IGNORE, Encoded, PairSource
+from unet_jax.data.files import FilePairs
 from unet_jax.data.formats import find_format
 from unet_jax.data.formats.base import Mask
+from unet_jax.data.labels import write_values
 from unet_jax.data.sample import Source, check_spec, spec_of, written
 from unet_jax.data.synthetic import Shapes
 from unet_jax.errors import UserError
@@ -176,13 +178,15 @@ def _check_pair(source: PairSource, index: int) -> tuple[list[_Found], _Values]:
     encoded = source.pairs.read(index)
     masks = encoded.decode_masks()
     image = encoded.decode_image(masks[0].ids.ndim)
-    for mask, name in zip(masks, encoded.mask_names, strict=True):
+    # Where each object has a file, they make one mask, which goes by the name of the first.
+    for mask, name in zip(masks, encoded.mask_names, strict=False):
         _check_shape(encoded, image, mask, name)
     first = f"{source.ids[0]}, the first image of the split, has"
     check_spec(encoded.image_name, spec_of(image), source.spec, first)
+    counts = encoded.decode_weight(masks[0].ids.shape) if encoded.weight else ...
     found = [
-        _Found(np.unique(mask.ids).tolist(), mask.palette, name)
-        for mask, name in zip(masks, encoded.mask_names, strict=True)
+        _Found(np.unique(mask.ids[counts]).tolist(), mask.palette, name)
+        for mask, name in zip(masks, encoded.mask_names, strict=False)
     ]
     return found, _values(image, encoded.image_name)
 
@@ -209,13 +213,15 @@ def _check_values(source: PairSource, found: Sequence[_Found], split: str) -> No
         raise UserError(
             f"masks of the {split} split hold values that are no class: "
             f"{', '.join(map(str, wrong[:20]))}{', ...' if len(wrong) > 20 else ''}; the first "
-            f"such file is {first}. Allowed are {sorted(source.label_map)}; {counts}. "
+            f"such file is {first}. Allowed are {write_values(source.label_map)}; {counts}. "
             f"{source.cure or _cures(source, sorted(files), wrong)}"
         )
     if split == "train" and all(source.label_map[value] == IGNORE for value in files):
+        weighs = isinstance(source.pairs, FilePairs) and source.pairs.weights
+        weight = ", or black in config.data.folder.weight" if weighs else ""
         raise UserError(
             f"no pixel of the {split} split's {len(found)} masks counts, so nothing can be learnt: "
-            f"all their values are in config.data.folder.ignore_values; {counts}. Change "
+            f"all their values are in config.data.folder.ignore_values{weight}; {counts}. Change "
             "config.data.folder.ignore_values or the masks."
         )
 
@@ -278,8 +284,9 @@ def _compare(one: _Colour, other: _Colour) -> None:
         raise UserError(
             f"{other.file} and {one.file} are masks whose palettes differ: index {one.index} is "
             f"the colour {tuple(other.rgb)} in one and {tuple(one.rgb)} in the other, so that one "
-            "class would mean two things. Save all masks with one palette, or as grey PNG files of "
-            "class ids."
+            "class would mean two things. Name the class of every colour, such as with "
+            f"config.data.folder.label_map=(({tuple(other.rgb)}, 0), ({tuple(one.rgb)}, 1)), save "
+            "all masks with one palette, or as grey PNG files of class ids."
         )
 
 

@@ -2,18 +2,19 @@
 
 import collections
 import functools
+import io
 import os
 import re
 import unicodedata
 from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from unet_jax.data import storage
-from unet_jax.data.base import Encoded
-from unet_jax.data.formats import FORMATS, find_format
+from unet_jax.data.base import Encoded, MaskReader, read_each
+from unet_jax.data.formats import FOLDERS, FORMATS, find_format
 from unet_jax.data.formats.base import Header
 from unet_jax.data.sample import Window
 from unet_jax.data.storage import AnyPath, AnyPathT
@@ -21,12 +22,13 @@ from unet_jax.errors import UserError
 from unet_jax.process.console import console
 from unet_jax.process.regular import LARGEST
 
+T = TypeVar("T")
 SUFFIXES = tuple(FORMATS)
-# Files of images too, which are not read. A folder that is an image, .zarr, counts as one.
+# Files of images too, which are not read.
 UNREAD = frozenset(
     (
         *(".nii", ".nii.gz", ".dcm", ".dicom", ".mha", ".mhd", ".nrrd", ".nhdr", ".mgz", ".mgh"),
-        *(".npz", ".exr", ".hdr", ".pfm", ".zarr", ".heic", ".heif", ".avif", ".jxl"),
+        *(".exr", ".hdr", ".pfm", ".heic", ".heif", ".avif", ".jxl"),
         *(".jp2", ".j2k", ".j2c", ".jpx", ".jpe", ".jif", ".ppm", ".pgm", ".pbm", ".pnm", ".pam"),
         *(".tga", ".psd", ".xcf", ".svg", ".ico", ".icns", ".dds", ".pcx", ".fits", ".ras", ".sgi"),
         *(".apng", ".mpo", ".dng", ".raw", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"),
@@ -43,15 +45,32 @@ class FilePairs:
         ids: Sequence[str],
         files: Sequence[tuple[AnyPath, ...]],
         largest: int = LARGEST,
+        *,
+        reader: MaskReader = read_each,
+        weights: Sequence[AnyPath] = (),
     ) -> None:
-        """Takes the names, the (image, mask, ...) files in the same order, MiB of the largest."""
+        """Describes the pairs; nothing is read.
+
+        Args:
+            ids: Their names.
+            files: The (image, mask, ...) of each, in the same order.
+            largest: MiB of the largest file that is read.
+            reader: How masks are read.
+            weights: Files that are black where the pixels of an image do not count, in the same
+                order; none where all do.
+        """
         self.ids, self.files, self._largest = tuple(ids), tuple(files), largest
+        self.reader, self.weights = reader, tuple(weights)
 
     def read(self, index: int) -> Encoded:
         """Reads one pair; see `Pairs`."""
         names = tuple(map(str, self.files[index]))
-        image, *masks = (storage.read_bytes(file, self._largest) for file in self.files[index])
-        return Encoded(image, tuple(masks), names[0], names[1:])
+        image, *masks = (read_encoded(file, self._largest) for file in self.files[index])
+        encoded = Encoded(image, tuple(masks), names[0], names[1:], self.reader)
+        if not self.weights:
+            return encoded
+        weight = storage.read_bytes(self.weights[index], self._largest)
+        return encoded._replace(weight=weight, weight_name=str(self.weights[index]))
 
     def header(self, index: int) -> Header:
         """Reads the header of the image, which has as many axes as its mask; see `Pairs`."""
@@ -62,8 +81,11 @@ class FilePairs:
         return read_header(self.files[index][1], self._largest).shape
 
     def stamp(self, index: int) -> str:
-        """Joins all files' names, sizes and times; see `Pairs`."""
-        return " ".join(storage.stamp(file) for file in self.files[index])
+        """Joins all files' names, sizes and times, and how masks are read; see `Pairs`."""
+        files = (*self.files[index], *self.weights[index : index + 1])
+        name = getattr(self.reader, "__qualname__", None)  # of a function, whose repr changes
+        how = () if self.reader is read_each else (name or repr(self.reader),)
+        return " ".join((*map(storage.stamp, files), *how))
 
     @property
     def place(self) -> str:
@@ -89,7 +111,21 @@ def read_header(file: AnyPath, largest: int = LARGEST, axes: int | None = None) 
     def read(stream: Any) -> Header:
         return find_format(file.name).header(stream, str(file), axes)
 
-    return storage.read_with(file, read, largest)
+    return _read_with(file, read, largest)
+
+
+def read_encoded(file: AnyPath, largest: int = LARGEST) -> bytes:
+    """Reads an image or a mask without decoding it; of a folder nothing, which its format reads."""
+    if file.suffix.lower() in FOLDERS:
+        return storage.read_folder_with(file, bytes)
+    return storage.read_bytes(file, largest)
+
+
+def _read_with(file: AnyPath, read: Callable[[Any], T], largest: int) -> T:
+    """Reads what a function wants of an open file; see `Format` for folders."""
+    if file.suffix.lower() not in FOLDERS:
+        return storage.read_with(file, read, largest)
+    return storage.read_folder_with(file, lambda: read(io.BytesIO()))
 
 
 def read_image(
@@ -113,7 +149,7 @@ def read_image(
     def read(stream: Any) -> np.ndarray:
         return find_format(file.name).read(stream, str(file), axes, window)
 
-    return storage.read_with(file, read, largest)
+    return _read_with(file, read, largest)
 
 
 def list_images(
@@ -194,7 +230,7 @@ def _below(
     others: dict[Any, str] = storage.local_kinds(folder) if isinstance(folder, Path) else {}
     for entry in sorted(storage.entries(folder)):
         kind = _kind(entry)
-        if kind in ("hidden", ".zarr"):
+        if kind == "hidden" or kind in FOLDERS:
             is_folder = False
         elif isinstance(entry, Path):
             is_folder = others.get(entry) == "directory"

@@ -2,11 +2,14 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from unet_jax.data import storage
-from unet_jax.data.base import IGNORE, Dataset, PairSource, pick, split_off
-from unet_jax.data.by_class import match_masks, values_by_class
-from unet_jax.data.files import FilePairs, list_images, read_list, say_once
+from unet_jax.data.base import Dataset, PairSource, pick, split_off
+from unet_jax.data.files import FilePairs, read_list, say_once
+from unet_jax.data.labels import Labels, make_labels, make_reader
+from unet_jax.data.layouts import find_pairs
+from unet_jax.data.layouts.base import Found, Given
 from unet_jax.data.storage import AnyPath
 from unet_jax.errors import UserError
 from unet_jax.process.regular import LARGEST
@@ -24,8 +27,11 @@ def open_folder(
     mask_suffix: str = "",
     by_class: bool = False,
     class_names: tuple[str, ...] = (),
-    label_map: tuple[tuple[int, int], ...] = (),
-    ignore_values: tuple[int, ...] = (),
+    label_map: tuple[tuple[Any, int], ...] = (),
+    ignore_values: tuple[Any, ...] = (),
+    nearest: bool = False,
+    weight: str = "",
+    layout: str = "",
     test_fraction: float = 0.0,
     lists: str = "",
     largest_file: int = LARGEST,
@@ -33,24 +39,42 @@ def open_folder(
 ) -> Dataset:
     """Opens PATH/images/NAME.jpg with PATH/masks/NAME.png, or NAME_CLASS.png; reads names.
 
+    Where `images` and `masks` are left at their defaults and PATH has no such folders, its layout
+    is recognised by the names in it, and said; `layout` names it instead. `images` and `masks` may
+    also be patterns that pair files, such as "{split}/{name}.jpg" and "{split}_masks/{name}.png": a
+    placeholder stands for the same letters wherever it is, * for any, neither for "/"; {split} says
+    which split an image belongs to (train, training, val, valid, validation, test or testing).
+
     Where PATH/train.txt, val.txt or test.txt are there, they list the names of a split, one a line,
     as paths below the folder of the images, with or without suffix. Without train.txt, the
-    images that no list names are for training; with it, they are left out. Of the training
-    images, shares are split off for test and validation where those have no list.
+    images that no list names are for training; with it, they are left out. Lists count more than
+    folders of splits below the images' (images/train/NAME.jpg); layouts and patterns that say the
+    splits read those of `lists` alone. Of the training images, shares are split off for test and
+    validation where nothing says which these are.
 
     Args:
         path: The directory; gs://BUCKET/FOLDER and s3://BUCKET/FOLDER are read through etils.epath.
         val_fraction: Share of the training images kept for validation.
         split_seed: Of the splits.
-        images: Folder of the images, below `path`.
-        masks: Folder of the masks, below `path`.
+        images: Folder of the images, below `path`, or a pattern.
+        masks: Folder of the masks, below `path`, or a pattern.
         mask_suffix: What a mask's name has after the image's (by class after the class), such
             as "_mask".
         by_class: Whether there is a mask for every class of an image, NAME_CLASS.png, 0 where the
             class is not, so that classes may overlap. It goes with config.task.kind="multilabel".
-        class_names: K names; the mask value k is class k.
+        class_names: K names; the mask value k is class k. () for those of a layout that has its
+            own.
         label_map: (mask value, class id) pairs; with them, values that are not named are errors.
-        ignore_values: Mask values of pixels that count neither in the loss nor in the scores.
+            Several values may share a class. A value may be a range, such as "1-255"; or all may
+            be colours (red, green, blue), by which masks are then read, whatever their palettes.
+        ignore_values: Mask values (or ranges, or colours) of pixels that count neither in the loss
+            nor in the scores.
+        nearest: Whether a value or colour that is not named counts as the nearest one that is, for
+            masks that JPEG or soft edges changed; the smaller value, or the colour named first,
+            where two are as near.
+        weight: With patterns, that of the files that are black where pixels count neither in the
+            loss nor in the scores, such as fields of view; one file may be for several images.
+        layout: Name of the layout, one of those in `layouts.LAYOUTS`; "" to recognise it.
         test_fraction: Share of the training images kept for the test.
         lists: Folder of the lists: below `path`, or anywhere where it begins with / or ~ or is
             remote; "" for `path` itself.
@@ -66,17 +90,40 @@ def open_folder(
     if not 0 <= test_fraction < 1:
         raise UserError(f"config.data.folder.test_fraction={test_fraction} must be in [0, 1).")
     root = _open_root(path, images, masks)
-    values = _label_map(class_names, label_map, ignore_values, by_class=by_class)
-    layers, must_match = class_names if by_class else (), kept is None
-    pairs = _pairs(root, images, masks, mask_suffix, layers, largest_file, must_match=must_match)
+    default = (0, 255) if by_class else range(len(class_names))
+    reader = make_reader(label_map, ignore_values, default, nearest=nearest)
+    layers = class_names if by_class else ()
+    given = Given(images, masks, mask_suffix, weight, layers, class_names, reader, largest_file)
+    if class_names or by_class:  # what is wrong with them is told before any folder is listed
+        make_labels(class_names, label_map, ignore_values, by_class=by_class)
+    found = find_pairs(root, layout, given._replace(must_match=kept is None))
+    labels = _labels(found, class_names, label_map, ignore_values, by_class=by_class)
     if kept is None:
-        listed = _read_lists(_lists_folder(root, lists), pairs)
-        splits = _splits(listed, pairs.ids, val_fraction, test_fraction, split_seed)
-        _say_left_out(pairs.ids, splits, root / images)
+        splits = _draw_splits(found, root, lists, val_fraction, test_fraction, split_seed)
+        place = root / images if storage.is_folder(root / images) else root
+        _say_left_out(found.pairs.ids, splits, place)
     else:
-        splits = {split: pick(pairs.ids, names) for split, names in kept.items()}
-    sources = _sources(pairs, splits, values, by_class=by_class)
-    return Dataset(sources, tuple(class_names), by_class=by_class)
+        splits = {split: pick(found.pairs.ids, names) for split, names in kept.items()}
+    sources = _sources(found.pairs, splits, labels.values, by_class=by_class)
+    return Dataset(sources, labels.class_names, by_class=by_class)
+
+
+def _draw_splits(
+    found: Found,
+    root: AnyPath,
+    lists: str,
+    val_fraction: float,
+    test_fraction: float,
+    split_seed: int,
+) -> dict[str, list[int]]:
+    """Draws the splits: by lists, else as the layout says, and shares of what is for training."""
+    pairs, listed = found.pairs, {}
+    folder = _lists_folder(root, lists)
+    if lists or found.reads_lists:
+        listed = _read_lists(folder, pairs)
+    if not listed:
+        listed = {n: pick(pairs.ids, found.splits[n]) for n in SPLITS if n in found.splits}
+    return _splits(listed, pairs.ids, val_fraction, test_fraction, split_seed)
 
 
 def _open_root(path: str, images: str, masks: str) -> AnyPath:
@@ -99,96 +146,24 @@ def _sources(
     }
 
 
-def _pairs(
-    root: AnyPath,
-    images: str,
-    masks: str,
-    mask_suffix: str,
-    layers: tuple[str, ...],
-    largest: int,
-    *,
-    must_match: bool,
-) -> FilePairs:
-    """Lists the images with their masks; `layers` are the classes that have one each, if so."""
-    image_files = list_images(root / images, "config.data.path or config.data.folder.images")
-    found = list_images(root / masks, "config.data.path or config.data.folder.masks")
-    if storage.is_same(root / images, root / masks):
-        raise UserError(
-            f"config.data.folder.images={images!r} and config.data.folder.masks={masks!r} are one "
-            "folder, so that images would be their own masks; give the masks a folder of their own."
-        )
-    if layers:
-        whole = match_masks(image_files, found, layers, mask_suffix, must_match=must_match)
-        return FilePairs(tuple(whole), list(whole.values()), largest)
-    mask_of = {n.removesuffix(mask_suffix): f for n, f in found.items() if n.endswith(mask_suffix)}
-    others = [file for name, file in found.items() if not name.endswith(mask_suffix)]
-    for kind, here, there, other in (
-        ("image", image_files, mask_of, f"{masks}/NAME{mask_suffix}.png"),
-        ("mask", mask_of, image_files, f"{images}/NAME.jpg or .png"),
-    ):
-        alone = [file for name, file in here.items() if name not in there]
-        if alone and must_match:
-            partner = "mask" if kind == "image" else "image"
-            raise UserError(
-                f"{len(alone)} of {len(here)} {kind}s have no {partner}, the first is {alone[0]}; "
-                f"add {other} of the same name, remove them, or change "
-                "config.data.folder.mask_suffix."
-            )
-    if others:
-        say_once(
-            f"{root / masks}: {len(others)} without config.data.folder.mask_suffix={mask_suffix!r} "
-            f"passed over, such as {others[0].name}"
-        )
-    whole = {name: (file, mask_of[name]) for name, file in image_files.items() if name in mask_of}
-    return FilePairs(tuple(whole), list(whole.values()), largest)
-
-
-def _label_map(
+def _labels(
+    found: Found,
     class_names: tuple[str, ...],
-    label_map: tuple[tuple[int, int], ...],
-    ignore_values: tuple[int, ...],
+    label_map: tuple[Any, ...],
+    ignore_values: tuple[Any, ...],
     *,
     by_class: bool,
-) -> dict[int, int]:
-    count, least = len(class_names), 1 if by_class else 2
-    are_texts = all(isinstance(name, str) for name in class_names)
-    if not are_texts or not least <= count < IGNORE or len(set(class_names)) < count:
+) -> Labels:
+    """Makes the meaning of masks; what the config names counts more than the layout's own."""
+    own = len(found.class_names)
+    if own and class_names and len(class_names) != own and not label_map:
         raise UserError(
-            f"config.data.folder.class_names={class_names} must be {least} to {IGNORE - 1} "
-            "different names, one per class; the files of Oxford-IIIT Pet, which have their own, "
-            "are those of config.data.source='pets'."
+            f"config.data.folder.class_names={class_names} has {len(class_names)} names, and "
+            f"the masks of this layout {own} classes ({', '.join(found.class_names)}); give "
+            "() for these, as many names, or config.data.folder.label_map too."
         )
-    pairs = label_map or tuple((k, k) for k in range(count))
-    for value in ignore_values:
-        if type(value) is not int or value not in range(256):
-            raise UserError(
-                f"config.data.folder.ignore_values has {value!r}; each entry must be a mask value, "
-                "0 to 255."
-            )
-    if by_class:
-        return values_by_class(class_names, label_map, ignore_values)
-    seen: dict[int, int] = {}
-    for pair in pairs:
-        if not (
-            isinstance(pair, tuple)
-            and [type(number) for number in pair] == [int, int]
-            and pair[0] in range(256)
-            and pair[1] in range(count)
-        ):
-            raise UserError(
-                f"config.data.folder.label_map has {pair}; each entry must be (mask value 0 to "
-                f"255, class id 0 to {count - 1})."
-            )
-        value, class_id = pair
-        is_ignored = bool(label_map) and value in ignore_values
-        if value in seen or is_ignored:
-            other = f"class {seen[value]}" if value in seen else "config.data.folder.ignore_values"
-            raise UserError(
-                f"config.data.folder.label_map gives the mask value {value} to class {class_id} "
-                f"and it is in {other} too; leave it in one place."
-            )
-        seen[value] = class_id
-    return dict(pairs) | dict.fromkeys(ignore_values, IGNORE)
+    names, values = class_names or found.class_names, found.values
+    return make_labels(names, label_map, ignore_values, by_class=by_class, values=values)
 
 
 def _lists_folder(root: AnyPath, lists: str) -> AnyPath:

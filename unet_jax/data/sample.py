@@ -18,7 +18,8 @@ class Spec(NamedTuple):
         axes: Of pixels: 2 for images [H, W, C], 3 for volumes [D, H, W, C].
         channels: C.
         dtype: Name of the type of the values.
-        value_range: The values of black and of white, which become 0 and 1 on the device.
+        value_range: The values of black and of white, which become 0 and 1 on the device; what
+            config.data.value_range says counts before what a source says.
     """
 
     axes: int

@@ -3,7 +3,9 @@
 All reading goes through here, so that what fails for a moment is tried again.
 """
 
+import hashlib
 import os
+import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -165,6 +167,56 @@ def read_with(path: AnyPath, read: Callable[[Any], T], largest: int = LARGEST) -
     return _read(path, opened)
 
 
+def read_folder_with(path: AnyPath, read: Callable[[], T]) -> T:
+    """Calls a function that reads a folder; see `read_with`.
+
+    Args:
+        path: The folder.
+        read: The function, which finds it by its name.
+
+    Returns:
+        What it returns.
+
+    Raises:
+        UserError: The folder cannot be read, or is not on this machine.
+    """
+    if not isinstance(path, Path):
+        raise UserError(
+            f"{path} is an image that is a folder, and such are read from this machine alone; copy "
+            "it here."
+        )
+    return _read(path, read)
+
+
+def digest_folder(path: Path) -> bytes:
+    """Returns a text that tells the contents of a folder: every file's name and sha256.
+
+    Args:
+        path: The folder.
+
+    Returns:
+        A line for each file, in the order of their names.
+
+    Raises:
+        UserError: One cannot be read, or is no regular file.
+    """
+
+    def digest(name: str) -> str:
+        return read_with(
+            path / name, lambda stream: hashlib.file_digest(stream, "sha256")
+        ).hexdigest()
+
+    names = [name for name, _, _ in _read(path, lambda: _files_below(path))]
+    return "".join(f"{name} {digest(name)}\n" for name in names).encode(errors="surrogateescape")
+
+
+def _files_below(folder: Path) -> list[tuple[str, int, int]]:
+    """Returns name, size and time of every file below a folder, in the order of their names."""
+    files = (Path(above, name) for above, _, names in os.walk(folder) for name in names)
+    found = ((file.relative_to(folder).as_posix(), file.stat()) for file in files)
+    return sorted((name, one.st_size, one.st_mtime_ns) for name, one in found)
+
+
 def stamp(path: AnyPath) -> str:
     """Returns a text that changes when a file does: its name, size and time.
 
@@ -179,6 +231,8 @@ def stamp(path: AnyPath) -> str:
     """
     if isinstance(path, Path):
         local = _read(path, path.stat)
+        if stat.S_ISDIR(local.st_mode):
+            return f"{path} {_read(path, lambda: _files_below(path))}"
         return f"{path} {local.st_size} {local.st_mtime_ns}"
     remote = _read(path, path.stat)
     time = remote.mtime or _read(path, lambda: _modified(path))

@@ -249,7 +249,7 @@ def encode_drawing(drawing: np.ndarray, colours: int, keep: np.ndarray) -> bytes
     image = Image.fromarray(drawing)
     if colours + len(keep) <= 256:
         image = image.quantize(colours, dither=Image.Dither.NONE)
-        entries, pixels = np.reshape(image.getpalette("RGB"), (-1, 3)), np.array(image)
+        entries, pixels = np.reshape(image.getpalette("RGB") or [], (-1, 3)), np.array(image)
         for index, colour in enumerate(keep, len(entries)):
             pixels[(drawing == colour).all(axis=-1)] = index
         image = Image.fromarray(pixels)

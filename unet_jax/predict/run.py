@@ -12,6 +12,7 @@ from rich.progress import Progress
 
 from unet_jax.config import check_sections
 from unet_jax.data.files import SUFFIXES, list_images, read_header, read_image
+from unet_jax.data.formats import FOLDERS
 from unet_jax.data.formats.base import Header
 from unet_jax.data.images import Batch
 from unet_jax.data.sample import Sample, Spec, Window, check_spec, whole
@@ -112,9 +113,10 @@ def find_images(inputs: Sequence[str], output: Path) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for text in inputs:
         path = local_path(text, "--input")
-        if os.path.isdir(path):
+        is_image = path.suffix.lower() in SUFFIXES
+        if os.path.isdir(path) and path.suffix.lower() not in FOLDERS:
             found = _list_input(path, output)
-        elif os.path.isfile(path) and path.suffix.lower() in SUFFIXES:
+        elif is_image and (os.path.isfile(path) or os.path.isdir(path)):
             found = {path.stem: path}
         else:
             kind = irregular_kind(path)
@@ -214,9 +216,10 @@ def predict_run(
         workdir: The run's directory.
         inputs: Files and folders.
         output: Folder, by default "predictions" in the run's directory; NAME.png is an indexed PNG
-            of class ids in the image's own size, NAME.npy an array of them for an .npy file, and
-            NAME_overlay.png the image (of a volume the middle slice) with the classes over it. Of
-            classes that may overlap each has a mask of 0 and 1, NAME_CLASS.png.
+            of class ids in the image's own size, or an array of them where the image's format has
+            that (see `Format.mask_suffix`), and NAME_overlay.png the image (of a volume the middle
+            slice) with the classes over it. Of classes that may overlap each has a mask of 0 and
+            1, NAME_CLASS.png.
         checkpoint: "best" or "latest".
         replace: Whether results that are there are replaced.
 
@@ -231,12 +234,14 @@ def predict_run(
     check_sections(config)
     config = complete(config)
     by_class = mask_classes(config, workdir, checkpoint)
-    planned = plan_results(files, folder, by_class, replace=replace)
+    loading = read_loading(config.data)
+    axes = len(loading.image_size)
+    planned = plan_results(files, folder, by_class, axes=axes, replace=replace)
     results = dict(zip(files, planned, strict=True))
     for line in run_dir.check_same(workdir, config):
         console.print(line)
     wait_for_all("the results are planned")  # before the first process writes any
-    images, failed = open_images(files, read_loading(config.data))
+    images, failed = open_images(files, loading)
     trained = restore(config, workdir, checkpoint)
     network = trained.network
     images, others = images.only(network.spec)

@@ -43,6 +43,7 @@ def plan_results(
     output: Path,
     by_class: Sequence[str] = (),
     *,
+    axes: int = 2,
     replace: bool = False,
 ) -> list[Result]:
     """Plans the files of a prediction; writes nothing.
@@ -54,8 +55,10 @@ def plan_results(
 
     Args:
         images: The input files by name.
-        output: Folder of the results: NAME.png, or .npy for an .npy file, and NAME_overlay.png.
+        output: Folder of the results: NAME.png, or as the image's format has it, and
+            NAME_overlay.png.
         by_class: Classes that have a mask each, NAME_CLASS.png; () for one mask of all.
+        axes: Of pixels: 2 of images, 3 of volumes.
         replace: Whether files that are there may be replaced.
 
     Returns:
@@ -67,7 +70,7 @@ def plan_results(
     """
     results = []
     for name, image in images.items():
-        suffix = find_format(image.name).mask_suffix
+        suffix = find_format(image.name).mask_suffix(axes)
         names = [mask_name(name, class_name) for class_name in by_class] or [name]
         masks = tuple(output / f"{own}{suffix}" for own in names)
         results.append(Result(masks, output / f"{name}_{OVERLAY}.png"))

@@ -47,13 +47,16 @@ class Gallery:
         self._workdir, self._source, self._class_names = workdir, source, class_names
         self._folder, self._headline = workdir / layout.FIGURES, headline
 
-    def draw(self, step: int) -> None:
+    def draw(self, step: int, *, is_last: bool = True) -> None:
         """Draws all figures of a training run after an evaluation.
 
         Args:
             step: Of the evaluation, whose material is there; see `history.save`.
+            is_last: Whether no later evaluation waits to be drawn, which draws the figures of all
+                evaluations anew.
         """
-        self._draw_course(step)
+        if is_last:
+            self._draw_course(step)
         self._draw_evaluation(step)
 
     def draw_missing(self, until: int | None = None) -> None:

@@ -189,8 +189,7 @@ def fingerprints(source: Source, split: str, *, strict: bool = True) -> list[str
             return ""
 
     def digest(index: int) -> str:
-        encoded = pairs.read(index)
-        contents = encoded.image, b"".join(encoded.masks)
+        contents = pairs.read(index).contents()
         parts = (hashlib.sha256(data).hexdigest() for data in contents)
         return "".join(part[:_HALF] for part in parts)
 

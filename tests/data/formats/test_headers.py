@@ -181,7 +181,6 @@ def test_a_webp_mask_must_be_lossless():
         ("RGB", "Convert colours to ids first"),
         ("RGBA", "Convert colours to ids first"),
         ("LA", "Save it without transparency"),
-        ("I;16", "Save it with 8 bits"),
         ("F", "Save it with 8 bits"),
     ],
 )

@@ -1,12 +1,11 @@
 import io
-import struct
-import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
+from support.encoded import SHOWN, chunk, exif, png
 
-from unet_jax.data.formats.pillow import decode_image, decode_mask, read_header
+from unet_jax.data.formats.pillow import Pillow, decode_image, decode_mask, read_header
 from unet_jax.errors import UserError
 
 
@@ -123,33 +122,59 @@ def test_more_than_8_bits_are_an_error(decode, data):
         decode(data, "a.png")
 
 
-@pytest.mark.parametrize("turn", [1, 6])
-def test_a_grey_png_of_16_bits_keeps_its_one_channel(turn):
-    grey = np.random.default_rng(0).integers(0, 2**16, (5, 9)).astype(np.uint16)
-    exif = Image.Exif()
-    exif[274] = turn
-    data = encode(Image.fromarray(grey), exif=exif)
-    expected = grey if turn == 1 else np.rot90(grey, -1)
-    image = decode_image(data, "x")
-    assert image.dtype == np.uint16
-    np.testing.assert_array_equal(image, expected[..., None])
-    assert read_header(data, "x")[:3] == (expected.shape, 1, "uint16")
-    with pytest.raises(UserError, match=r"a\.png is a mask with .*8.bit"):
-        decode_mask(data, "a.png")
+def deep_png(image, orientation=1, interlaced=False):
+    """A PNG of 16 bits written byte by byte, [H, W, C]."""
+    colour = {1: 0, 2: 4, 3: 2, 4: 6}[image.shape[-1]]
+    block = chunk(b"eXIf", exif(orientation))
+    return png(image, 16, colour, before=block, interlaced=interlaced)
 
 
-def test_16_bits_per_colour_are_an_error():
-    # Pillow writes no such file; this is the header of one with its first row.
-    def chunk(name, data):
-        check = struct.pack(">I", zlib.crc32(name + data))
-        return struct.pack(">I", len(data)) + name + data + check
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (257, 3), (37, 51)])
+def test_a_png_of_16_bits_keeps_them_and_its_channels(size, channels, interlaced):
+    image = np.random.default_rng(0).integers(0, 2**16, (*size, channels), np.uint16)
+    data = deep_png(image, interlaced=interlaced)
+    found = decode_image(data, "x")
+    assert found.dtype == np.uint16
+    np.testing.assert_array_equal(found, image)
+    assert read_header(data, "x")[:3] == (size, channels, "uint16")
+    window = np.s_[size[0] // 2 : size[0], 0:1]
+    part = Pillow().read(io.BytesIO(data), "x", 2, window)
+    np.testing.assert_array_equal(part, image[window])
 
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0))
-    pixels = chunk(b"IDAT", zlib.compress(b"\0" + bytes(range(12))))
-    data = b"\x89PNG\r\n\x1a\n" + header + pixels + chunk(b"IEND", b"")
-    assert np.asarray(Image.open(io.BytesIO(data))).dtype == np.uint8  # cut without a word
-    with pytest.raises(UserError, match=r"a\.png .*16 bits.*8 bits"):
-        decode_image(data, "a.png")
+
+@pytest.mark.parametrize("orientation", SHOWN)
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_16_bits_lie_as_viewers_show_them(channels, orientation):
+    image = np.random.default_rng(0).integers(0, 2**16, (5, 9, channels), np.uint16)
+    data, shown = deep_png(image, orientation), SHOWN[orientation](image)
+    np.testing.assert_array_equal(decode_image(data, "x"), shown)
+    assert read_header(data, "x").shape == shown.shape[:2]
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_damage_in_a_png_of_16_bits_is_always_found(channels):
+    image = np.random.default_rng(0).integers(0, 2**16, (5, 9, channels), np.uint16)
+    data, rng = deep_png(image), np.random.default_rng(1)
+    for place in rng.integers(8, len(data), 100):
+        damaged = bytearray(data)
+        damaged[place] ^= 1 << rng.integers(8)
+        with pytest.raises(UserError, match=r"^a\.png cannot be read as an image"):
+            decode_image(bytes(damaged), "a.png")
+
+
+def test_a_mask_of_16_bits_may_hold_ids_up_to_255():
+    ids = random().astype(np.uint16)
+    data = png(ids, 16)
+    found = ids_in(data, "x")
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, ids)
+    ids[3, 3] = 256
+    with pytest.raises(
+        UserError, match=r"^a\.png is a mask with values from \d+ to 256; class ids"
+    ):
+        ids_in(png(ids, 16), "a.png")
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF"])

@@ -4,7 +4,10 @@ from pathlib import PurePath
 
 from unet_jax.data.formats.base import Format
 from unet_jax.data.formats.npy import Npy
+from unet_jax.data.formats.npz import Npz
+from unet_jax.data.formats.ome_zarr import OmeZarr
 from unet_jax.data.formats.pillow import Pillow
+from unet_jax.data.formats.tiff import Tiff
 
 FORMATS: dict[str, Format] = {
     ".png": Pillow(),
@@ -14,11 +17,15 @@ FORMATS: dict[str, Format] = {
     ".bmp": Pillow(),
     ".gif": Pillow(),
     ".webp": Pillow(),
-    ".tif": Pillow(),
-    ".tiff": Pillow(),
+    ".tif": Tiff(),
+    ".tiff": Tiff(),
     ".npy": Npy(),
+    ".npz": Npz(),
+    ".zarr": OmeZarr(),
 }
 """By suffix in small letters. What Pillow reads it knows by the content, whatever the suffix."""
+FOLDERS = frozenset(suffix for suffix, form in FORMATS.items() if form.is_folder)
+"""Suffixes of images that are folders."""
 
 
 def find_format(name: str) -> Format:

@@ -1,11 +1,24 @@
 """What every format of image files has in common."""
 
+import errno
+import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, NamedTuple, Protocol
+from typing import IO, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from unet_jax.data.sample import Spec, Window, make_spec
+from unet_jax.data.sample import Spec, Window, make_spec, written
+from unet_jax.errors import UserError
+
+# What values of an image become in memory, by the type that the file has.
+DTYPES = {
+    **{name: name for name in ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32")},
+    "float16": "float32",
+    "float64": "float32",
+}
+_ALWAYS_READ = 2**30  # bytes of pixels, whatever the file has; Pillow decodes no more
+_MOST_RATIO = 200  # of bytes of pixels to those of the file, above that
 
 
 class Header(NamedTuple):
@@ -49,10 +62,15 @@ class Format(Protocol):
     and raises a `UserError` that names it where it cannot be read.
 
     Attributes:
-        mask_suffix: Of the file that holds the mask predicted for an image of this format.
+        is_folder: Whether an image is a folder; methods then take an empty file, and read the
+            folder by its name.
     """
 
-    mask_suffix: str
+    is_folder: bool
+
+    def mask_suffix(self, axes: int) -> str:
+        """Returns that of the file that holds the mask predicted for an image of so many axes."""
+        ...
 
     def header(self, file: IO[bytes], name: str, axes: int | None) -> Header:
         """Reads what the file says of its image.
@@ -81,3 +99,122 @@ class Format(Protocol):
     def write_mask(self, file: Path, ids: np.ndarray, num_classes: int) -> None:
         """Writes a mask uint8 [*n] of class ids below a number, whole or not at all."""
         ...
+
+
+def dtype_of(dtype: np.dtype[Any], name: str) -> str:
+    """Returns the type that an image's values have in memory.
+
+    Args:
+        dtype: The type in the file.
+        name: The file, for the error.
+
+    Returns:
+        The name of the type; one of `DTYPES`.
+
+    Raises:
+        UserError: Values of this type are not read.
+    """
+    if dtype.name not in DTYPES:
+        raise UserError(
+            f"{name} holds values of type {dtype.name}; allowed are {', '.join(DTYPES)}. Convert "
+            "it."
+        )
+    return DTYPES[dtype.name]
+
+
+def as_image(values: np.ndarray, name: str) -> np.ndarray:
+    """Makes an image of decoded values.
+
+    Args:
+        values: [*n, C], as the file has them.
+        name: The file, for errors.
+
+    Returns:
+        The same values in a type of `DTYPES`, in the machine's byte order.
+
+    Raises:
+        UserError: Their type is not read, or some are not finite.
+    """
+    dtype = dtype_of(values.dtype, name)
+    with np.errstate(over="ignore"):
+        image = values.astype(dtype, order="C")
+    if image.dtype.kind == "f" and not np.isfinite(image).all():
+        raise UserError(f"{name} holds values that are NaN or infinite; replace them.")
+    return image
+
+
+def as_ids(values: np.ndarray, name: str) -> np.ndarray:
+    """Makes class ids of the decoded values of a mask.
+
+    Args:
+        values: Integers or booleans [*n].
+        name: The file, for errors.
+
+    Returns:
+        uint8 [*n].
+
+    Raises:
+        UserError: They are no integers, or not all are 0 to 255.
+    """
+    if values.dtype.kind not in "iub":
+        raise UserError(
+            f"{name} is a mask of type {values.dtype}; it must hold class ids, integers."
+        )
+    if values.min() < 0 or values.max() > 255:
+        raise UserError(
+            f"{name} is a mask with values from {values.min()} to {values.max()}; class ids are 0 "
+            "to 255."
+        )
+    return values.astype(np.uint8)
+
+
+def split_channels(shape: Sequence[int], axes: int, name: str) -> tuple[tuple[int, ...], int]:
+    """Splits the shape of an array without names of its axes into pixels and channels.
+
+    Args:
+        shape: [*n] or [*n, C].
+        axes: Of pixels.
+        name: The file, for the error.
+
+    Returns:
+        [*n], and C.
+
+    Raises:
+        UserError: There are more or fewer axes.
+    """
+    if len(shape) == axes:
+        return tuple(shape), 1
+    if len(shape) == axes + 1:
+        return tuple(shape[:-1]), shape[-1]
+    sizes = ", ".join("DHW"[-axes:])
+    raise UserError(
+        f"{name} holds an array of shape {tuple(shape)}; expected an image of {axes} axes, "
+        f"[{sizes}] or [{sizes}, C]."
+    )
+
+
+def check_claim(shape: Sequence[int], itemsize: int, stored: int, name: str) -> None:
+    """Checks that what a file claims to hold can be in it, before memory is taken for it.
+
+    Args:
+        shape: Of the array to decode.
+        itemsize: Bytes of a value.
+        stored: Bytes of the file, or of the part of it that holds the array.
+        name: The file, for the error.
+
+    Raises:
+        UserError: It claims far more than compression makes of images: a decompression bomb.
+    """
+    claimed = math.prod(shape) * itemsize
+    if claimed > max(_ALWAYS_READ, _MOST_RATIO * stored):
+        raise UserError(
+            f"{name} claims to hold {written(shape)} values, {claimed / 2**20:,.0f} MiB, in "
+            f"{stored / 2**20:,.1f} MiB; such a file is not read. Replace it or take it out of the "
+            "data."
+        )
+
+
+def may_pass(error: BaseException) -> bool:
+    """Tells whether what reads failed for a moment, and not because of what a file holds."""
+    # Damage makes readers seek to places that no file has, which is the invalid argument.
+    return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Iterator
 from typing import IO, Any
 
+import numpy as np
 from PIL import Image
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -20,6 +21,16 @@ _TURNS = {
     6: Image.Transpose.ROTATE_270,
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
+}
+# The same for arrays: whether height and width change places, then which of them is reversed.
+_ARRAY_TURNS = {
+    2: (False, False, True),
+    3: (False, True, True),
+    4: (False, True, False),
+    5: (True, False, False),
+    6: (True, False, True),
+    7: (True, True, True),
+    8: (True, True, False),
 }
 SWAPPING = tuple(_TURNS[orientation] for orientation in (5, 6, 7, 8))  # height and width
 
@@ -42,6 +53,11 @@ def verify_png(data: bytes) -> None:
         if zlib.crc32(view[start + 4 : stop]) != int.from_bytes(view[stop : stop + 4]):
             raise ValueError(f"the checksum of its part {kind!r} at byte {start} is wrong")
         start = stop + 4
+
+
+def png_channels(data: bytes) -> int:
+    """Returns how many channels a PNG file has, by the type of colours in its header."""
+    return {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[data[25]]
 
 
 def png_exif(stream: IO[bytes]) -> bytes:
@@ -82,11 +98,36 @@ def turn_of(opened: Image.Image, exif: bytes) -> Image.Transpose | None:
     Returns:
         The turn; None where there is nothing to do or the block cannot be read.
     """
-    return None if opened.format == "TIFF" else _TURNS.get(_orientation(exif))
+    return None if opened.format == "TIFF" else _TURNS.get(orientation_in(exif))
 
 
-def _orientation(exif: bytes) -> int:
-    """Reads the one number that counts, without Pillow's warnings of the others; 1 for none."""
+def turned(pixels: np.ndarray, orientation: int, axis: int = 0) -> np.ndarray:
+    """Turns pixels so that they lie as viewers show them.
+
+    Args:
+        pixels: An array.
+        orientation: 1 to 8, as the EXIF standard numbers them.
+        axis: That of the height; the next one is that of the width.
+
+    Returns:
+        The pixels, in the same memory.
+    """
+    swaps, up, left = _ARRAY_TURNS.get(orientation, (False, False, False))
+    if swaps:
+        pixels = pixels.swapaxes(axis, axis + 1)
+    reversed_axes = tuple(axis + i for i, is_so in enumerate((up, left)) if is_so)
+    return np.flip(pixels, reversed_axes)
+
+
+def orientation_in(exif: bytes) -> int:
+    """Reads how an image lies, without Pillow's warnings of other numbers.
+
+    Args:
+        exif: Its EXIF block.
+
+    Returns:
+        1 to 8, as the EXIF standard numbers them; 1 where the block does not tell.
+    """
     block = exif.removeprefix(b"Exif\0\0")
     order = {b"II": "<", b"MM": ">"}.get(block[:2], "")
     try:

@@ -5,23 +5,15 @@ import math
 import sys
 import tokenize
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
-from unet_jax.data.formats.base import Header, Mask
+from unet_jax.data.formats.base import Header, Mask, as_ids, as_image, dtype_of, split_channels
 from unet_jax.data.retry import one_line
 from unet_jax.data.sample import Window
 from unet_jax.errors import UserError
 from unet_jax.process.whole import write_whole
-
-# What values of an image become in memory, by the type that the file has.
-_TYPES = {
-    **{name: name for name in ("uint8", "int8", "uint16", "int16", "float32")},
-    "float16": "float32",
-    "float64": "float32",
-}
-
 
 # What NumPy raises for a header that is none; it parses one as Python.
 _UNREADABLE = (
@@ -30,7 +22,7 @@ _UNREADABLE = (
 )
 
 
-class _Stored:
+class Stored:
     """An array in a file, of which no number is read yet."""
 
     def __init__(self, file: IO[bytes], name: str) -> None:
@@ -70,6 +62,24 @@ class _Stored:
         first = window[0] if self.is_fortran else slice(None)
         return array[(first, *window[1:])]
 
+    def header(self, axes: int | None) -> Header:
+        """Returns the header; see `Format`."""
+        if axes is None:
+            return Header(self.shape, 1, self.dtype.name, (1.0,) * len(self.shape))
+        shape, channels = split_channels(self.shape, axes, self._name)
+        return Header(shape, channels, dtype_of(self.dtype, self._name), (1.0,) * axes)
+
+    def image(self, axes: int, window: Window | None) -> np.ndarray:
+        """Reads an image; see `Format`."""
+        shape, channels = split_channels(self.shape, axes, self._name)
+        dtype_of(self.dtype, self._name)  # before it is read
+        array = self.read(window)
+        return as_image(array.reshape(*array.shape[: len(shape)], channels), self._name)
+
+    def mask(self, window: Window | None) -> Mask:
+        """Reads a mask; see `Format`."""
+        return Mask(as_ids(self.read(window), self._name), None)
+
 
 class Npy:
     """The format of .npy files.
@@ -78,43 +88,25 @@ class Npy:
     uint16, int16 or floating-point numbers, which become float32.
     """
 
-    mask_suffix = ".npy"
+    is_folder = False
+
+    def mask_suffix(self, axes: int) -> str:
+        """Returns that of the mask; see `Format`."""
+        return ".npy"
 
     def header(self, file: IO[bytes], name: str, axes: int | None) -> Header:
         """Reads the header; see `Format`."""
-        stored = _Stored(file, name)
-        if axes is None:
-            return Header(stored.shape, 1, stored.dtype.name, (1.0,) * len(stored.shape))
-        shape, channels = _split(stored.shape, axes, name)
-        return Header(shape, channels, _type(stored.dtype, name), (1.0,) * axes)
+        return Stored(file, name).header(axes)
 
     def read(
         self, file: IO[bytes], name: str, axes: int, window: Window | None = None
     ) -> np.ndarray:
         """Reads an image; see `Format`."""
-        stored = _Stored(file, name)
-        shape, channels = _split(stored.shape, axes, name)
-        dtype = _type(stored.dtype, name)
-        array = stored.read(window)
-        image = array.reshape(*array.shape[: len(shape)], channels).astype(dtype)
-        if image.dtype.kind == "f" and not np.isfinite(image).all():
-            raise UserError(f"{name} holds values that are NaN or infinite; replace them.")
-        return image
+        return Stored(file, name).image(axes, window)
 
     def read_mask(self, file: IO[bytes], name: str, window: Window | None = None) -> Mask:
         """Reads a mask; see `Format`."""
-        stored = _Stored(file, name)
-        if stored.dtype.kind not in "iub":
-            raise UserError(
-                f"{name} is a mask of type {stored.dtype}; it must hold class ids, integers."
-            )
-        ids = stored.read(window)
-        if ids.min() < 0 or ids.max() > 255:
-            raise UserError(
-                f"{name} is a mask with values from {ids.min()} to {ids.max()}; class ids are 0 to "
-                "255."
-            )
-        return Mask(ids.astype(np.uint8), None)
+        return Stored(file, name).mask(window)
 
     def write_mask(self, file: Path, ids: np.ndarray, num_classes: int) -> None:
         """Writes a mask; see `Format`."""
@@ -122,25 +114,3 @@ class Npy:
         np.save(buffer, ids)
         file.parent.mkdir(parents=True, exist_ok=True)
         write_whole(file, buffer.getvalue())
-
-
-def _split(shape: tuple[int, ...], axes: int, name: str) -> tuple[tuple[int, ...], int]:
-    """Splits an array's shape into pixels [*n] and channels."""
-    if len(shape) == axes:
-        return shape, 1
-    if len(shape) == axes + 1:
-        return shape[:-1], shape[-1]
-    sizes = ", ".join("DHW"[-axes:])
-    raise UserError(
-        f"{name} holds an array of shape {shape}; expected an image of {axes} axes, [{sizes}] or "
-        f"[{sizes}, C]."
-    )
-
-
-def _type(dtype: np.dtype[Any], name: str) -> str:
-    if dtype.name not in _TYPES:
-        raise UserError(
-            f"{name} holds values of type {dtype.name}; allowed are {', '.join(_TYPES)}. Convert "
-            "it."
-        )
-    return _TYPES[dtype.name]

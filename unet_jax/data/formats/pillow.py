@@ -20,7 +20,7 @@ from PIL import Image, UnidentifiedImageError
 from unet_jax import figures
 from unet_jax.data import retry
 from unet_jax.data.formats import headers
-from unet_jax.data.formats.base import Header, Mask
+from unet_jax.data.formats.base import Header, Mask, as_ids
 from unet_jax.data.sample import Window
 from unet_jax.errors import UserError
 
@@ -56,11 +56,14 @@ _CURES = {
 class Pillow:
     """The formats that Pillow reads.
 
-    Images become RGB of 8 bits, but for 16-bit grey PNG files, which keep their one channel of
-    uint16.
+    Images of 8 bits and less become RGB. PNG files of 16 bits keep them, and their channels.
     """
 
-    mask_suffix = ".png"
+    is_folder = False
+
+    def mask_suffix(self, axes: int) -> str:
+        """Returns that of the mask; see `Format`."""
+        return ".png"
 
     def header(self, file: IO[bytes], name: str, axes: int | None) -> Header:
         """Reads the header; see `Format`."""
@@ -93,7 +96,18 @@ class Pillow:
         figures.save_indexed_png(file, ids, num_classes)
 
 
-def _open(data: bytes, name: str, *, decoded: bool = True) -> Image.Image:
+def _open(data: bytes, name: str, *, decoded: bool = True, unpack: str = "") -> Image.Image:
+    """Opens an image.
+
+    Args:
+        data: The encoded image.
+        name: Its file, for the error.
+        decoded: Whether its pixels are decoded too.
+        unpack: How Pillow takes the bytes of pixels, in its "raw mode"; "" for its own choice.
+
+    Returns:
+        The image.
+    """
     try:
         if decoded and data.startswith(headers.PNG):
             headers.verify_png(data)
@@ -101,6 +115,8 @@ def _open(data: bytes, name: str, *, decoded: bool = True) -> Image.Image:
         if decoded:
             _refuse_frames(opened, name)
             opened.info.pop("xmp", None)  # Pillow would turn TIFF files by it, viewers do not
+            if unpack:
+                opened.tile = [tile._replace(args=unpack) for tile in opened.tile]  # pyrefly: ignore
             opened.load()
     except _UNREADABLE as error:
         raise UserError(
@@ -157,7 +173,8 @@ def read_header(data: bytes, name: str, exif: bytes | None = None) -> Header:
     turn = headers.turn_of(opened, headers.find_exif(opened, data) if exif is None else exif)
     is_turned = turn in headers.SWAPPING
     shape = (opened.width, opened.height) if is_turned else (opened.height, opened.width)
-    kind = (1, "uint16") if _is_grey_of_16_bits(opened) else (3, "uint8")
+    is_deep = opened.format == "PNG" and headers.bits_of(opened, data) == 16
+    kind = (headers.png_channels(data), "uint16") if is_deep else (3, "uint8")
     return Header(shape, *kind, (1.0, 1.0), is_turned)
 
 
@@ -169,20 +186,20 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
         name: Its file, for the error.
 
     Returns:
-        uint8 [H, W, 3]; of a 16-bit grey PNG file uint16 [H, W, 1].
+        uint8 [H, W, 3]; of a PNG file of 16 bits uint16 [H, W, C], with transparency where it has a
+        channel of it.
 
     Raises:
         UserError: It cannot be read, has more bits per channel, or more than one frame.
     """
     opened = _open(data, name)
-    if _is_grey_of_16_bits(opened):
-        return np.asarray(_turned(opened, data)).astype(np.uint16)[..., None]
     bits = headers.bits_of(opened, data)
+    if opened.format == "PNG" and bits == 16:
+        return _decode_deep(opened, data, name)
     if opened.mode not in _IMAGE_MODES or bits > 8:
         raise UserError(
             f"{name} has pixel format {opened.mode!r}{f', {bits} bits' if bits > 8 else ''}; "
-            "images must have 8 bits per channel, or be grey PNG files of 16 bits. Convert it "
-            "first."
+            "images must have 8 bits per channel, or be PNG or TIFF files. Convert it first."
         )
     _refuse_misread(opened, data, name)
     opened = _turned(opened, data)
@@ -191,8 +208,20 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
     return np.asarray(opened.convert("RGB"))
 
 
-def _is_grey_of_16_bits(opened: Image.Image) -> bool:
-    return opened.format == "PNG" and opened.mode.startswith("I")
+def _decode_deep(opened: Image.Image, data: bytes, name: str) -> np.ndarray:
+    """Decodes a PNG file of 16 bits, of which Pillow keeps only the upper 8 in colours.
+
+    It can be told to keep the lower ones in their place.
+    """
+    channels, upper = headers.png_channels(data), np.asarray(opened).astype(np.uint16)
+    if channels == 1:
+        values = upper[..., None]
+    elif channels == 2:  # two numbers are four bytes
+        values = np.asarray(_open(data, name, unpack="RGBA")).view(">u2").astype(np.uint16)
+    else:
+        lower = np.asarray(_open(data, name, unpack=f"{opened.mode};16L"))
+        values = upper << 8 | lower
+    return headers.turned(values, headers.orientation_in(headers.find_exif(opened, data)))
 
 
 def decode_mask(data: bytes, name: str) -> Mask:
@@ -206,7 +235,7 @@ def decode_mask(data: bytes, name: str) -> Mask:
         The ids in the file, also where it has 1, 2 or 4 bits, and its palette.
 
     Raises:
-        UserError: It cannot be read, has more than one channel, more than 8 bits or more than one
+        UserError: It cannot be read, has more than one channel, ids above 255 or more than one
             frame, or its format changes pixels when it is saved, as JPEG does.
     """
     opened = _open(data, name)
@@ -214,6 +243,8 @@ def decode_mask(data: bytes, name: str) -> Mask:
     turned = _turned(opened, data)
     if opened.format == "WEBP" and _is_grey(turned):
         turned = turned.getchannel(0)  # WebP has no grey files
+    if opened.format == "PNG" and turned.mode.startswith("I"):
+        return Mask(as_ids(np.asarray(turned), name), None)
     if turned.mode not in ("1", "L", "P"):
         cure = _CURES.get(turned.mode, "Save it with 8 bits")
         raise UserError(
