@@ -83,7 +83,8 @@ def test_a_full_disk_is_said_in_the_words_of_the_mode(mode, monkeypatch, capsys)
 )
 def test_our_own_errors_are_one_line_and_a_code(error, code, capsys):
     assert command_line._end(error) == code
-    assert capsys.readouterr().err == f"error: {error}\n"
+    kind = "" if isinstance(error, StoppedError) else "error: "
+    assert capsys.readouterr().err == f"{kind}{error}\n"
 
 
 def test_a_bug_keeps_its_traceback():
@@ -126,7 +127,7 @@ def test_one_of_many_leaves_at_once(joined, error, code, capsys):
 
 def test_processes_that_stop_together_do_not(joined, capsys):
     assert command_line._end(StoppedError("stopped at step 7", 15)) == 143
-    assert "stopped at step 7" in capsys.readouterr().err
+    assert capsys.readouterr().err == "stopped at step 7\n"
 
 
 def test_the_reason_of_a_loss_is_named():

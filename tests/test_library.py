@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -96,6 +97,10 @@ def test_a_grey_array_is_a_grey_file(run, loaded, tmp_path):
         (np.zeros((1, 8, 9, 3), np.uint8), None, "shape (1, 8, 9, 3); expected [H, W, 3]"),
         (np.zeros((0, 9, 3), np.uint8), None, "shape (0, 9, 3); expected [H, W, 3]"),
         (5, None, "shape (); expected [H, W, 3]"),
+        ("p.jpg", None, "image is 'p.jpg'; expected an array [H, W, C], not a path"),
+        (Path("a/p.jpg"), None, "image is 'a/p.jpg'; expected an array [H, W, C], not a path"),
+        ([noise(8, 9, 3)] * 2, None, "expected [H, W, 3], or [H, W] for grey values. Of several"),
+        ([noise(8, 9, 3), noise(7, 9, 3)], None, "is no array; expected one [H, W, C]. Of several"),
         (
             np.full((8, 9, 3), 0.5),
             None,
@@ -111,6 +116,22 @@ def test_what_is_no_image_is_told_what_is_expected(loaded, image, value_range, s
     with pytest.raises(unet_jax.UserError) as error:
         loaded.predict(image, value_range)
     assert says in str(error.value)
+
+
+def test_a_run_says_which_it_is(run, loaded):
+    said = repr(loaded)
+    assert said == f"Run('{run}', step={loaded.step}, class_names={loaded.class_names})"
+
+
+@pytest.mark.parametrize("wrong", ["truth", "prediction"])
+def test_the_mask_that_holds_no_class_is_named(wrong):
+    masks = {"truth": np.array([[0, 1], [255, 0]]), "prediction": np.array([[0, 1], [9, 0]])}
+    unet_jax.score(**masks, class_names=NAMES)  # the 9 does not count
+    masks[wrong][0, 0] = 128
+    with pytest.raises(
+        unet_jax.UserError, match=rf"^{wrong} has the class id 128; expected ids bel"
+    ):
+        unet_jax.score(**masks, class_names=NAMES)
 
 
 def test_images_of_one_size_compile_one_program(loaded, monkeypatch):
@@ -274,7 +295,7 @@ def test_a_sheet_of_classes_that_overlap_is_the_figure_of_a_run(tmp_path):
         (["i"], ["m"], [], "1 images, 1 truths and 0 predictions; expected"),
         (["i"], ["m"], ["turned"], "predictions[0] has the shape (5, 4); expected (4, 5), that of"),
         (["i"], ["i"], ["m"], "truths[0] has the shape (4, 5, 3); expected (4, 5)"),
-        (["m"], ["m"], ["high"], "a mask has the class id 7; expected ids below 3"),
+        (["m"], ["m"], ["high"], "predictions[0] has the class id 7; expected ids below 3"),
         (["turned", "i"], ["turned", "m"], ["turned", "turned"], "predictions[1] has the shape"),
     ],
 )
@@ -297,6 +318,7 @@ def test_a_page_is_opened_with_values_by_section():
     for sections, says in {
         (("train", (("sead", 1),)),): "train.sead is not a config key",
         (("train", (("seed", "x"),)),): "train.seed='x' is of type str",
+        (("model", (("features", {2: 4}),)),): "it is (16, 32), of type tuple. Instead of a dict",
         (("trains", (("seed", 1),)),): "trains.seed is not a config key",
     }.items():
         values = {name: dict(section) for name, section in sections}

@@ -154,7 +154,7 @@ def test_a_trial_of_a_value_that_no_config_holds():
 @pytest.mark.parametrize(
     ("value", "says"),
     [
-        ({0.5: 1}, r"config.model.x has the key 0.5; a key must be a text."),
+        ({0.5: 1}, r"config.model.x has the key 0.5; a key must be a text. Instead of a dict,"),
         ({"y": {1, 2}}, r"config.model.x.y is of type set; a value must be"),
         ("a\0b", r"config.model.x='a\x00b' has a NUL"),
         ("\ud800", r"config.model.x='\ud800' is no text that UTF-8 can write."),

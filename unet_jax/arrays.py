@@ -1,7 +1,8 @@
 """Arrays that a user of the library gives: checked, and as files would be decoded."""
 
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -10,20 +11,28 @@ from unet_jax.data.sample import Spec
 from unet_jax.errors import UserError
 
 IGNORE, MOST_CLASSES = 255, 254  # of masks: pixels that do not count; class ids are below
+_ONE = "Of several images give one at a time, in a loop."
 
 
 def as_image(
     name: str, image: ArrayLike, value_range: tuple[float, float] | None, spec: Spec
 ) -> np.ndarray:
     """Returns an image [*n, C] of a spec, as decoding a file would."""
-    array = np.asarray(image)
+    sizes = ", ".join("DHW"[-spec.axes :])
+    if isinstance(image, str | os.PathLike):
+        path = os.fspath(image)
+        raise UserError(f"{name} is {path!r}; expected an array [{sizes}, C], not a path.")
+    try:
+        array = np.asarray(image)
+    except ValueError:  # images of several sizes, for one
+        raise UserError(f"{name} is no array; expected one [{sizes}, C]. {_ONE}") from None
     is_grey = array.ndim == spec.axes and spec.channels in (1, 3)
     is_whole = array.ndim == spec.axes + 1 and array.shape[-1] == spec.channels
     if not (is_grey or is_whole) or not array.size:
-        sizes = ", ".join("DHW"[-spec.axes :])
         grey = f", or [{sizes}] for grey values" if spec.channels in (1, 3) else ""
         raise UserError(
             f"{name} has the shape {array.shape}; expected [{sizes}, {spec.channels}]{grey}."
+            f"{f' {_ONE}' if array.ndim > spec.axes + 1 else ''}"
         )
     if value_range is None and array.dtype != spec.dtype:
         raise UserError(
@@ -80,18 +89,22 @@ def known_pixels(truth: np.ndarray, *, by_class: bool = False) -> np.ndarray:
 
 
 def names_of(
-    class_names: Sequence[str] | None, *masks: np.ndarray, by_class: bool = False
+    class_names: Sequence[str] | None, masks: Mapping[str, np.ndarray], *, by_class: bool = False
 ) -> tuple[str, ...]:
-    """Returns the names of all classes; checks that pixels which count hold nothing else."""
-    largest = max((int(mask.max()) for mask in masks if mask.size), default=0)
+    """Returns the names of all classes; checks that pixels which count hold nothing else.
+
+    The masks are named as errors say them.
+    """
+    most = {name: int(mask.max()) for name, mask in masks.items() if mask.size}
+    largest = max(most.values(), default=0)
     if by_class:
-        return _names_by_class(class_names, {mask.shape[-1] for mask in masks}, largest)
+        return _names_by_class(class_names, {mask.shape[-1] for mask in masks.values()}, largest)
     if class_names is None:
         class_names = [str(k) for k in range(largest + 1)]
     if largest >= len(class_names) or len(class_names) > MOST_CLASSES:
         raise UserError(
-            f"a mask has the class id {largest}; expected ids below {len(class_names)}, the number "
-            f"of classes, of which {MOST_CLASSES} is the most."
+            f"{max(most, key=most.__getitem__)} has the class id {largest}; expected ids below "
+            f"{len(class_names)}, the number of classes, of which {MOST_CLASSES} is the most."
         )
     return tuple(class_names)
 

@@ -91,7 +91,8 @@ def _end(error: Exception) -> int:
         error = _explain(error, joined, is_full=is_full)
     code = getattr(error, "exit_code", None)
     if code is not None:
-        print(f"error: {streams.printable(one_line(error))}", file=sys.stderr)
+        kind = "" if isinstance(error, StoppedError) else "error: "  # it was asked for
+        print(f"{kind}{streams.printable(one_line(error))}", file=sys.stderr)
     elif joined:
         traceback.print_exception(error)
     else:

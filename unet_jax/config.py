@@ -18,6 +18,7 @@ from unet_jax.process import records
 MOST_LETTERS, MOST_ITEMS, MOST_DEPTH = 2**12, 2**12, 8
 MOST_FLOAT = 3.4028234663852886e38  # the largest of float32
 SECTIONS = tuple(DEFAULTS)
+PAIRS = "Instead of a dict, such as in label_map, write a tuple of pairs: ((0, 0), (255, 1))"
 _WRITTEN = "a config that a run wrote"
 
 
@@ -55,7 +56,7 @@ def _check_value(key: str, value: Any, depth: int) -> None:
     if isinstance(value, Mapping | ConfigDict):
         for name, item in value.items():
             if not isinstance(name, str):
-                raise UserError(f"{key} has the key {_short(name)}; a key must be a text.")
+                raise UserError(f"{key} has the key {_short(name)}; a key must be a text. {PAIRS}.")
             _check_value(f"{key}.{_short(name)[1:-1]}", item, depth + 1)
     elif isinstance(value, list | tuple):
         if len(value) > MOST_ITEMS:
@@ -295,6 +296,7 @@ def _check_type(key: str, value: Any, default: Any) -> None:
         raise UserError(
             f"{key}={value!r} is of type {type(value).__name__}; "
             f"it must be of type {wanted.__name__}, for example {default!r}."
+            f"{f' {PAIRS}.' if wanted is tuple and isinstance(value, Mapping | ConfigDict) else ''}"
         )
     if isinstance(value, tuple) and isinstance(default, tuple) and default:
         for index, item in enumerate(value):

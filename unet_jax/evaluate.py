@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from unet_jax.config import check_sections, choose
+from unet_jax.config import check_sections
 from unet_jax.data.doctor import check
 from unet_jax.data.sample import Source
 from unet_jax.defaults import complete
@@ -31,7 +31,7 @@ from unet_jax.runs.history import write_arrays
 from unet_jax.runs.intact import check_intact
 from unet_jax.runs.logs import print_scores
 from unet_jax.runs.results import write_results
-from unet_jax.runs.splits import open_run
+from unet_jax.runs.splits import open_run, pick_split
 from unet_jax.task import Task
 
 
@@ -173,7 +173,7 @@ def evaluate_run(config: ConfigDict, workdir: Path, *, split: str, checkpoint: s
     entry = layout.ENTRIES[split] + ("" if checkpoint == "best" else f"_{checkpoint}")
     check_intact(workdir, entry)
     dataset, _ = open_run(config.data, workdir, split)
-    source = choose(dataset.splits, "--split", split)
+    source = pick_split(dataset, split)
     trained = restore(config, workdir, checkpoint)
     network = trained.network
     if len(dataset.class_names) != len(trained.class_names):

@@ -25,7 +25,7 @@ class Run:
     Attributes:
         workdir: The run's directory.
         class_names: K names, by class id.
-        step: Of the checkpoint.
+        step: Of the checkpoint; the best one's may be before the last.
         scores: Of results.json: by split, values by name, such as scores["val"]["IoU/cat"]; {}
             where the run is not finished.
     """
@@ -46,6 +46,10 @@ class Run:
         self._shrinkage = read_provenance(workdir).get(SHRINKAGE)
         self.workdir, self.class_names, self.step = workdir, trained.class_names, trained.step
         self.scores: dict[str, Any] = read_results(workdir)
+
+    def __repr__(self) -> str:
+        """Says which run it is."""
+        return f"Run({str(self.workdir)!r}, step={self.step}, class_names={self.class_names})"
 
     def predict(
         self, image: "ArrayLike", value_range: tuple[float, float] | None = None
@@ -206,7 +210,8 @@ def score(
         classes, each in [0, 1]; None for a class that the truth lacks.
 
     Raises:
-        UserError: The arrays are no masks of one shape, or have an id that is no class.
+        UserError: The arrays are no masks of one shape, or have an id that is no class. Raw values
+            of masks are mapped first: ids = np.zeros_like(mask); ids[mask == 128] = 1.
     """
     _prepare()
     import jax.numpy as jnp
@@ -224,7 +229,8 @@ def score(
             f"prediction has the shape {prediction.shape}; expected that of truth, {truth.shape}."
         )
     weight = known_pixels(truth, by_class=by_class)
-    names = names_of(class_names, truth[weight], prediction[weight], by_class=by_class)
+    counted = {"truth": truth[weight], "prediction": prediction[weight]}
+    names = names_of(class_names, counted, by_class=by_class)
     known = weight[..., None] if by_class else weight
     arrays = np.where(known, prediction, 0), np.where(known, truth, 0), known
     axes = 3 if by_class else 2  # of one mask
@@ -281,7 +287,9 @@ def draw(
         for name, given in {"truths": truths, "predictions": predictions}.items()
     )
     known = [mask[known_pixels(mask, by_class=by_class)] for mask in truths]
-    names = names_of(class_names, *known, *predictions, by_class=by_class)
+    given = {f"truths[{i}]": mask for i, mask in enumerate(known)}
+    given |= {f"predictions[{i}]": mask for i, mask in enumerate(predictions)}
+    names = names_of(class_names, given, by_class=by_class)
     ids = [f"image {index}" for index in range(len(pixels))]
     file = Path(path).expanduser()
     figures.prediction_grid(file, pixels, truths, predictions, names, title, ids)
@@ -299,7 +307,7 @@ def _by_key(sections: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Returns values by whole key: {"train": {"seed": 1}} becomes {"train.seed": 1}."""
     found: dict[str, Any] = {}
     for name, value in sections.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
             found |= _by_key(value, f"{prefix}{name}.")
         else:
             found[prefix + name] = tuple(value) if isinstance(value, list) else value

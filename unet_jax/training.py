@@ -129,7 +129,11 @@ def loop(
             evaluation = "the evaluation and the checkpoint" if evaluates else evaluation
             if stops:
                 keeper.wait()
-                raise StoppedError(f"stopped at step {step} of {plan.total}; saved.", stops)
+                raise StoppedError(
+                    f"stopped at step {step} of {plan.total}; saved. The same command goes on, "
+                    "without --overwrite.",
+                    stops,
+                )
             keeper.restart_clock(step)
         watchdog.at("the end, saving the last checkpoint")
         keeper.wait()

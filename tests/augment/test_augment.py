@@ -298,7 +298,12 @@ def test_zoom_moves_each_of_several_labels_as_one(batch):
     [
         ({"zoom": {"scale": (1.0, 2.0)}}, make_spec(3, 1, "uint8"), "zoom is for images of 2 axes"),
         ({"colour": {"hue": 0.1}}, make_spec(2, 1, "uint8"), "hue=0.1 is for images of three"),
-        ({"colour": {"saturation": 0.1}}, make_spec(2, 4, "uint8"), "saturation=0.1 is for"),
+        ({"colour": {"saturation": 0.1}}, make_spec(2, 4, "uint8"), "=0.1 is for .* set it to 0"),
+        (
+            {"colour": {"saturation": 0.2, "hue": 0.02}},
+            make_spec(2, 1, "uint16"),
+            r"saturation=0.2 and config.augment.colour.hue=0.02 are for .* set each to 0\.",
+        ),
     ],
 )
 def test_steps_that_do_not_go_with_the_images(section, spec, says):

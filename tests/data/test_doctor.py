@@ -135,6 +135,14 @@ def test_values_that_are_no_class(pairs):
     assert "config.data.folder.label_map=((0, 0), (1, 1), (3, 1), (7, 1)) where that" in message
     assert "config.data.folder.ignore_values=(3, 7)." in message
     assert "99" not in message
+    assert " Add the classes that are missing to config.data.folder.class_names. Or give" in message
+
+
+def test_as_many_values_as_classes_are_mapped(pairs):
+    for index in (0, 1, 2, 3):
+        save(pairs.files[index][1], np.array([[0] * 5 + [200]] * 4, np.uint8))
+    with pytest.raises(UserError, match=r"0 in 3, 200 in 3\. Give every value its class, such as "):
+        check(pairs, (0, 2, 3))
 
 
 @pytest.mark.parametrize(

@@ -96,8 +96,21 @@ def test_a_folder_of_two_kinds_is_one_line(tmp_path, other, says):
     with pytest.raises(UserError) as error:
         doctor.check(opened(tmp_path), "train")
     text = str(error.value)
-    assert f"d.npy has {says} a, the first image of the split, has 2 axes, 1 channels" in text
+    assert f"d.npy has {says} 2 of the 3 images of the train split have 2 axes, 1 channels" in text
     assert "\n" not in text
+
+
+def test_the_odd_file_is_named_where_it_is_the_first(tmp_path):
+    for name in "abcd":
+        size = (7, 9) if name == "a" else (7, 9, 3)
+        save(tmp_path / "images" / f"{name}.npy", noise(size, "uint8"))
+        save(tmp_path / "masks" / f"{name}.png", noise((7, 9), "uint8") % 2)
+    for name, listed in {"train": "a\nb\nc", "val": "d"}.items():
+        (tmp_path / f"{name}.txt").write_text(listed)
+    with pytest.raises(
+        UserError, match=r"a\.npy has 2 axes, 1 channels of uint8, and 2 of the 3 im"
+    ):
+        doctor.check(opened(tmp_path), "train")
 
 
 def test_a_volume_and_its_mask_have_one_size(tmp_path):

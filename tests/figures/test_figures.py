@@ -284,6 +284,32 @@ def test_confusion_matrix_prints_numbers_up_to_25_classes(tmp_path, monkeypatch)
         figures.confusion_matrix(tmp_path / "c.png", np.ones((2, 3), int), ["a", "b"])
 
 
+def test_confusion_matrix_has_a_line_more_for_what_was_evaluated(tmp_path, monkeypatch):
+    said = []
+    draw = confusion.render
+    monkeypatch.setattr(
+        confusion,
+        "render",
+        lambda figure: said.append([text.get_text() for text in figure.texts]) or draw(figure),
+    )
+    for name, title in (("a", ()), ("b", ("test, step 136, 24 images",))):
+        figures.confusion_matrix(tmp_path / f"{name}.png", np.eye(2, dtype=int), ["x", "y"], *title)
+    note = "share of each true class's pixels; 2 pixels in all"
+    assert said[0] == ["Confusion matrix", note]
+    assert said[1] == ["Confusion matrix", "test, step 136, 24 images", note]
+    heights = [read(tmp_path / f"{name}.png").shape[0] for name in "ab"]
+    assert heights[1] - heights[0] == 16
+
+
+@pytest.mark.parametrize(("count", "smoothed"), [(3, ""), (60, ", smoothed")])
+def test_the_losses_say_what_they_are(count, smoothed):
+    lines = [{"step": i, "train/loss": 1.0, "val/cross_entropy": 0.5} for i in range(count)]
+    axes = canvas.new_figure(400, 300).add_axes((0, 0, 1, 1))
+    curves._loss_panel(axes, lines)
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert labels == [f"training (all terms{smoothed})", "validation (cross-entropy)"]
+
+
 @pytest.mark.parametrize(
     ("number", "text"),
     [(0, "0"), (950, "950"), (12_345, "12.3k"), (999_999, "999k"), (4_560_000, "4.56M")],

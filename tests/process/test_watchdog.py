@@ -1,9 +1,11 @@
+import re
 import time
 from types import SimpleNamespace
 
 import pytest
 
 from unet_jax import training
+from unet_jax.process import watchdog as watchdog_module
 from unet_jax.process.watchdog import Watchdog
 
 
@@ -19,8 +21,20 @@ def test_a_long_wait_is_named_and_named_again_when_it_doubles():
     with Watchdog(0.05, lines.append) as watchdog:
         watchdog.at("step 7, the batch")
         wait_for(lines, 3)
-    assert all("process 0 of 1 has waited" in line for line in lines)
-    assert all("step 7, the batch" in line for line in lines)
+    assert all(re.fullmatch(r"waited \d+ s so far at step 7, the batch", line) for line in lines)
+
+
+def test_one_of_several_processes_says_which_it_is(monkeypatch):
+    monkeypatch.setattr(watchdog_module.jax, "process_index", lambda: 2)
+    monkeypatch.setattr(watchdog_module.jax, "process_count", lambda: 3)
+    lines = []
+    with Watchdog(0.05, lines.append) as watchdog:
+        watchdog.at("step 7, the batch")
+        wait_for(lines, 1)
+    expected = (
+        r"process 2 of 3 has waited \d+ s so far at step 7, .*; the longest wait before was .*"
+    )
+    assert re.fullmatch(expected, lines[0])
 
 
 def test_short_waits_are_not():

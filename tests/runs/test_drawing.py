@@ -3,7 +3,15 @@
 import threading
 import time
 
+import numpy as np
+
+from unet_jax import figures
+from unet_jax.data.synthetic import open_synthetic
+from unet_jax.metrics.make import read_headline
 from unet_jax.run import Validation
+from unet_jax.runs import history
+from unet_jax.runs.gallery import Gallery
+from unet_jax.task import make_task
 
 
 class Slow:
@@ -27,3 +35,17 @@ def test_figures_of_all_evaluations_are_drawn_for_the_last_that_waits():
                 time.sleep(0.01)
         slow.may_go_on.set()
     assert slow.drawn == [(10, True), (20, False), (30, True)]
+
+
+def test_the_figures_of_an_evaluation_say_the_split_the_step_and_how_many(tmp_path, monkeypatch):
+    dataset = open_synthetic(train=1, val=3, test=1, size=8)
+    names, source = dataset.class_names, dataset.splits["val"]
+    titles = []
+    monkeypatch.setattr(figures, "confusion_matrix", lambda *given: titles.append(given[3]))
+    monkeypatch.setattr(figures, "prediction_grid", lambda *given: titles.append(given[5]))
+    task = make_task("exclusive", class_names=names)
+    gallery = Gallery(tmp_path, source, names, task, read_headline("mIoU"))
+    confusion = np.eye(len(names), dtype=int)
+    history.save(tmp_path, 136, {1: np.zeros((8, 8), np.uint8)}, confusion)
+    gallery._draw_evaluation(136)
+    assert titles == ["validation, step 136, 3 images"] * 2

@@ -99,6 +99,21 @@ def test_what_is_not_finite_names_its_step(tmp_path, loss, norm):
     logs.close()
 
 
+def test_the_time_left_is_that_of_the_steps_after_the_first(monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    with module.console.capture() as capture:
+        progress = module._Progress(20, 60)
+        for step, at in ((21, 1300.0), (22, 1302.0), (31, 1320.0), (32, 1322.0)):
+            now[0] = at  # the first step takes 300 s, each of the others 2 s
+            progress.update(step, 8.0, 0.5)
+        progress.close()
+    assert capture.get().splitlines() == [
+        "step 21/60  loss 0.5000  8.0 images/s",
+        "step 31/60  loss 0.5000  8.0 images/s  0:58 left",
+    ]
+
+
 def test_durations():
     assert [duration(s) for s in (5.4, 65, 3725)] == ["0:05", "1:05", "1:02:05"]
 

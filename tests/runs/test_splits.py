@@ -17,6 +17,7 @@ from unet_jax import training
 from unet_jax.augment.scale import standardise, to_unit
 from unet_jax.config import load, to_json
 from unet_jax.data import storage
+from unet_jax.data.base import Dataset
 from unet_jax.data.sample import RGB
 from unet_jax.data.sources import open_data
 from unet_jax.errors import UserError
@@ -242,6 +243,16 @@ def test_a_test_list_that_came_later(copied):
     (root / "data" / "test.txt").write_text(f"t2\n{own[7]}\n")
     with pytest.raises(UserError, match=rf"^1 of the 2 images of the test split .* '{own[7]}'"):
         evaluate_run(config, root / "run", split="test", checkpoint="best")
+
+
+def test_a_split_that_the_data_lack():
+    dataset = Dataset({"train": "a", "val": "b"}, ("x", "y"))
+    assert splits.pick_split(dataset, "val") == "b"
+    needs = (
+        r"allowed are train, val\. It needs test\.txt or config\.data\.folder\.test_fraction=0\.2"
+    )
+    with pytest.raises(UserError, match=rf"^--split='test' is not in the data; {needs}"):
+        splits.pick_split(dataset, "test")
 
 
 def test_a_broken_split_file_is_named(copied):

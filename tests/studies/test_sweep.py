@@ -164,7 +164,7 @@ def test_a_stopped_sweep_saves_its_trials_and_says_how_to_go_on(tmp_path):
         process.send_signal(signal.SIGINT)
         out, error = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert error.startswith("error: stopped; what had begun is saved. The same command goes on: ")
+    assert error.startswith("stopped; what had begun is saved. The same command goes on: ")
     assert f"python -m experiments.sweep --study={page} --workdir={folder} --nopack {TWO}" in error
     assert error.count("\n") == 1
     assert "0/3 trials finished, 2 running" in out

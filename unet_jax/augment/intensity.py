@@ -32,11 +32,14 @@ def check_colour(values: Mapping[str, Any], spec: Spec) -> None:
         most = 0.5 if name == "hue" else 1.0
         if not 0 <= value <= most:
             raise UserError(f"config.augment.colour.{name}={value} must be from 0 to {most}.")
-        if value and name in ("saturation", "hue") and spec.channels != 3:
-            raise UserError(
-                f"config.augment.colour.{name}={value} is for images of three colours, and those "
-                f"of the data have {spec}; leave it 0."
-            )
+    coloured = [name for name in ("saturation", "hue") if values.get(name)]
+    if coloured and spec.channels != 3:
+        named = [f"config.augment.colour.{name}={values[name]}" for name in coloured]
+        are, them = ("are", "each") if len(named) > 1 else ("is", "it")
+        raise UserError(
+            f"{' and '.join(named)} {are} for images of three colours, and the first image of the "
+            f"data has {spec}; set {them} to 0."
+        )
 
 
 def colour(

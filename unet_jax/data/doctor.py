@@ -18,7 +18,7 @@ from unet_jax.data.files import FilePairs
 from unet_jax.data.formats import find_format
 from unet_jax.data.formats.base import Mask
 from unet_jax.data.labels import write_values
-from unet_jax.data.sample import Source, check_spec, spec_of, written
+from unet_jax.data.sample import Source, Spec, check_spec, spec_of, written
 from unet_jax.data.synthetic import Shapes
 from unet_jax.errors import UserError
 from unet_jax.process import records
@@ -103,7 +103,8 @@ def _check_pairs(source: PairSource, split: str, value_range: tuple[float, float
         _compare_splits(source, split, [_Colour(*entry) for entry in known["colours"]])
         return known["outside"]
     found = _for_each(lambda index: _check_pair(source, index), source.indices, split)
-    by_pair, values = [masks for masks, _ in found], [image for _, image in found]
+    _check_specs(source, [(image.file, spec) for _, image, spec in found], split)
+    by_pair, values = [masks for masks, _, _ in found], [image for _, image, _ in found]
     _check_values(source, [one for masks in by_pair for one in masks], split)
     colours = [] if source.by_class else _find_colours(source, by_pair, stamps)
     _compare_splits(source, split, colours)
@@ -173,22 +174,31 @@ def _check_examples(
     return _outside([image for _, image in found], split, value_range)
 
 
-def _check_pair(source: PairSource, index: int) -> tuple[list[_Found], _Values]:
-    """Decodes a pair; returns what its mask, or each of its masks, holds, and its image."""
+def _check_specs(source: PairSource, found: Sequence[tuple[str, Spec]], split: str) -> None:
+    """Checks that all images of a split, by file, are of one kind; names one of the few others."""
+    kinds = collections.Counter(spec for _, spec in found)
+    [(most, count)] = kinds.most_common(1)  # of as many, that of the first image
+    for file, spec in found:
+        check_spec(
+            file, spec, most, f"{count} of the {len(found)} images of the {split} split have"
+        )
+    check_spec(found[0][0], most, source.spec, "its header says")
+
+
+def _check_pair(source: PairSource, index: int) -> tuple[list[_Found], _Values, Spec]:
+    """Decodes a pair; returns what its mask, or each of its masks, holds, its image's and spec."""
     encoded = source.pairs.read(index)
     masks = encoded.decode_masks()
     image = encoded.decode_image(masks[0].ids.ndim)
     # Where each object has a file, they make one mask, which goes by the name of the first.
     for mask, name in zip(masks, encoded.mask_names, strict=False):
         _check_shape(encoded, image, mask, name)
-    first = f"{source.ids[0]}, the first image of the split, has"
-    check_spec(encoded.image_name, spec_of(image), source.spec, first)
     counts = encoded.decode_weight(masks[0].ids.shape) if encoded.weight else ...
     found = [
         _Found(np.unique(mask.ids[counts]).tolist(), mask.palette, name)
         for mask, name in zip(masks, encoded.mask_names, strict=False)
     ]
-    return found, _values(image, encoded.image_name)
+    return found, _values(image, encoded.image_name), spec_of(image)
 
 
 def _check_shape(encoded: Encoded, image: np.ndarray, mask: Mask, mask_name: str) -> None:
@@ -238,9 +248,12 @@ def _cures(source: PairSource, values: Sequence[int], wrong: Sequence[int]) -> s
     ignored = {value for value, class_id in source.label_map.items() if class_id == IGNORE}
     mapped = f"config.data.folder.label_map={tuple(sorted(label_map.items()))}"
     left_out = f"config.data.folder.ignore_values={tuple(sorted({*ignored, *wrong}))}"
+    counted = {*values} - ignored - {IGNORE}  # which is no class in any data set
+    more = not source.by_class and is_default and len(counted) > len(classes)
+    first = "Add the classes that are missing to config.data.folder.class_names. Or give"
     return (
-        f"Give every value its class, such as with {mapped} where that is what they mean, or leave "
-        f"pixels out with {left_out}."
+        f"{first if more else 'Give'} every value its class, such as with {mapped} where that is "
+        f"what they mean, or leave pixels out with {left_out}."
     )
 
 

@@ -132,7 +132,8 @@ def check_spec(what: str, found: Spec, wanted: Spec, whose: str) -> None:
     """
     if found[:3] != wanted[:3]:
         raise UserError(
-            f"{what} has {found}, and {whose} {wanted}; all must have the same. Convert the others."
+            f"{what} has {found}, and {whose} {wanted}; all must have the same. Convert what "
+            "differs."
         )
 
 

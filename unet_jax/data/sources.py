@@ -179,7 +179,9 @@ def open_data(
         UserError: The directory, its files or the values do not fit.
     """
     if not 0 < val_fraction < 1:
-        raise UserError(f"config.data.val_fraction={val_fraction} must be between 0 and 1.")
+        raise UserError(
+            f"config.data.val_fraction={val_fraction} must be more than 0 and less than 1."
+        )
     check_range("config.data.split_seed", split_seed, 0, MOST_SEED)
     loading = make_loading(image_size, fit, workers, context, crops, largest_file, value_range)
     on_disk = {"path": path, "val_fraction": val_fraction, "split_seed": split_seed, "kept": kept}

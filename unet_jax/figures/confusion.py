@@ -67,7 +67,7 @@ def _heat_map(
 
 
 def confusion_matrix(
-    path: str | os.PathLike[str], confusion: np.ndarray, class_names: Sequence[str]
+    path: str | os.PathLike[str], confusion: np.ndarray, class_names: Sequence[str], title: str = ""
 ) -> None:
     """Writes a PNG of a confusion matrix as a heat map of row shares.
 
@@ -80,6 +80,7 @@ def confusion_matrix(
         confusion: int[K, K] pixel counts >= 0; rows are the truth, columns the prediction. Or
             int[K, 2, 2] of independent classes, likewise, each off and on.
         class_names: K names, by class id.
+        title: what was evaluated, such as the split and the step; "" for nothing.
 
     Raises:
         ValueError: if `confusion` is neither.
@@ -100,7 +101,8 @@ def confusion_matrix(
     rotate = max(text_width(name, size) for name in columns) > cell - 6
     above = 0.75 * label if rotate else 16
     across, down = len(columns) * cell, len(rows) * cell
-    left, top, right = label + 50, above + 96, max(80, above)
+    heading = 62 if title else 46  # where the last line of the heading stands
+    left, top, right = label + 50, above + 50 + heading, max(80, above)
     width, height = left + max(across, 280) + right, top + down + 24
     figure = new_figure(width, height)
     axes = figure.add_axes((left / width, 24 / height, across / width, down / height))
@@ -119,5 +121,7 @@ def confusion_matrix(
     if not totals.all():
         note += "; grey: class without a pixel"
     figure.text(14 / width, 1 - 26 / height, "Confusion matrix", size=13, weight="bold", color=INK)
-    figure.text(14 / width, 1 - 46 / height, note, size=9, color=MUTED)
+    if title:
+        figure.text(14 / width, 1 - 46 / height, plain(title, 80), size=9, color=INK)
+    figure.text(14 / width, 1 - heading / height, note, size=9, color=MUTED)
     save_png(path, render(figure))

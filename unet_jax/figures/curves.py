@@ -72,11 +72,11 @@ def _loss_panel(axes: Any, records: Sequence[Mapping[str, Any]]) -> None:
     handles = []
     train, val = _series(records, "train/loss"), _series(records, "val/cross_entropy")
     if len(train[0]):
-        label = "train" if len(train[0]) < _SHORT else "train (smoothed)"
+        label = f"training (all terms{'' if len(train[0]) < _SHORT else ', smoothed'})"
         handles += _noisy_line(axes, train, "-", 4, label)
     if len(val[0]):
         handles += axes.plot(
-            *val, "--o", color=_colour(5), markersize=4.5, label="val cross-entropy"
+            *val, "--o", color=_colour(5), markersize=4.5, label="validation (cross-entropy)"
         )
     _legend_above(axes, handles)
 

@@ -145,7 +145,7 @@ def is_interrupted() -> bool:
 
 def say_interrupted() -> str:
     """Returns the line of a command that Ctrl-C ends."""
-    return f"error: stopped by Ctrl-C; {_left[0]()}"
+    return f"stopped by Ctrl-C; {_left[0]()}"
 
 
 def end() -> NoReturn:

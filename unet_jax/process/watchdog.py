@@ -16,8 +16,9 @@ class Watchdog:
 
     Use it as a context, and tell it every place the run comes to. A place is too long when the run
     stays there for more than a minute and five times as long as anywhere before; a line on stderr
-    then names the process and the place, and again whenever the wait has doubled. Every process of
-    a run says so itself: the one that waits elsewhere than the others is the one to look at.
+    then names the place, and again whenever the wait has doubled. Every process of a run of several
+    says so itself, with its number: the one that waits elsewhere than the others is the one to look
+    at.
     """
 
     def __init__(
@@ -32,7 +33,8 @@ class Watchdog:
 
     def __enter__(self) -> "Watchdog":
         """Starts the thread."""
-        self._who = f"process {jax.process_index()} of {jax.process_count()}"
+        count = jax.process_count()
+        self._who = f"process {jax.process_index()} of {count} has " if count > 1 else ""
         self._thread.start()
         return self
 
@@ -57,7 +59,7 @@ class Watchdog:
             place, waited = self._place, time.monotonic() - self._since
             if waited > self._limit:
                 self._limit = 2 * waited
-                self._tell(
-                    f"{self._who} has waited {waited:.0f} s at {place}; "
-                    f"the longest wait before was {self._longest:.1f} s"
-                )
+                line = f"{self._who}waited {waited:.0f} s so far at {place}"
+                # Tells which of many processes waits for the others.
+                before = f"; the longest wait before was {self._longest:.1f} s"
+                self._tell(line + (before if self._who else ""))

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from unet_jax.config import call, choose
+from unet_jax.config import call
 from unet_jax.data.sample import Sample, Source, Spec, Window
 from unet_jax.errors import UserError
 from unet_jax.evaluate import Evaluation, evaluate
@@ -22,7 +22,7 @@ from unet_jax.report.pooled import score_images
 from unet_jax.report.read import Run
 from unet_jax.report.variants import Variant, name_of
 from unet_jax.restore import restore
-from unet_jax.runs.splits import open_run
+from unet_jax.runs.splits import open_run, pick_split
 from unet_jax.task import Task, make_task
 
 TILE, GAP, COLOURS = 140, 8, 160
@@ -171,7 +171,7 @@ def _open(run: Run, split: str, names: Sequence[str]) -> Part:
     if run.config is None:
         raise UserError(f"{run.folder} has no config.json.")
     dataset, _ = open_run(run.config.data, run.folder, split, says=False)
-    source = choose(dataset.splits, "--split", split)
+    source = pick_split(dataset, split)
     places = {name: index for index, name in enumerate(source.ids)}
     absent = [name for name in names if name not in places]
     if absent:

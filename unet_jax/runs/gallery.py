@@ -76,7 +76,8 @@ class Gallery:
         material = self._load(step)
         if material and material.confusion is not None:
             _, file = history.figures_of(self._workdir, step)
-            self.draw_split(file, f"step {step}", material.predictions, material.confusion)
+            title = f"validation, step {step}, {len(self._source)} images"
+            self.draw_split(file, title, material.predictions, material.confusion)
 
     def _draw_course(self, step: int) -> None:
         """Draws the figures of all evaluations up to a step."""
@@ -120,13 +121,13 @@ class Gallery:
 
         Args:
             file: PNG to write; the matrix goes beside it, as confusion_....png.
-            title: Above the figure.
+            title: Above both: the split, the step and the number of images.
             predictions: uint8 [*n], or [*n, K] by class, by index, of the images that are shown.
             confusion: int [K, K] of the split, or [K, 2, 2] of independent classes.
         """
         file.parent.mkdir(parents=True, exist_ok=True)
         matrix = file.with_name(file.name.replace("predictions", "confusion"))
-        figures.confusion_matrix(matrix, confusion, self._task.names)
+        figures.confusion_matrix(matrix, confusion, self._task.names, title)
         shown = sorted(predictions)
         images, labels, ids = self._examples(shown)
         guesses = self._flat(predictions, shown)

@@ -206,8 +206,8 @@ class Recorder:
 
 class _Progress:
     def __init__(self, start: int, total: int) -> None:
-        self._start, self._total = start, total
-        self._begin, self._last = time.monotonic(), -PLAIN_SECONDS  # the first step prints
+        self._total, self._last = total, -PLAIN_SECONDS  # the first step prints
+        self._first: tuple[int, float] | None = None  # the first step, which compiles, and its end
         self._bar = Progress(
             TextColumn("training"),
             BarColumn(),
@@ -225,14 +225,15 @@ class _Progress:
     def update(self, step: int, rate: float, loss: float) -> None:
         self._bar.update(self._task, completed=step, rate=rate, loss=loss)
         now = time.monotonic()
+        self._first = first, began = self._first or (step, now)
         if console.is_terminal or (now - self._last < PLAIN_SECONDS and step < self._total):
             return
         self._last = now
-        left = (now - self._begin) / max(1, step - self._start) * (self._total - step)
-        console.print(
-            f"step {step}/{self._total}  loss {loss:.4f}  {rate:.1f} images/s  "
-            f"{duration(left)} left"
-        )
+        line = f"step {step}/{self._total}  loss {loss:.4f}  {rate:.1f} images/s"
+        if step > first:
+            left = (now - began) / (step - first) * (self._total - step)
+            line += f"  {duration(left)} left"
+        console.print(line)
 
     def close(self) -> None:
         self._bar.stop()

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from unet_jax.config import call, choose
+from unet_jax.config import call
 from unet_jax.data import storage
 from unet_jax.data.base import Dataset, PairSource
 from unet_jax.data.sample import Source
@@ -209,10 +209,32 @@ def fingerprints(source: Source, split: str, *, strict: bool = True) -> list[str
     return result
 
 
+def pick_split(dataset: Dataset, name: str) -> Source:
+    """Returns a split of a data set.
+
+    Args:
+        dataset: The data set.
+        name: "train", "val" or "test".
+
+    Returns:
+        The split.
+
+    Raises:
+        UserError: The data set has no such split.
+    """
+    if name in dataset.splits:
+        return dataset.splits[name]
+    needs = " It needs test.txt or config.data.folder.test_fraction=0.2, set before training."
+    raise UserError(
+        f"--split={name!r} is not in the data; allowed are {', '.join(dataset.splits)}."
+        f"{needs if name == 'test' else ''}"
+    )
+
+
 def _draw_unseen(section: Mapping[str, Any], name: str, kept: Splits) -> Source:
     """Draws a split that the run did not have, such as a test list that came later."""
     drawn, _ = call(open_data, "config.data", section, kept=None)
-    source = choose(drawn.splits, "--split", name)
+    source = pick_split(drawn, name)
     seen = [image for image in source.ids if any(image in ids for ids in kept.values())]
     if seen:
         raise UserError(

@@ -10,7 +10,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from unet_jax.command_line import parse_values
-from unet_jax.config import check_sections
+from unet_jax.config import PAIRS, check_sections
 from unet_jax.convert import refuse_key
 from unet_jax.defaults import add_part, complete
 from unet_jax.errors import UserError
@@ -142,7 +142,7 @@ def set_values(config: ConfigDict, page: str, overrides: Mapping[str, Any]) -> N
         if not fits:
             raise UserError(
                 f"{key}={value!r} is of type {type(value).__name__}; in {page} it is {old!r}, of "
-                f"type {type(old).__name__}."
+                f"type {type(old).__name__}.{f' {PAIRS}.' if isinstance(value, Mapping) else ''}"
             )
 
 
