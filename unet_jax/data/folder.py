@@ -1,12 +1,22 @@
 """A user's own images and masks in folders."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from unet_jax.data import storage
-from unet_jax.data.base import IGNORE, Dataset, PairSource, pick, split_off
+from unet_jax.data.base import IGNORE, Dataset, PairSource, pick
 from unet_jax.data.by_class import match_masks, values_by_class
 from unet_jax.data.files import FilePairs, list_images, read_list, say_once
+from unet_jax.data.splits import (
+    NO_RULES,
+    Facts,
+    Rules,
+    check_whole,
+    find_facts,
+    say_val,
+    take_share,
+    take_val,
+)
 from unet_jax.data.storage import AnyPath
 from unet_jax.errors import UserError
 from unet_jax.process.regular import LARGEST
@@ -30,6 +40,7 @@ def open_folder(
     lists: str = "",
     largest_file: int = LARGEST,
     kept: Mapping[str, Iterable[str]] | None = None,
+    rules: Rules = NO_RULES,
 ) -> Dataset:
     """Opens PATH/images/NAME.jpg with PATH/masks/NAME.png, or NAME_CLASS.png; reads names.
 
@@ -56,6 +67,7 @@ def open_folder(
             remote; "" for `path` itself.
         largest_file: MiB of the largest file that is read.
         kept: Ids by split of a run that keeps its own splits; see `sources.open_data`.
+        rules: Folds, groups and strata.
 
     Returns:
         The splits.
@@ -69,14 +81,27 @@ def open_folder(
     values = _label_map(class_names, label_map, ignore_values, by_class=by_class)
     layers, must_match = class_names if by_class else (), kept is None
     pairs = _pairs(root, images, masks, mask_suffix, layers, largest_file, must_match=must_match)
+    split_by = ""
     if kept is None:
-        listed = _read_lists(_lists_folder(root, lists), pairs)
-        splits = _splits(listed, pairs.ids, val_fraction, test_fraction, split_seed)
+        given = _lists_folder(root, lists)
+        listed = _read_lists(given, pairs)
+        if rules.folds and "val" in listed:
+            raise UserError(
+                f"config.data.folds={rules.folds} draws the val split, which {given / 'val.txt'} "
+                "lists; set config.data.folds=0, or take the list out."
+            )
+        rest = {*range(len(pairs.ids))}.difference(*listed.values())
+        splits = {**listed, "train": listed.get("train", sorted(rest))}
+        taking = sorted({index for indices in splits.values() for index in indices})
+        images_of = PairSource(pairs, taking, values, by_class=by_class)
+        facts = find_facts(rules, images_of, _positions(pairs), path)
+        split_by = _draw(facts, splits, val_fraction, test_fraction, split_seed)
+        check_whole(facts, splits)
         _say_left_out(pairs.ids, splits, root / images)
     else:
         splits = {split: pick(pairs.ids, names) for split, names in kept.items()}
     sources = _sources(pairs, splits, values, by_class=by_class)
-    return Dataset(sources, tuple(class_names), by_class=by_class)
+    return Dataset(sources, tuple(class_names), by_class=by_class, split_by=split_by)
 
 
 def _open_root(path: str, images: str, masks: str) -> AnyPath:
@@ -192,9 +217,7 @@ def _label_map(
 
 
 def _lists_folder(root: AnyPath, lists: str) -> AnyPath:
-    folder = storage.as_path(lists, "config.data.folder.lists") if lists else root
-    if lists and isinstance(folder, Path) and not folder.is_absolute():
-        folder = root / lists
+    folder = storage.below(root, lists, "config.data.folder.lists") if lists else root
     names = [f"{split}.txt" for split in SPLITS]
     if lists and not any(storage.has_file(folder / name) for name in names):
         raise UserError(
@@ -246,23 +269,22 @@ def _say_left_out(ids: Sequence[str], splits: Mapping[str, list[int]], images: A
         say_once(f"{images}: {len(left_out)} in no list passed over, such as {left_out[0]}")
 
 
-def _splits(
-    listed: Mapping[str, list[int]],
-    ids: tuple[str, ...],
+def _draw(
+    facts: Facts,
+    splits: dict[str, list[int]],
     val_fraction: float,
     test_fraction: float,
     seed: int,
-) -> dict[str, list[int]]:
-    in_a_list = {index for indices in listed.values() for index in indices}
-    rest = [index for index in range(len(ids)) if index not in in_a_list]
-    splits = dict(listed)
-    splits.setdefault("train", rest)
-    shares = {"test": test_fraction, "val": val_fraction}
-    for offset, (split, fraction) in enumerate(shares.items()):
-        if split not in splits and fraction:
-            train = splits["train"]
-            names = [ids[index] for index in train]
-            kept, off = split_off(names, [""] * len(names), fraction, seed + offset)
-            splits[split] = [train[i] for i in off]
-            splits["train"] = [train[i] for i in kept]
-    return splits
+) -> str:
+    """Draws from the training images the splits that have no list; says how."""
+    says = [f"{name} from a list" for name in SPLITS if name in splits and name != "train"]
+    if "test" not in splits and test_fraction:
+        key = "config.data.folder.test_fraction"
+        parts = take_share(facts, splits["train"], test_fraction, seed, key)
+        splits["train"], splits["test"] = parts
+        says.append(f"test {test_fraction:g}")
+    if "val" not in splits:
+        parts = take_val(facts, splits["train"], val_fraction, seed + 1)
+        splits["train"], splits["val"] = parts
+        says.append(say_val(facts.rules, val_fraction))
+    return f"{', '.join(says)}{facts.says}, seed {seed}"
