@@ -329,6 +329,8 @@ def _print_header(experiment: Experiment, workdir: Path, start: int) -> None:
         f"{plan.total / plan.epoch_steps:.1f} epochs",
         "workdir": workdir,
     }
+    if e.dataset.split_by:
+        facts["splits"] = e.dataset.split_by
     if e.network.task.names != e.dataset.class_names:
         facts["regions"] = ", ".join(e.network.task.names)
     if e.loading.fit == "crop":
