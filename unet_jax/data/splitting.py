@@ -216,9 +216,10 @@ def _balance(
     order = sorted(_shuffled(sizes, seed), key=lambda group: -sizes[group])
     rows = {group: row for row, group in enumerate(order)}
     counts = np.zeros((len(order), 1 + len(columns)))
-    for index, group in enumerate(groups):
-        held = traits[index] if traits else ()
-        counts[rows[group], [0, *(columns[trait] for trait in held)]] += 1
+    counts[:, 0] = [sizes[group] for group in order]
+    for group, held in zip(groups, traits, strict=True) if traits else ():
+        for trait in set(held):
+            counts[rows[group], columns[trait]] += 1
     wanted = np.outer(shares, counts.sum(axis=0))
     filled, bins = np.zeros_like(wanted), {}
     for row, group in enumerate(order):
