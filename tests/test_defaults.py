@@ -11,6 +11,7 @@ from unet_jax.config import keys_of, load, to_json
 from unet_jax.data.folder import open_folder
 from unet_jax.data.sets.pets import open_tfds
 from unet_jax.data.sources import open_data
+from unet_jax.data.splits import make_rules
 from unet_jax.data.synthetic import open_synthetic
 from unet_jax.defaults import DEFAULTS, complete, page
 from unet_jax.durations import make_plan
@@ -25,12 +26,13 @@ from unet_jax.task import make_task
 
 PAGES = sorted((ROOT / "configs").glob("*.py"))
 # Which function a section configures, and which of its arguments are no keys of it.
-ON_DISK = ("path", "val_fraction", "split_seed", "largest_file", "kept")
+ON_DISK = ("path", "val_fraction", "split_seed", "largest_file", "kept", "rules")
 FUNCTIONS = {
     "data": (open_data, ("kept",)),
     "data.folder": (open_folder, ON_DISK),
     "data.tfds": (open_tfds, ON_DISK),
-    "data.synthetic": (open_synthetic, ()),
+    "data.split": (make_rules, ("fold", "folds")),
+    "data.synthetic": (open_synthetic, ("split_seed", "rules")),
     "model": (UNet, ("num_classes",)),
     "pretrained": (make_pretrained, ()),
     "task": (make_task, ("class_names",)),
@@ -58,7 +60,9 @@ def test_literals_are_the_functions_own_defaults(section):
         literal = literal[part]
     expected = {name: p.default for name, p in keys_of(function, hidden).items()}
     if section == "data":  # sections of their own, above
-        assert [expected.pop(name) for name in ("folder", "tfds", "synthetic")] == [None] * 3
+        assert [expected.pop(name) for name in ("split", "folder", "tfds", "synthetic")] == [
+            None
+        ] * 4
         literal = {name: value for name, value in literal.items() if not isinstance(value, dict)}
     assert literal == expected
     assert {name: type(value) for name, value in literal.items()} == {

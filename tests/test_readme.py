@@ -194,7 +194,7 @@ def test_the_readme_is_short():
 
 def test_the_reference_has_every_section_of_a_config():
     text = PAGES["docs/reference/config.md"]
-    for section in (*SECTIONS, "data.folder", "data.tfds", "data.synthetic"):
+    for section in (*SECTIONS, "data.split", "data.folder", "data.tfds", "data.synthetic"):
         assert f"\n## {section}\n" in text
 
 

@@ -17,6 +17,7 @@ MAY_DIFFER = (
     "data.path",
     "data.workers",
     "data.largest_file",
+    "data.split.table",
     "data.folder.images",
     "data.folder.masks",
     "data.folder.mask_suffix",

@@ -326,6 +326,7 @@ def _print_header(experiment: Experiment, workdir: Path, start: int) -> None:
         "devices": f"{devices['count']} x {devices['kind']} ({devices['platform']})",
         "mesh": dict(e.shardings.mesh.shape),
         "data": ", ".join(f"{name} {count}" for name, count in counts.items()),
+        **({"splits": e.dataset.split_by} if e.dataset.split_by else {}),
         "classes": ", ".join(e.dataset.class_names),
         "parameters": f"{count_parameters(e):,}",
         "FLOPs per image": f"{count_flops(e):,} (forward, {e.loading.image_size})",

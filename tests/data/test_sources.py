@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unet_jax.data.base import split_off
 from unet_jax.data.sources import Loading, make_loading, open_data
+from unet_jax.data.splitting import split_off
 from unet_jax.errors import UserError
 
 GROUPS = ["a"] * 11 + ["b"] * 3 + ["c"] * 30 + ["d"] * 1 + ["e"] * 17

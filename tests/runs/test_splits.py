@@ -350,3 +350,58 @@ class Way:
 
     def most(self):
         return len(self.members)
+
+
+def test_a_fold_of_groups_is_kept_and_said(tmp_path, capsys, monkeypatch):
+    names = [f"p{p}/{i}" for p in range(5) for i in range(2)]
+    for seed, name in enumerate(names):
+        for kind in ("images", "masks"):
+            (tmp_path / "data" / kind / name).parent.mkdir(parents=True, exist_ok=True)
+        save(tmp_path / "data", name, seed)
+    rows = "".join(f"{name},{name[:2]}\n" for name in names)
+    (tmp_path / "data" / "t.csv").write_text(f"name,who\n{rows}")
+    config = make_config(tmp_path / "data")
+    config.data.fold, config.data.folds = 1, 5
+    config.data.split.group_column, config.data.split.table = "who", "t.csv"
+    config.train.duration, config.train.batch_size = "2 steps", 4
+    monkeypatch.setattr(training, "loop", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        training.train_and_evaluate(config, tmp_path / "run")
+    shown = capsys.readouterr().out
+    assert "  data             train 8, val 2\n" in shown
+    says = "val fold 1 of 5, 5 groups by group_column='who', seed 0"
+    assert f"  splits           {says}\n" in shown
+    kept = splits.read(tmp_path / "run")
+    assert len({name[:2] for name in kept["val"]}) == 1
+    assert sorted([*kept["train"], *kept["val"]]) == names
+    # What is kept asks for no table, and another fold is another run.
+    (tmp_path / "data" / "t.csv").unlink()
+    save(tmp_path / "data", "p9", 9)
+    opened, _ = splits.open_kept(config.data, kept, ("train", "val"))
+    assert {name: list(split.ids) for name, split in opened.splits.items()} == {
+        name: list(ids) for name, ids in kept.items()
+    }
+    assert opened.split_by == "as the run drew them, in split.json"
+    config.data.fold = 2
+    (tmp_path / "run" / "checkpoints" / "1").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"config\.data\.fold: 1 -> 2"):
+        training.train_and_evaluate(config, tmp_path / "run")
+
+
+def test_all_that_has_changed_is_said_in_one_line(copied, capsys, monkeypatch):
+    root, config = copied
+    kept = json.loads((root / "run" / "split.json").read_text())
+    first, second, *_ = kept["train"]
+    (root / "data" / "masks" / f"{first}.png").unlink()
+    Image.new("RGB", SIZE).save(root / "data" / "images" / f"{second}.png")
+    save(root / "data", "a_new_one", 1000)
+    said = []
+    monkeypatch.setattr(splits.console, "print", said.append)
+    splits.open_kept(config.data, kept, ("val",))
+    assert said == [
+        "the train split is not what it was when the run began: of 90 images 1 are missing and 1 "
+        f"have changed, the first is {first!r}, whose image or mask is not in config.data.path="
+        f"{str(root / 'data')!r}, as images, masks and mask_suffix of config.data.folder name "
+        "them; "
+        "this split is not read now. 1 image that this run has not seen is left out."
+    ]

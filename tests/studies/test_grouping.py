@@ -42,6 +42,7 @@ def test_numbers_make_no_other_program(numbers):
         {"train__duration": "41 steps"},
         {"train__batch_size": 16},
         {"data__split_seed": 1},
+        {"data__folds": 3},
         {"optim__name": "sgd"},
         {"augment__flip__up_down": True},
         {"optim__ema_decay": 0.0},

@@ -9,12 +9,13 @@ from support.paths import ROOT
 
 from unet_jax.compare import differences
 from unet_jax.config import load, to_json
+from unet_jax.data.sources import open_data
 from unet_jax.errors import UserError
 from unet_jax.runs.workdir import is_finished
 from unet_jax.studies import trials
 from unet_jax.studies.naming import make_trials
 from unet_jax.studies.pages import make_config, parse_overrides
-from unet_jax.studies.study import Study, choices, grid, seeds
+from unet_jax.studies.study import Study, choices, grid, seeds, values
 
 PAGE = "configs/oxford_pets.py:cpu"
 STUDY = Study(PAGE, grid(choices("size", {"s": {"model.features": (4, 8)}}), seeds(2)))
@@ -26,6 +27,21 @@ def command_line_config(*given):
     config_flags.DEFINE_config_dict("config", config, flag_values=found, sys_argv=argv)
     found(argv)
     return config
+
+
+def test_folds_are_one_line_of_a_page():
+    small = {"train": 5, "val": 2, "test": 3, "size": 8}
+    base = {"data.folds": 3, **{f"data.synthetic.{key}": n for key, n in small.items()}}
+    study = Study("configs/tiny.py", values("data.fold", *range(3)), base)
+    found = make_trials(study)
+    assert [trial.factors for trial in found] == [{"fold": str(k)} for k in range(3)]
+    val = []
+    for trial in found:
+        dataset, _ = open_data(**make_config(study.page, trial.overrides).data)
+        assert list(dataset.splits["test"].ids) == [f"test_{i:05d}" for i in range(3)]
+        val += dataset.splits["val"].ids
+    names = [("train", 5), ("val", 2)]
+    assert sorted(val) == [f"{name}_{i:05d}" for name, n in names for i in range(n)]
 
 
 def test_a_config_is_that_of_the_command_line():

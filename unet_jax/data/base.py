@@ -1,6 +1,5 @@
 """Data sets, and the source that decodes pairs of an image and a mask."""
 
-import collections
 import functools
 import io
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -28,12 +27,14 @@ class Dataset(NamedTuple):
         class_names: K names.
         views: Other ways to count the same predictions.
         by_class: Whether a label has an axis of classes, which may overlap; see `Task`.
+        split_by: How the splits were made, in words; "" where there is nothing to say.
     """
 
     splits: Mapping[str, Source]
     class_names: tuple[str, ...]
     views: tuple[View, ...] = ()
     by_class: bool = False
+    split_by: str = ""
 
 
 class MaskReader(Protocol):
@@ -213,13 +214,23 @@ class PairSource:
         """Reads and decodes one pair; see `Source`."""
         position = self.indices[int(index)]
         encoded = self.pairs.read(position)
-        labels = [self._table[mask.ids] for mask in encoded.decode_masks(window)]
+        labels = self._labels(encoded, window)
         axes = labels[0].ndim
         image = encoded.decode_image(axes, window)
         label = np.stack(labels, axis=-1) if self.by_class else labels[0]
         if encoded.weight:
             label[~encoded.decode_weight(labels[0].shape, window)] = IGNORE
         return Sample(image, label, self.pairs.ids[position], (1.0,) * axes)
+
+    def held_classes(self, index: int) -> list[int]:
+        """Returns the classes that the label of an image holds, sorted; decodes the mask alone."""
+        labels = self._labels(self.pairs.read(self.indices[int(index)]))
+        if self.by_class:
+            return [k for k, label in enumerate(labels) if np.any(label == 1)]
+        return [int(k) for k in np.unique(labels[0]) if k != IGNORE]
+
+    def _labels(self, encoded: Encoded, window: Window | None = None) -> list[np.ndarray]:
+        return [self._table[mask.ids] for mask in encoded.decode_masks(window)]
 
 
 def pick(ids: Sequence[str], names: Iterable[str]) -> list[int]:
@@ -234,31 +245,3 @@ def pick(ids: Sequence[str], names: Iterable[str]) -> list[int]:
     """
     position = {name: index for index, name in enumerate(ids)}
     return [position[name] for name in names if name in position]
-
-
-def split_off(
-    ids: Sequence[str], groups: Sequence[str], fraction: float, seed: int
-) -> tuple[list[int], list[int]]:
-    """Splits off a seeded share, the same share of every group.
-
-    Args:
-        ids: N names; the split depends on them and not on their order.
-        groups: N groups, such as breeds; the same text for all where there are none.
-        fraction: Share to split off, in [0, 1).
-        seed: Of the shuffle.
-
-    Returns:
-        Indices kept and indices split off, each in the order of `ids`.
-    """
-    members = collections.defaultdict(list)
-    for index in sorted(range(len(ids)), key=lambda i: ids[i]):
-        members[groups[index]].append(index)
-    rng = np.random.default_rng(seed)
-    off: set[int] = set()
-    total = 0
-    for group in sorted(members):
-        # Rounding the running total, and not each group's share, keeps the whole share exact.
-        before, total = round(total * fraction), total + len(members[group])
-        take = round(total * fraction) - before
-        off.update(members[group][i] for i in rng.permutation(len(members[group]))[:take])
-    return [i for i in range(len(ids)) if i not in off], sorted(off)

@@ -257,6 +257,28 @@ def _check_link(file: AnyPath) -> None:
         )
 
 
+def read_text(file: AnyPath, what: str) -> str:
+    r"""Reads a text file.
+
+    Args:
+        file: The file, in UTF-8, or in UTF-16 with a byte-order mark.
+        what: What it should be, for the error.
+
+    Returns:
+        The text, its accents composed (NFC), with "\n" at the end of lines.
+
+    Raises:
+        UserError: It cannot be read, or is no text.
+    """
+    data = storage.read_bytes(file)
+    is_utf_16 = data.startswith((b"\xff\xfe", b"\xfe\xff"))
+    try:
+        text = data.decode("utf-16" if is_utf_16 else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} cannot be read as {what}: {error}.") from None
+    return re.sub(r"\r\n|\r", "\n", unicodedata.normalize("NFC", text))
+
+
 def read_list(file: AnyPath, *, known: Container[str] = (), first_word: bool = False) -> list[str]:
     """Reads a list of names, one a line; lines that begin with # do not count.
 
@@ -271,13 +293,7 @@ def read_list(file: AnyPath, *, known: Container[str] = (), first_word: bool = F
     Raises:
         UserError: The list cannot be read, names one twice, or one that is no path below a folder.
     """
-    try:
-        data = storage.read_bytes(file)
-        is_utf_16 = data.startswith((b"\xff\xfe", b"\xfe\xff"))
-        text = data.decode("utf-16" if is_utf_16 else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file} cannot be read as a list of names: {error}.") from None
-    lines = [line.strip() for line in re.split(r"\r\n|\r|\n", unicodedata.normalize("NFC", text))]
+    lines = [line.strip() for line in read_text(file, "a list of names").split("\n")]
     names = [line for line in lines if line and (line[0] != "#" or line in known)]
     if first_word:
         names = [line.split()[0] for line in names]

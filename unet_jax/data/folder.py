@@ -1,15 +1,25 @@
 """A user's own images and masks in folders."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 from unet_jax.data import storage
-from unet_jax.data.base import Dataset, PairSource, pick, split_off
+from unet_jax.data.base import Dataset, PairSource, pick
 from unet_jax.data.files import FilePairs, read_list, say_once
 from unet_jax.data.labels import Labels, make_labels, make_reader
 from unet_jax.data.layouts import find_pairs
 from unet_jax.data.layouts.base import Found, Given
+from unet_jax.data.splits import (
+    NO_RULES,
+    Facts,
+    Rules,
+    check_whole,
+    find_facts,
+    say_val,
+    take_share,
+    take_val,
+)
 from unet_jax.data.storage import AnyPath
 from unet_jax.errors import UserError
 from unet_jax.process.regular import LARGEST
@@ -36,6 +46,7 @@ def open_folder(
     lists: str = "",
     largest_file: int = LARGEST,
     kept: Mapping[str, Iterable[str]] | None = None,
+    rules: Rules = NO_RULES,
 ) -> Dataset:
     """Opens PATH/images/NAME.jpg with PATH/masks/NAME.png, or NAME_CLASS.png; reads names.
 
@@ -80,6 +91,7 @@ def open_folder(
             remote; "" for `path` itself.
         largest_file: MiB of the largest file that is read.
         kept: Ids by split of a run that keeps its own splits; see `sources.open_data`.
+        rules: Folds, groups and strata.
 
     Returns:
         The splits.
@@ -98,32 +110,35 @@ def open_folder(
         make_labels(class_names, label_map, ignore_values, by_class=by_class)
     found = find_pairs(root, layout, given._replace(must_match=kept is None))
     labels = _labels(found, class_names, label_map, ignore_values, by_class=by_class)
+    pairs, split_by = found.pairs, ""
     if kept is None:
-        splits = _draw_splits(found, root, lists, val_fraction, test_fraction, split_seed)
+        listed = _listed(found, root, lists)
+        if rules.folds and "val" in listed:
+            raise UserError(
+                f"config.data.folds={rules.folds} draws the val split, which {root} has already, "
+                "in a list or a folder; set config.data.folds=0, or take that away."
+            )
+        rest = {*range(len(pairs.ids))}.difference(*listed.values())
+        splits = {**listed, "train": listed.get("train", sorted(rest))}
+        taking = sorted({index for indices in splits.values() for index in indices})
+        images_of = PairSource(pairs, taking, labels.values, by_class=by_class)
+        facts = find_facts(rules, images_of, _positions(pairs), path)
+        split_by = _draw(facts, splits, val_fraction, test_fraction, split_seed)
+        check_whole(facts, splits)
         place = root / images if storage.is_folder(root / images) else root
-        _say_left_out(found.pairs.ids, splits, place)
+        _say_left_out(pairs.ids, splits, place)
     else:
-        splits = {split: pick(found.pairs.ids, names) for split, names in kept.items()}
-    sources = _sources(found.pairs, splits, labels.values, by_class=by_class)
-    return Dataset(sources, labels.class_names, by_class=by_class)
+        splits = {split: pick(pairs.ids, names) for split, names in kept.items()}
+    sources = _sources(pairs, splits, labels.values, by_class=by_class)
+    return Dataset(sources, labels.class_names, by_class=by_class, split_by=split_by)
 
 
-def _draw_splits(
-    found: Found,
-    root: AnyPath,
-    lists: str,
-    val_fraction: float,
-    test_fraction: float,
-    split_seed: int,
-) -> dict[str, list[int]]:
-    """Draws the splits: by lists, else as the layout says, and shares of what is for training."""
-    pairs, listed = found.pairs, {}
+def _listed(found: Found, root: AnyPath, lists: str) -> dict[str, list[int]]:
+    """Returns the splits that lists name, else those of the layout."""
     folder = _lists_folder(root, lists)
-    if lists or found.reads_lists:
-        listed = _read_lists(folder, pairs)
-    if not listed:
-        listed = {n: pick(pairs.ids, found.splits[n]) for n in SPLITS if n in found.splits}
-    return _splits(listed, pairs.ids, val_fraction, test_fraction, split_seed)
+    listed = _read_lists(folder, found.pairs) if lists or found.reads_lists else {}
+    ids, splits = found.pairs.ids, found.splits
+    return listed or {name: pick(ids, splits[name]) for name in SPLITS if name in splits}
 
 
 def _open_root(path: str, images: str, masks: str) -> AnyPath:
@@ -167,9 +182,7 @@ def _labels(
 
 
 def _lists_folder(root: AnyPath, lists: str) -> AnyPath:
-    folder = storage.as_path(lists, "config.data.folder.lists") if lists else root
-    if lists and isinstance(folder, Path) and not folder.is_absolute():
-        folder = root / lists
+    folder = storage.below(root, lists, "config.data.folder.lists") if lists else root
     names = [f"{split}.txt" for split in SPLITS]
     if lists and not any(storage.has_file(folder / name) for name in names):
         raise UserError(
@@ -221,23 +234,22 @@ def _say_left_out(ids: Sequence[str], splits: Mapping[str, list[int]], images: A
         say_once(f"{images}: {len(left_out)} in no list passed over, such as {left_out[0]}")
 
 
-def _splits(
-    listed: Mapping[str, list[int]],
-    ids: tuple[str, ...],
+def _draw(
+    facts: Facts,
+    splits: dict[str, list[int]],
     val_fraction: float,
     test_fraction: float,
     seed: int,
-) -> dict[str, list[int]]:
-    in_a_list = {index for indices in listed.values() for index in indices}
-    rest = [index for index in range(len(ids)) if index not in in_a_list]
-    splits = dict(listed)
-    splits.setdefault("train", rest)
-    shares = {"test": test_fraction, "val": val_fraction}
-    for offset, (split, fraction) in enumerate(shares.items()):
-        if split not in splits and fraction:
-            train = splits["train"]
-            names = [ids[index] for index in train]
-            kept, off = split_off(names, [""] * len(names), fraction, seed + offset)
-            splits[split] = [train[i] for i in off]
-            splits["train"] = [train[i] for i in kept]
-    return splits
+) -> str:
+    """Draws from the training images the splits that have no list; says how."""
+    says = [f"{name} as given" for name in SPLITS if name in splits and name != "train"]
+    if "test" not in splits and test_fraction:
+        key = "config.data.folder.test_fraction"
+        parts = take_share(facts, splits["train"], test_fraction, seed, key)
+        splits["train"], splits["test"] = parts
+        says.append(f"test {test_fraction:g}")
+    if "val" not in splits:
+        parts = take_val(facts, splits["train"], val_fraction, seed + 1)
+        splits["train"], splits["val"] = parts
+        says.append(say_val(facts.rules, val_fraction))
+    return f"{', '.join(says)}{facts.says}, seed {seed}"

@@ -10,6 +10,7 @@ from unet_jax.config import MOST_FLOAT, call, check_range, choose
 from unet_jax.data.base import Dataset
 from unet_jax.data.folder import open_folder
 from unet_jax.data.sets.pets import open_pets, open_tfds
+from unet_jax.data.splits import make_rules
 from unet_jax.data.synthetic import open_synthetic
 from unet_jax.durations import MOST_SEED
 from unet_jax.errors import UserError
@@ -135,11 +136,14 @@ def open_data(
     fit: str = "resize",
     val_fraction: float = 0.1,
     split_seed: int = 0,
+    fold: int = 0,
+    folds: int = 0,
     workers: int = 4,
     context: int = 0,
     crops: int = 1,
     largest_file: int = LARGEST,
     value_range: tuple[float, ...] = (),
+    split: Mapping[str, Any] | None = None,
     folder: Mapping[str, Any] | None = None,
     tfds: Mapping[str, Any] | None = None,
     synthetic: Mapping[str, Any] | None = None,
@@ -158,6 +162,9 @@ def open_data(
         fit: "resize" or "crop"; see `Loading`.
         val_fraction: Share of the training images kept for validation where no list says which.
         split_seed: Of that split.
+        fold: With `folds`, the one that is for validation; all others are for training.
+        folds: How many folds the images that are not for the test are dealt to, so that each is in
+            one; 0 for a share. The test split is the same for all.
         workers: Threads that decode.
         context: Pixels mirrored around images, with `fit` "crop"; see `Loading`.
         crops: Random parts of every image in an epoch, with `fit` "crop".
@@ -166,6 +173,7 @@ def open_data(
             12 bits in uint16; () for the smallest and the largest of an integer type, and (0, 1) of
             floating-point numbers. Values outside become less than 0 or more than 1, and such
             images are named before training; `augment.make.colour` cuts them to 0 and 1.
+        split: Arguments of `splits.make_rules`: groups that stay whole, and strata.
         folder: Arguments of `open_folder`.
         tfds: Arguments of `open_tfds`.
         synthetic: Arguments of `open_synthetic`.
@@ -184,17 +192,19 @@ def open_data(
         )
     check_range("config.data.split_seed", split_seed, 0, MOST_SEED)
     loading = make_loading(image_size, fit, workers, context, crops, largest_file, value_range)
-    on_disk = {"path": path, "val_fraction": val_fraction, "split_seed": split_seed, "kept": kept}
+    rules = call(make_rules, "config.data.split", split or {}, fold=fold, folds=folds)
+    drawn = {"split_seed": split_seed, "rules": rules}
+    on_disk = {"path": path, "val_fraction": val_fraction, "kept": kept, **drawn}
     sources = {
         "folder": (open_folder, folder, {**on_disk, "largest_file": largest_file}),
         "pets": (open_pets, None, {**on_disk, "largest_file": largest_file}),
         "tfds": (open_tfds, tfds, on_disk),
-        "synthetic": (open_synthetic, synthetic, {}),
+        "synthetic": (open_synthetic, synthetic, drawn),
     }
     function, section, common = choose(sources, "config.data.source", source)
     dataset = call(function, f"config.data.{source}", section or {}, **common)
-    for name, split in dataset.splits.items():
-        if not len(split) and kept is None:
+    for name, images in dataset.splits.items():
+        if not len(images) and kept is None:
             raise UserError(
                 f"the {name} split of config.data.path={path!r} is empty; add images, or change "
                 f"config.data.val_fraction={val_fraction}, config.data.folder.test_fraction or the "

@@ -48,6 +48,24 @@ def as_path(text: str, key: str) -> AnyPath:
     return expand(text, key)
 
 
+def below(root: AnyPath, text: str, key: str) -> AnyPath:
+    """Makes a path of a text: below a root, but where it begins with / or ~ or is remote.
+
+    Args:
+        root: The root.
+        text: See `as_path`.
+        key: The config key that holds it, for the error.
+
+    Returns:
+        The path.
+
+    Raises:
+        UserError: It is of another kind of store.
+    """
+    path = as_path(text, key)
+    return root / text if isinstance(path, Path) and not path.is_absolute() else path
+
+
 def is_folder(path: AnyPath) -> bool:
     """Tells whether a path is a folder that exists."""
     return path.is_dir() if isinstance(path, Path) else _is_there(path, folder=True)

@@ -1,7 +1,7 @@
 """Images of textured, overlapping shapes with exact masks, drawn on the fly."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ from unet_jax.data import solids
 from unet_jax.data.base import Dataset
 from unet_jax.data.sample import RGB, Sample, Spec, Window, whole
 from unet_jax.data.solids import draw_solids
+from unet_jax.data.splits import NO_RULES, Facts, Rules, say_val, take_val
 from unet_jax.durations import MOST_SEED
 from unet_jax.errors import UserError
 
@@ -116,6 +117,18 @@ LAYERS = Kind(functools.partial(draw, by_class=True), CLASS_NAMES[1:], RGB)
 """Images whose labels are by class."""
 
 
+class Member(NamedTuple):
+    """A drawn image: the `index`-th of "train", "val" or "test"."""
+
+    set: str
+    index: int
+
+    @property
+    def id(self) -> str:
+        """Returns its name."""
+        return f"{self.set}_{self.index:05d}"
+
+
 class Shapes:
     """A random-access source of drawn images.
 
@@ -127,37 +140,42 @@ class Shapes:
     """
 
     def __init__(
-        self, split: str, count: int, size: int, shapes: int, seed: int, kind: Kind
+        self, members: Sequence[Member], size: int, shapes: int, seed: int, kind: Kind
     ) -> None:
         """Describes the images; none is drawn yet.
 
         Args:
-            split: Name of the split, which also sets its images apart from other splits'.
-            count: N.
+            members: N images.
             size: Pixels along every axis.
             shapes: Shapes per image.
             seed: Of the data set.
             kind: Of the images.
         """
-        self._split, self._count, self._size, self.spec = split, count, size, kind.spec
-        # Splits differ in the seed, so that no image of one is ever in another.
-        split_seed = seed * 1000 + sum(split.encode())
-        self._draw = functools.cache(lambda index: kind.draw(split_seed, index, size, shapes))
+        self._members, self._size, self.spec = members, size, kind.spec
+
+        @functools.cache
+        def draw_member(member: Member) -> tuple[np.ndarray, np.ndarray]:
+            # Sets differ in the seed, so that no image of one is ever in another.
+            set_seed = seed * 1000 + sum(member.set.encode())
+            return kind.draw(set_seed, member.index, size, shapes)
+
+        self._draw = draw_member
 
     @property
     def ids(self) -> list[str]:
         """Returns one name per image."""
-        return [f"{self._split}_{index:05d}" for index in range(self._count)]
+        return [member.id for member in self._members]
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._members)
 
     def read(self, index: int, window: Window | None = None) -> Sample:
         """Draws an image, or takes the one that was drawn; see `Source`."""
-        image, label = self._draw(int(index))
+        member = self._members[int(index)]
+        image, label = self._draw(member)
         part = window or whole(image.shape[:-1])
         spacing = (1.0,) * self.spec.axes
-        return Sample(image[part], label[part], f"{self._split}_{index:05d}", spacing)
+        return Sample(image[part], label[part], member.id, spacing)
 
     def shape(self, index: int) -> tuple[int, ...]:
         """Returns the pixels along each axis, the same for all; see `Source`."""
@@ -175,6 +193,8 @@ def open_synthetic(
     seed: int = 0,
     axes: int = 2,
     by_class: bool = False,
+    split_seed: int = 0,
+    rules: Rules = NO_RULES,
 ) -> Dataset:
     """Opens synthetic shapes; see `draw`, and `solids.draw_solids` for volumes.
 
@@ -188,6 +208,8 @@ def open_synthetic(
         axes: 2 for images, 3 for volumes.
         by_class: Whether a label says of every class where its shapes are, also where others cover
             them; of images alone. It goes with config.task.kind="multilabel".
+        split_seed: Of the folds.
+        rules: With folds, the images for training and validation together are dealt to them.
 
     Returns:
         Its three splits.
@@ -212,6 +234,18 @@ def open_synthetic(
         ("seed", seed, 0, MOST_SEED),
     ):
         check_range(f"config.data.synthetic.{name}", value, low, high)
-    counts = {"train": train, "val": val, "test": test}
-    splits = {name: Shapes(name, count, size, shapes, seed, kind) for name, count in counts.items()}
-    return Dataset(splits, kind.class_names, by_class=by_class)
+    if rules.is_set():
+        raise UserError(
+            "config.data.split is for the names and the masks of files; with "
+            "config.data.source='synthetic' leave it as it is."
+        )
+    counts, split_by = {"train": train, "val": val, "test": test}, ""
+    members = {name: [Member(name, i) for i in range(n)] for name, n in counts.items()}
+    if rules.folds:
+        both = [*members["train"], *members["val"]]
+        facts = Facts([member.id for member in both], [""] * len(both), (), (), rules, "")
+        parts = take_val(facts, range(len(both)), 0.0, split_seed)
+        members["train"], members["val"] = ([both[i] for i in part] for part in parts)
+        split_by = f"{say_val(rules, 0.0)}, seed {split_seed}"
+    splits = {name: Shapes(part, size, shapes, seed, kind) for name, part in members.items()}
+    return Dataset(splits, kind.class_names, by_class=by_class, split_by=split_by)

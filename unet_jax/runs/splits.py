@@ -130,9 +130,9 @@ def open_kept(
             )
         lines += [f"{text}; this split is not read now."] if text else []
     lines += _count_unseen(dataset, kept)
-    for line in lines if says else ():
-        console.print(line)
-    return dataset, loading
+    if lines and says:
+        console.print(" ".join(lines))
+    return dataset._replace(split_by=f"as the run drew them, in {layout.SPLIT}"), loading
 
 
 def open_run(

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from unet_jax.data import storage
-from unet_jax.data.base import Dataset, Encoded, Pairs, PairSource, pick, split_off
+from unet_jax.data.base import Dataset, Encoded, Pairs, PairSource, pick
 from unet_jax.data.files import FilePairs, read_list
 from unet_jax.data.formats import find_format
 from unet_jax.data.formats.base import Header
+from unet_jax.data.splits import NO_RULES, Rules, find_facts, say_val, take_val
 from unet_jax.data.storage import AnyPath
 from unet_jax.errors import UserError
 from unet_jax.metrics.views import View
@@ -78,6 +79,7 @@ def open_tfds(
     *,
     verify_checksums: bool = True,
     kept: Mapping[str, Iterable[str]] | None = None,
+    rules: Rules = NO_RULES,
 ) -> Dataset:
     """Opens the data set through TFDS, which prepares it on first use.
 
@@ -87,6 +89,7 @@ def open_tfds(
         split_seed: Of that split.
         verify_checksums: Whether archives placed by hand must be the original ones.
         kept: Ids by split of a run that keeps its own splits; see `sources.open_data`.
+        rules: Folds, groups and strata of the official trainval list, by default strata by breed.
 
     Returns:
         Its three splits.
@@ -104,7 +107,7 @@ def open_tfds(
 
     records = tfds_pets.open_pets(path, verify_checksums=verify_checksums)
     trainval, test = (RecordPairs(records[name], name, path) for name in ("trainval", "test"))
-    return _dataset(trainval, test, val_fraction, split_seed, kept)
+    return _dataset(trainval, test, val_fraction, split_seed, kept, rules, path)
 
 
 def open_pets(
@@ -114,6 +117,7 @@ def open_pets(
     *,
     largest_file: int = LARGEST,
     kept: Mapping[str, Iterable[str]] | None = None,
+    rules: Rules = NO_RULES,
 ) -> Dataset:
     """Opens the unpacked archives: images/, annotations/{trimaps/, trainval.txt, test.txt}.
 
@@ -123,6 +127,7 @@ def open_pets(
         split_seed: Of that split.
         largest_file: MiB of the largest file that is read.
         kept: Ids by split of a run that keeps its own splits; see `sources.open_data`.
+        rules: Folds, groups and strata of the official trainval list, by default strata by breed.
 
     Returns:
         Its three splits.
@@ -145,7 +150,7 @@ def open_pets(
         gone = set(storage.missing([file for pair in files.values() for file in pair]))
         files = {i: pair for i, pair in files.items() if not gone & set(pair)}
         pairs = FilePairs(tuple(files), tuple(files.values()), largest_file)
-        return _dataset(pairs, pairs, val_fraction, split_seed, kept)
+        return _dataset(pairs, pairs, val_fraction, split_seed, kept, rules, path)
     pairs = []
     for name, ids in lists.items():
         files = [_files(root, i) for i in ids]
@@ -156,7 +161,7 @@ def open_pets(
                 f"first is {missing[0]}; put them there or take their names out of the list."
             )
         pairs.append(FilePairs(ids, files, largest_file))
-    return _dataset(pairs[0], pairs[1], val_fraction, split_seed, None)
+    return _dataset(pairs[0], pairs[1], val_fraction, split_seed, None, rules, path)
 
 
 def _files(path: AnyPath, name: str) -> tuple[AnyPath, AnyPath]:
@@ -169,12 +174,24 @@ def _dataset(
     val_fraction: float,
     split_seed: int,
     kept: Mapping[str, Iterable[str]] | None,
+    rules: Rules,
+    path: str,
 ) -> Dataset:
     """Orders images by name, so that files and records give the same batches."""
     lists = {"train": trainval, "val": trainval, "test": test}
+    split_by = ""
     if kept is None:
         breeds = [name.rsplit("_", 1)[0] for name in trainval.ids]
-        train, val = split_off(trainval.ids, breeds, val_fraction, split_seed)
+        position = {
+            text: [index]
+            for index, name in enumerate(trainval.ids)
+            for text in (name, f"{name}.jpg")
+        }
+        every = range(len(trainval.ids))
+        images = PairSource(trainval, every, LABEL_MAP, CURE)
+        facts = find_facts(rules, images, position, path, breeds, "breed")
+        train, val = take_val(facts, every, val_fraction, split_seed)
+        split_by = f"official test, {say_val(rules, val_fraction)}{facts.says}, seed {split_seed}"
         kept = {
             "train": sorted(trainval.ids[i] for i in train),
             "val": sorted(trainval.ids[i] for i in val),
@@ -184,4 +201,4 @@ def _dataset(
         split: PairSource(lists[split], pick(lists[split].ids, names), LABEL_MAP, CURE)
         for split, names in kept.items()
     }
-    return Dataset(splits, CLASS_NAMES, VIEWS)
+    return Dataset(splits, CLASS_NAMES, VIEWS, split_by=split_by)
