@@ -53,6 +53,8 @@ SMALL = [
     "--config.model.decoder_repeats=(1,)",
     "--config.data.image_size=16",
 ]
+OWN = "my_search.py"  # what a reader writes
+RANGES = "{'optim.learning_rate': log_uniform(1e-4, 1e-2), 'model.norm': among('batch', 'group')}"
 LITTLE = "--memory=17MiB"  # up to which a search compiles one program after the other
 STUDIES = {
     "experiments.scale.meshes": ["--meshes=2x1x1", "--dimensions=2", "--features=4,8"],
@@ -100,8 +102,10 @@ def shorten(argument: str, folder: Path) -> str:
     """Puts a small study in the place of the one that is named, and runs below a folder."""
     flag, equals, value = argument.rpartition("=")
     if flag == "--study":
-        assert (ROOT / value).is_file()
-        return f"--study={write_page(folder / 'study.py', steps=2, every=2)}"
+        assert (ROOT / value).is_file() or value == OWN
+        return f"--study={write_page(folder / 'study.py', search=RANGES, steps=2, every=2)}"
+    if flag == "--trials":
+        return "--trials=1"
     return f"{flag}{equals}{folder / value}" if value.startswith("runs/") else argument
 
 

@@ -8,6 +8,7 @@ gives for the same bytes; where there are checksums, damage to pixels has to be 
 is 1 where an answer is neither, or does not come.
 """
 
+import argparse
 import signal
 import sys
 import tempfile
@@ -18,21 +19,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from absl import flags
 
-from unet_jax import command_line
-
-PLACES = flags.DEFINE_integer("places", 200, "At how many places each encoding is damaged.", 1)
-SEED = flags.DEFINE_integer("seed", 0, "Of the places and of what stands there then.")
 SECONDS = 20  # after which an answer does not come
 SIZE = (37, 51)
 _HEADER = 512  # bytes in which the headers of most encodings lie
-
-
-class WrongAnswersError(Exception):
-    """Some answers were wrong; the command exits with code 1."""
-
-    exit_code = 1
 
 
 class Encoding(NamedTuple):
@@ -52,17 +42,6 @@ class Encoding(NamedTuple):
     image: np.ndarray
     read: tuple[Callable[[Path], np.ndarray], ...]
     only: str = "**/*"
-
-
-def run() -> None:
-    """Does what the flags say.
-
-    Raises:
-        WrongAnswersError: An answer was neither right nor one line.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        if wrong := try_all(Path(folder), PLACES.value, SEED.value):
-            raise WrongAnswersError(f"{wrong} wrong answers; see above.")
 
 
 def try_all(folder: Path, places: int, seed: int) -> int:
@@ -306,5 +285,16 @@ def _zarr(deep: np.ndarray) -> dict[str, Encoding]:
     }
 
 
+def main() -> int:
+    """Does what the command line says; returns the exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    places = "at how many places each encoding is damaged"
+    parser.add_argument("--places", type=int, default=200, help=places)
+    parser.add_argument("--seed", type=int, default=0, help="of the places and what stands there")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        return bool(try_all(Path(folder), options.places, options.seed))
+
+
 if __name__ == "__main__":
-    sys.exit(command_line.run(sys.argv, run, sys.modules[__name__]))
+    sys.exit(main())

@@ -65,7 +65,7 @@ def test_a_sweep_leaves_what_it_promises(finished):
         assert re.search(rf"{labels[0]}\W+{labels[1]}\W+{score:.4f}", out)
     losses = {str([x.get("train/loss") for x in metrics(folder / n)]) for n in record.trials}
     assert len(losses) == 3, "each trial has its own values"
-    assert f"python -m unet_jax.report {folder}" in out
+    assert f"python -m experiments.report {folder}" in out
 
 
 def test_a_trial_is_an_ordinary_run(finished, tmp_path, command):
@@ -165,10 +165,7 @@ def test_a_stopped_sweep_saves_its_trials_and_says_how_to_go_on(tmp_path):
         out, error = process.communicate(timeout=120)
     assert process.returncode == 130
     assert error.startswith("stopped; what had begun is saved. The same command goes on: ")
-    assert (
-        f"python -m unet_jax.studies.sweep --study={page} --workdir={folder} --nopack {TWO}"
-        in error
-    )
+    assert f"python -m experiments.sweep --study={page} --workdir={folder} --nopack {TWO}" in error
     assert error.count("\n") == 1
     assert "0/3 trials finished, 2 running" in out
     first, second, third = read_study(folder).trials
