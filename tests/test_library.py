@@ -318,12 +318,18 @@ def test_a_page_is_opened_with_values_by_section():
     for sections, says in {
         (("train", (("sead", 1),)),): "train.sead is not a config key",
         (("train", (("seed", "x"),)),): "train.seed='x' is of type str",
-        (("model", (("features", {2: 4}),)),): "it is (16, 32), of type tuple. Instead of a dict",
         (("trains", (("seed", 1),)),): "trains.seed is not a config key",
     }.items():
         values = {name: dict(section) for name, section in sections}
         with pytest.raises(unet_jax.UserError, match=re.escape(says)):
             unet_jax.open_page("tiny.py", **values)
+
+
+@pytest.mark.parametrize("pairs", [{0: 0, 255: 1}, {"0": 0, 255: 1}])
+def test_a_dict_for_a_tuple_is_told_to_be_pairs(pairs):
+    says = r"label_map=.* is of type dict; .*, of type tuple\. Instead of a dict, such as"
+    with pytest.raises(unet_jax.UserError, match=says):
+        unet_jax.open_page("folder.py", data={"folder": {"label_map": pairs}})
 
 
 def test_a_run_is_loaded_from_another_mesh_and_of_no_other_model(run, loaded):

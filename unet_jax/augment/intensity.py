@@ -38,7 +38,7 @@ def check_colour(values: Mapping[str, Any], spec: Spec) -> None:
         are, them = ("are", "each") if len(named) > 1 else ("is", "it")
         raise UserError(
             f"{' and '.join(named)} {are} for images of three colours, and the first image of the "
-            f"data has {spec}; set {them} to 0."
+            f"data has {spec}; set {them} to 0, or convert that image if it is the only such one."
         )
 
 
