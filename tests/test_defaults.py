@@ -11,7 +11,7 @@ from unet_jax.config import keys_of, load, to_json
 from unet_jax.data.folder import open_folder
 from unet_jax.data.sets.pets import open_tfds
 from unet_jax.data.sources import open_data
-from unet_jax.data.splits import make_rules
+from unet_jax.data.split_rules import make_rules
 from unet_jax.data.synthetic import open_synthetic
 from unet_jax.defaults import DEFAULTS, complete, page
 from unet_jax.durations import make_plan

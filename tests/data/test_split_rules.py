@@ -92,19 +92,74 @@ def test_every_image_is_in_one_fold_and_the_test_stays(tmp_path, count, folds):
         assert f"val fold {fold} of {folds}, seed 0" in dataset.split_by
 
 
-def test_a_test_list_stays_and_a_val_list_is_refused(tmp_path):
+@pytest.mark.parametrize("train", [False, True])
+def test_a_test_list_stays_and_folds_are_of_the_others(tmp_path, train):
     root = save(tmp_path, "abcdefgh")
     (tmp_path / "test.txt").write_text("h\nc\n")
-    parts = [ids(opened(root, fold=k, folds=3)) for k in range(3)]
-    assert all(part["test"] == ["h", "c"] for part in parts)
-    assert sorted(name for part in parts for name in part["val"]) == [*"abdefg"]
     (tmp_path / "val.txt").write_text("a\n")
-    with pytest.raises(
-        UserError, match=rf"^config\.data\.folds=3 draws .* {root} has already, in a list"
-    ):
-        opened(root, folds=3)
-    dataset = opened(root)
-    assert dataset.split_by == "val as given, test as given, seed 0"
+    if train:
+        (tmp_path / "train.txt").write_text("e\nb\nd\n")
+    others = "abde" if train else "abdefg"
+    parts = [ids(opened(root, fold=k, folds=3)) for k in range(3)]
+    for part in parts:
+        assert part["test"] == ["h", "c"]
+        assert sorted(part["train"] + part["val"]) == [*others]
+    assert sorted(name for part in parts for name in part["val"]) == [*others]
+    assert opened(root, folds=3).split_by == "test as given, val fold 0 of 3, seed 0"
+    assert opened(root).split_by == "val as given, test as given, seed 0"
+
+
+LAYOUTS = {
+    "images/train": ({}, "images/{split}/{name}.png", "masks/{split}/{name}.png"),
+    "train/images": ({}, "{split}/images/{name}.png", "{split}/masks/{name}.png"),
+    "a pattern": (
+        {"images": "x/{a}/{split}_{b}.png", "masks": "y/{a}/{split}_{b}.png"},
+        "x/{folder}/{split}_{file}.png",
+        "y/{folder}/{split}_{file}.png",
+    ),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_patient_in_two_folders_of_splits_is_one_group(tmp_path, layout):
+    folder, *paths = LAYOUTS[layout]
+    for patient in range(6):
+        for split in ("train", "val") if patient else ("test",):
+            name = f"p{patient}/s{patient % 2}"
+            parts = dict(zip(("folder", "file"), name.split("/"), strict=True))
+            for path in paths:
+                file = tmp_path / path.format(split=split, name=name, **parts)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(np.zeros((3, 5), np.uint8)).save(file)
+    for split in ({"group_folders": 1}, {"group_pattern": r"(?:^|/)(p\d)/"}):
+        val = []
+        for fold in range(5):
+            found = ids(opened(tmp_path, split, folder, fold=fold, folds=5))
+            assert [name.count("p0") for name in found["test"]] == [1]
+            assert len(found["val"]) == 2
+            assert len({name[name.index("p") :][:2] for name in found["val"]}) == 1
+            val += found["val"]
+        assert len({*val}) == 10
+        with pytest.raises(UserError, match=r"^the group 'p1' .* has images in .* the lists or fo"):
+            opened(tmp_path, split, folder)
+
+
+def test_classes_where_pixels_count(tmp_path):
+    names = [f"n{i}" for i in range(12)]
+    save(tmp_path, names, lambda i: (0, 1 + (i % 3 == 0), 0))
+    for i, name in enumerate(names):  # class 2 is where nothing counts, but in two images
+        field = np.full((3, 5), 255, np.uint8)
+        if i % 6:
+            field[np.resize([0, 1, 0], (3, 5)) == 1] = 0
+        file = tmp_path / "fields" / f"{name}.png"
+        file.parent.mkdir(exist_ok=True)
+        Image.fromarray(field).save(file)
+    patterns = {kind: f"{kind}/{{name}}.png" for kind in ("images", "masks")}
+    folder = {**patterns, "weight": "fields/{name}.png"}
+    for fold in range(2):
+        dataset = opened(tmp_path, {"stratify_classes": True}, folder, fold=fold, folds=2)
+        labels = [dataset.splits["val"].read(i).label for i in range(6)]
+        assert sum(2 in label for label in labels) == 1
 
 
 @pytest.mark.parametrize(

@@ -218,19 +218,23 @@ class PairSource:
         axes = labels[0].ndim
         image = encoded.decode_image(axes, window)
         label = np.stack(labels, axis=-1) if self.by_class else labels[0]
-        if encoded.weight:
-            label[~encoded.decode_weight(labels[0].shape, window)] = IGNORE
         return Sample(image, label, self.pairs.ids[position], (1.0,) * axes)
 
     def held_classes(self, index: int) -> list[int]:
-        """Returns the classes that the label of an image holds, sorted; decodes the mask alone."""
+        """Returns the classes that the label of an image holds, sorted; decodes no image."""
         labels = self._labels(self.pairs.read(self.indices[int(index)]))
         if self.by_class:
             return [k for k, label in enumerate(labels) if np.any(label == 1)]
         return [int(k) for k in np.unique(labels[0]) if k != IGNORE]
 
     def _labels(self, encoded: Encoded, window: Window | None = None) -> list[np.ndarray]:
-        return [self._table[mask.ids] for mask in encoded.decode_masks(window)]
+        """Returns the label, or that of each class; `IGNORE` where pixels do not count."""
+        labels = [self._table[mask.ids] for mask in encoded.decode_masks(window)]
+        if encoded.weight:
+            ignored = ~encoded.decode_weight(labels[0].shape, window)
+            for label in labels:
+                label[ignored] = IGNORE
+        return labels
 
 
 def pick(ids: Sequence[str], names: Iterable[str]) -> list[int]:

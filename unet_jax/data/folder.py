@@ -9,17 +9,9 @@ from unet_jax.data.base import Dataset, PairSource, pick
 from unet_jax.data.files import FilePairs, read_list, say_once
 from unet_jax.data.labels import Labels, make_labels, make_reader
 from unet_jax.data.layouts import find_pairs
-from unet_jax.data.layouts.base import Found, Given
-from unet_jax.data.splits import (
-    NO_RULES,
-    Facts,
-    Rules,
-    check_whole,
-    find_facts,
-    say_val,
-    take_share,
-    take_val,
-)
+from unet_jax.data.layouts.base import SPLIT_WORDS, Found, Given
+from unet_jax.data.split_rules import NO_RULES, Rules
+from unet_jax.data.splits import Facts, check_whole, find_facts, say_val, take_share, take_val
 from unet_jax.data.storage import AnyPath
 from unet_jax.errors import UserError
 from unet_jax.process.regular import LARGEST
@@ -91,7 +83,8 @@ def open_folder(
             remote; "" for `path` itself.
         largest_file: MiB of the largest file that is read.
         kept: Ids by split of a run that keeps its own splits; see `sources.open_data`.
-        rules: Folds, groups and strata.
+        rules: Folds, groups and strata. With folds, images for training and for validation are
+            dealt to them together, whatever says which these are.
 
     Returns:
         The splits.
@@ -110,35 +103,58 @@ def open_folder(
         make_labels(class_names, label_map, ignore_values, by_class=by_class)
     found = find_pairs(root, layout, given._replace(must_match=kept is None))
     labels = _labels(found, class_names, label_map, ignore_values, by_class=by_class)
-    pairs, split_by = found.pairs, ""
+    split_by = ""
     if kept is None:
-        listed = _listed(found, root, lists)
-        if rules.folds and "val" in listed:
-            raise UserError(
-                f"config.data.folds={rules.folds} draws the val split, which {root} has already, "
-                "in a list or a folder; set config.data.folds=0, or take that away."
-            )
-        rest = {*range(len(pairs.ids))}.difference(*listed.values())
-        splits = {**listed, "train": listed.get("train", sorted(rest))}
-        taking = sorted({index for indices in splits.values() for index in indices})
-        images_of = PairSource(pairs, taking, labels.values, by_class=by_class)
-        facts = find_facts(rules, images_of, _positions(pairs), path)
+        splits = _begin_splits(found, _listed(found, root, lists), rules)
+        used = sorted({index for indices in splits.values() for index in indices})
+        images_used = PairSource(found.pairs, used, labels.values, by_class=by_class)
+        facts = find_facts(rules, images_used, _positions(found.pairs), path, _names(found))
         split_by = _draw(facts, splits, val_fraction, test_fraction, split_seed)
         check_whole(facts, splits)
         place = root / images if storage.is_folder(root / images) else root
-        _say_left_out(pairs.ids, splits, place)
+        _say_left_out(found.pairs.ids, splits, place)
     else:
-        splits = {split: pick(pairs.ids, names) for split, names in kept.items()}
-    sources = _sources(pairs, splits, labels.values, by_class=by_class)
+        splits = {split: pick(found.pairs.ids, names) for split, names in kept.items()}
+    sources = _sources(found.pairs, splits, labels.values, by_class=by_class)
     return Dataset(sources, labels.class_names, by_class=by_class, split_by=split_by)
 
 
 def _listed(found: Found, root: AnyPath, lists: str) -> dict[str, list[int]]:
-    """Returns the splits that lists name, else those of the layout."""
-    folder = _lists_folder(root, lists)
-    listed = _read_lists(folder, found.pairs) if lists or found.reads_lists else {}
-    ids, splits = found.pairs.ids, found.splits
-    return listed or {name: pick(ids, splits[name]) for name in SPLITS if name in splits}
+    """Returns the splits that lists name, or else the layout."""
+    folder, listed = _lists_folder(root, lists), {}
+    if lists or found.reads_lists:
+        listed = _read_lists(folder, found.pairs)
+    named = {n: pick(found.pairs.ids, found.splits[n]) for n in SPLITS if n in found.splits}
+    return listed or named
+
+
+def _names(found: Found) -> list[str]:
+    """Returns the names of images without the part that says their split.
+
+    So a patient with images in train/ and in val/ is one group.
+    """
+    names = []
+    for name in found.pairs.ids:
+        parts = name.split("/")
+        word = next((part for part in parts if part.lower() in SPLIT_WORDS), "")
+        if found.splits and word and len(parts) > 1:
+            parts.remove(word)
+        names.append("/".join(parts))
+    return names
+
+
+def _begin_splits(
+    found: Found, listed: Mapping[str, list[int]], rules: Rules
+) -> dict[str, list[int]]:
+    """Returns the splits that are listed, and all that others are drawn from as "train"."""
+    splits = dict(listed)
+    val = splits.pop("val", []) if rules.folds else []
+    if "train" in splits:
+        splits["train"] = [*splits["train"], *val]
+    else:
+        rest = {*range(len(found.pairs.ids))}.difference(*splits.values())
+        splits["train"] = sorted(rest)
+    return splits
 
 
 def _open_root(path: str, images: str, masks: str) -> AnyPath:

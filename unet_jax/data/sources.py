@@ -10,7 +10,7 @@ from unet_jax.config import MOST_FLOAT, call, check_range, choose
 from unet_jax.data.base import Dataset
 from unet_jax.data.folder import open_folder
 from unet_jax.data.sets.pets import open_pets, open_tfds
-from unet_jax.data.splits import make_rules
+from unet_jax.data.split_rules import make_rules
 from unet_jax.data.synthetic import open_synthetic
 from unet_jax.durations import MOST_SEED
 from unet_jax.errors import UserError
@@ -173,7 +173,7 @@ def open_data(
             12 bits in uint16; () for the smallest and the largest of an integer type, and (0, 1) of
             floating-point numbers. Values outside become less than 0 or more than 1, and such
             images are named before training; `augment.make.colour` cuts them to 0 and 1.
-        split: Arguments of `splits.make_rules`: groups that stay whole, and strata.
+        split: Arguments of `split_rules.make_rules`: groups that stay whole, and strata.
         folder: Arguments of `open_folder`.
         tfds: Arguments of `open_tfds`.
         synthetic: Arguments of `open_synthetic`.

@@ -1,4 +1,4 @@
-"""How a config's images are split: folds, groups that stay whole, and strata."""
+"""How images are split by the rules of a config: what each is, and which split it comes to."""
 
 import contextlib
 import hashlib
@@ -9,9 +9,9 @@ from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-from unet_jax.config import check_range
 from unet_jax.data import storage
 from unet_jax.data.base import PairSource
+from unet_jax.data.split_rules import KEY, Rules
 from unet_jax.data.splitting import deal, deal_groups, rank_sets, split_off, split_off_groups
 from unet_jax.data.table import read_table
 from unet_jax.errors import UserError
@@ -19,134 +19,6 @@ from unet_jax.process import records
 from unet_jax.process.console import follow
 from unet_jax.process.runtime import cache_dir
 from unet_jax.process.whole import write_whole
-
-MOST_FOLDS, MOST_FOLDERS = 1000, 16
-_KEY = "config.data.split"
-
-
-class Rules(NamedTuple):
-    """How images are split; see `make_rules`."""
-
-    fold: int = 0
-    folds: int = 0
-    group_pattern: str = ""
-    group_folders: int = 0
-    group_column: str = ""
-    stratify_classes: bool = False
-    stratify_column: str = ""
-    table: str = ""
-    name_column: str = ""
-
-    def grouping(self) -> str:
-        """Returns the key that says what a group is, with its value; "" where none does."""
-        names = ("group_pattern", "group_folders", "group_column")
-        return next(
-            (f"{name}={getattr(self, name)!r}" for name in names if getattr(self, name)), ""
-        )
-
-    def columns(self) -> tuple[str, ...]:
-        """Returns the columns of the table that are read, in order."""
-        return tuple(dict.fromkeys(filter(None, (self.group_column, self.stratify_column))))
-
-    def is_set(self) -> bool:
-        """Tells whether any key of the section differs from its default."""
-        return self._replace(fold=0, folds=0) != NO_RULES
-
-
-NO_RULES = Rules()
-"""Shares, of images that each stand for themselves."""
-
-
-def make_rules(
-    group_pattern: str = "",
-    group_folders: int = 0,
-    group_column: str = "",
-    stratify_classes: bool = False,
-    stratify_column: str = "",
-    table: str = "",
-    name_column: str = "",
-    *,
-    fold: int = 0,
-    folds: int = 0,
-) -> Rules:
-    r"""Checks the values of a config's data.split section.
-
-    Images of one group, such as a patient, an animal or a video, are all in one split. One of the
-    three `group_` keys says what a group is; without, each image stands for itself.
-
-    Args:
-        group_pattern: A regular expression that is found in the name of every image (its path below
-            the folder of the images, without suffix): its group is what the parentheses hold, or
-            all that is found where there are none. `^(.*)_\d+$` makes "pug_7" one of "pug".
-        group_folders: Images whose first so many folders are the same, below the folder of the
-            images, are a group; 0 for none, 1 for patient/scan/slice.png by patient.
-        group_column: The column of `table` that names the group of an image.
-        stratify_classes: Whether splits shall have the same shares of images that hold a class, as
-            far as they can; every mask is read once for that.
-        stratify_column: The column of `table` whose values shall have the same shares, such as the
-            hospital.
-        table: A CSV file with a row for every image, below config.data.path, or anywhere where it
-            begins with / or ~ or is remote; its first line names the columns.
-        name_column: The column of the images' names, with or without suffix; "" for the first.
-        fold: See `sources.open_data`.
-        folds: Likewise.
-
-    Returns:
-        The rules.
-
-    Raises:
-        UserError: A value does not fit.
-    """
-    rules = Rules(
-        fold=fold,
-        folds=folds,
-        group_pattern=group_pattern,
-        group_folders=group_folders,
-        group_column=group_column,
-        stratify_classes=stratify_classes,
-        stratify_column=stratify_column,
-        table=table,
-        name_column=name_column,
-    )
-    _check_folds(fold, folds)
-    check_range(f"{_KEY}.group_folders", group_folders, 0, MOST_FOLDERS)
-    given = [
-        f"{_KEY}.{name}" for name in rules._fields if name[:5] == "group" and getattr(rules, name)
-    ]
-    if len(given) > 1:
-        raise UserError(f"{' and '.join(given)} are set; one of them says what a group is.")
-    try:
-        re.compile(group_pattern)
-    except re.error as error:
-        raise UserError(
-            f"{_KEY}.group_pattern={group_pattern!r} is no regular expression: {error}."
-        ) from None
-    if rules.columns() and not table:
-        raise UserError(
-            f"{_KEY} names the column {rules.columns()[0]!r} of a table; set {_KEY}.table to it."
-        )
-    if table and not rules.columns():
-        raise UserError(
-            f"{_KEY}.table={table!r} has no effect without {_KEY}.group_column or "
-            f"{_KEY}.stratify_column; set one, or leave it empty."
-        )
-    if name_column and not table:
-        raise UserError(f"{_KEY}.name_column={name_column!r} has no effect without {_KEY}.table.")
-    return rules
-
-
-def _check_folds(fold: int, folds: int) -> None:
-    if folds != 0:
-        check_range("config.data.folds", folds, 2, MOST_FOLDS)
-    if folds == 0 and fold != 0:
-        raise UserError(
-            f"config.data.fold={fold} has no effect without config.data.folds; set it to how many "
-            "folds there are."
-        )
-    if folds and not 0 <= fold < folds:
-        raise UserError(
-            f"config.data.fold={fold} must be 0 to {folds - 1} with config.data.folds={folds}."
-        )
 
 
 class Facts(NamedTuple):
@@ -174,6 +46,7 @@ def find_facts(
     images: PairSource,
     position: Mapping[str, Collection[int]],
     path: str,
+    names: Sequence[str],
     strata: Sequence[Any] = (),
     strata_say: str = "",
 ) -> Facts:
@@ -184,6 +57,7 @@ def find_facts(
         images: Those that are in any split.
         position: Indices of the pairs that a name in a table may mean.
         path: The data's directory.
+        names: Of all pairs, as a pattern or folders find groups in them.
         strata: Of all pairs, where no rule says what a group or a stratum is; () for none.
         strata_say: What these are.
 
@@ -197,11 +71,9 @@ def find_facts(
     count = len(images.pairs.ids)
     values: dict[int, tuple[str, ...]] = {}
     if columns := rules.columns():
-        file = storage.below(
-            storage.as_path(path, "config.data.path"), rules.table, f"{_KEY}.table"
-        )
+        file = storage.below(storage.as_path(path, "config.data.path"), rules.table, f"{KEY}.table")
         values = read_table(file, rules.name_column, columns, position, ids)
-    groups = _find_groups(rules, ids, values)
+    groups = _find_groups(rules, ids, names, values)
     kinds: dict[int, list[str]] = {index: [] for index in ids}
     says = [f"{len(set(groups.values()))} groups by {rules.grouping()}"] if groups else []
     if rules.stratify_column:
@@ -232,7 +104,10 @@ def find_facts(
 
 
 def _find_groups(
-    rules: Rules, ids: Mapping[int, str], values: Mapping[int, tuple[str, ...]]
+    rules: Rules,
+    ids: Mapping[int, str],
+    names: Sequence[str],
+    values: Mapping[int, tuple[str, ...]],
 ) -> dict[int, str]:
     """Returns the group of every image; {} where each stands for itself."""
     if not rules.grouping():
@@ -240,15 +115,15 @@ def _find_groups(
     if rules.group_column:
         return {index: values[index][0] for index in ids}
     if rules.group_folders:
-        found = {index: _folders(name, rules.group_folders) for index, name in ids.items()}
+        found = {index: _folders(names[index], rules.group_folders) for index in ids}
         lack = "lie in fewer folders than that"
     else:
-        found = {index: _matched(name, rules.group_pattern) for index, name in ids.items()}
+        found = {index: _matched(names[index], rules.group_pattern) for index in ids}
         lack = "have no such part in their names"
     without = [ids[index] for index, group in found.items() if not group]
     if without:
         raise UserError(
-            f"{_KEY}.{rules.grouping()}: {len(without)} of {len(ids)} images {lack}, the first is "
+            f"{KEY}.{rules.grouping()}: {len(without)} of {len(ids)} images {lack}, the first is "
             f"{without[0]!r}; change it so that every image has a group."
         )
     return found
@@ -310,7 +185,7 @@ def take_share(
         if len(set(groups)) < 2:
             raise UserError(
                 f"{key}={fraction} cannot be split off {len(indices)} images that are "
-                f"{len(set(groups))} group by {_KEY}.{facts.rules.grouping()}, which stays whole; "
+                f"{len(set(groups))} group by {KEY}.{facts.rules.grouping()}, which stays whole; "
                 "change what a group is, add images, or give the split a list."
             )
         parts = split_off_groups(groups, fraction, seed, _traits(facts, indices))
@@ -335,7 +210,7 @@ def take_fold(facts: Facts, indices: Sequence[int], seed: int) -> tuple[list[int
     ids, strata = [facts.ids[i] for i in indices], [facts.strata[i] for i in indices]
     of = [groups[i] for i in indices] if groups else ids
     if folds > len(set(of)):
-        what = f"groups by {_KEY}.{facts.rules.grouping()}" if groups else "images"
+        what = f"groups by {KEY}.{facts.rules.grouping()}" if groups else "images"
         raise UserError(
             f"config.data.folds={folds} is more than the {len(set(of))} {what} outside the test "
             "split; lower it."
@@ -398,7 +273,7 @@ def check_whole(facts: Facts, splits: Mapping[str, Sequence[int]]) -> None:
             other, earlier = first.setdefault(group, (split, index))
             if other != split:
                 raise UserError(
-                    f"the group {group!r} by {_KEY}.{facts.rules.grouping()} has images in {other} "
+                    f"the group {group!r} by {KEY}.{facts.rules.grouping()} has images in {other} "
                     f"and in {split}, such as {facts.ids[earlier]!r} and {facts.ids[index]!r}; "
-                    "a group stays whole: change the lists, or leave them out."
+                    "a group stays whole: change the lists or folders that divide it."
                 )

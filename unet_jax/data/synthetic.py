@@ -11,7 +11,8 @@ from unet_jax.data import solids
 from unet_jax.data.base import Dataset
 from unet_jax.data.sample import RGB, Sample, Spec, Window, whole
 from unet_jax.data.solids import draw_solids
-from unet_jax.data.splits import NO_RULES, Facts, Rules, say_val, take_val
+from unet_jax.data.split_rules import NO_RULES, Rules
+from unet_jax.data.splits import Facts, say_val, take_val
 from unet_jax.durations import MOST_SEED
 from unet_jax.errors import UserError
 

@@ -10,7 +10,8 @@ from unet_jax.data.base import Dataset, Encoded, Pairs, PairSource, pick
 from unet_jax.data.files import FilePairs, read_list
 from unet_jax.data.formats import find_format
 from unet_jax.data.formats.base import Header
-from unet_jax.data.splits import NO_RULES, Rules, find_facts, say_val, take_val
+from unet_jax.data.split_rules import NO_RULES, Rules
+from unet_jax.data.splits import find_facts, say_val, take_val
 from unet_jax.data.storage import AnyPath
 from unet_jax.errors import UserError
 from unet_jax.metrics.views import View
@@ -189,7 +190,7 @@ def _dataset(
         }
         every = range(len(trainval.ids))
         images = PairSource(trainval, every, LABEL_MAP, CURE)
-        facts = find_facts(rules, images, position, path, breeds, "breed")
+        facts = find_facts(rules, images, position, path, trainval.ids, breeds, "breed")
         train, val = take_val(facts, every, val_fraction, split_seed)
         split_by = f"official test, {say_val(rules, val_fraction)}{facts.says}, seed {split_seed}"
         kept = {
