@@ -109,10 +109,11 @@ def make_rules(
         raise UserError(
             f"{KEY}.group_pattern={group_pattern!r} is no regular expression: {error}."
         ) from None
-    if rules.columns() and not table:
-        raise UserError(
-            f"{KEY} names the column {rules.columns()[0]!r} of a table; set {KEY}.table to it."
-        )
+    for name in ("group_column", "stratify_column"):
+        if (column := getattr(rules, name)) and not table:
+            raise UserError(
+                f"{KEY}.{name}={column!r} is a column of a table; set {KEY}.table to that."
+            )
     if table and not rules.columns():
         raise UserError(
             f"{KEY}.table={table!r} has no effect without {KEY}.group_column or "
