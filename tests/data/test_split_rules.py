@@ -312,7 +312,7 @@ REFUSED = {
         {"split": {"group_pattern": "a", "group_folders": 1}},
         r"split\.group_pattern and config\.data\.split\.group_folders are set; one of them",
     ),
-    "no table": ({"split": {"group_column": "p"}}, r"split\.group_column='p' is a column of a table; set"),
+    "no table": ({"split": {"group_column": "p"}}, r"group_column='p' is a column of a table; set"),
     "a table for nothing": ({"split": {"table": "t.csv"}}, r"table='t\.csv' has no effect without"),
     "a name for nothing": ({"split": {"name_column": "x"}}, "name_column='x' has no effect"),
     "a negative depth": ({"split": {"group_folders": -1}}, "group_folders=-1 must be 0 or more"),

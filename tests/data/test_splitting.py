@@ -233,6 +233,17 @@ def test_sets_of_classes_are_ordered_so_that_rare_classes_keep_their_share():
                 assert all(abs(n - len(holding) / 4) < runs for n in parts)
 
 
+def test_the_rarest_values_come_first_and_the_two_rarest_in_one_run():
+    held = [(a, b, c) for a in (0, 1) for b in (0, 1) for c in (0, 1)]
+    # Of "z" there is the least, then of "y": by their letters they would come last.
+    sets = [[v for v, has in zip("zyx", bits, strict=True) if has] for bits in held]
+    more = [*sets, ["x"], ["x"], ["y"]]
+    order = sorted(range(len(sets)), key=rank_sets(more)[: len(sets)].__getitem__)
+    for value in "zy":
+        places = [place for place, i in enumerate(order) if value in sets[i]]
+        assert places == list(range(places[0], places[0] + 4))
+
+
 def test_two_kinds_of_traits_and_an_image_with_none():
     assert rank_sets([[], ["b"], ["a", "b"], []]) == [0, 1, 2, 0]
     assert rank_sets([]) == []

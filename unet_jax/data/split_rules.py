@@ -62,12 +62,11 @@ def make_rules(
 
     Args:
         group_pattern: A regular expression that is found in the name of every image (its path below
-            the folder of the images, without suffix and the word of a split): its group is what the
-            parentheses hold, or all that is found where there are none. `^(.*)_\d+$` makes "pug_7"
-            one of "pug".
-        group_folders: Images whose first so many folders are the same, below the folder of the
-            images (and of a split, such as train), are a group; 0 for none, 1 for
-            patient/scan/slice.png by patient.
+            the folder of the images, without suffix and without a folder that says the split): its
+            group is what the parentheses hold, or all that is found where there are none.
+            `^(.*)_\d+$` makes "pug_7" one of "pug".
+        group_folders: Images whose first so many folders are the same, in that name, are a group; 0
+            for none, 1 for patient/scan/slice.png by patient.
         group_column: The column of `table` that names the group of an image.
         stratify_classes: Whether splits shall have the same shares of images that hold a class, as
             far as they can; every mask is read once for that.
