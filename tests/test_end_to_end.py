@@ -45,6 +45,10 @@ def test_a_run_leaves_what_it_promises(finished):
     assert set(results["val"]) >= {"mIoU", "IoU/background", "pixel_accuracy"}
     for text in ("devices", "parameters", "FLOPs per image", "background", "mean", "figures"):
         assert text in done.stdout
+    for line in lines:  # the score of each evaluation, as it was written
+        if "val/mIoU" in line:
+            said = f"step {line['step']}/40  validation mIoU {line['val/mIoU']:.4f}\n"
+            assert said in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
 
 
