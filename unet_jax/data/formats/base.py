@@ -29,14 +29,19 @@ class Header(NamedTuple):
         channels: C; 1 of a mask.
         dtype: Name of the type of the values.
         spacing: Lengths of a pixel's sides, one for each axis; 1 where the file does not tell.
-        is_turned: Whether the file holds its pixels turned by 90 degrees.
+        orientation: How the file holds its pixels, as the EXIF standard numbers it; 1 as shown.
     """
 
     shape: tuple[int, ...]
     channels: int
     dtype: str
     spacing: tuple[float, ...]
-    is_turned: bool = False
+    orientation: int = 1
+
+    @property
+    def is_turned(self) -> bool:
+        """Whether the file holds its pixels turned by 90 degrees."""
+        return self.orientation > 4
 
     def spec(self) -> Spec:
         """Returns the spec of images such as this one."""
