@@ -62,9 +62,13 @@ class FilePairs:
         self.ids, self.files, self._largest = tuple(ids), tuple(files), largest
         self.reader, self.weights = reader, tuple(weights)
 
+    def names(self, index: int) -> tuple[str, ...]:
+        """Returns the names of a pair's files; see `Pairs`."""
+        return tuple(map(str, self.files[index]))
+
     def read(self, index: int) -> Encoded:
         """Reads one pair; see `Pairs`."""
-        names = tuple(map(str, self.files[index]))
+        names = self.names(index)
         image, *masks = (read_encoded(file, self._largest) for file in self.files[index])
         encoded = Encoded(image, tuple(masks), names[0], names[1:], self.reader)
         if not self.weights:

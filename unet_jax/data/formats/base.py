@@ -21,6 +21,10 @@ _ALWAYS_READ = 2**30  # bytes of pixels, whatever the file has; Pillow decodes n
 _MOST_RATIO = 200  # of bytes of pixels to those of the file, above that
 
 
+class NotFiniteError(UserError):
+    """An image has values that are NaN or infinite."""
+
+
 class Header(NamedTuple):
     """What a file says of its image before its pixels are decoded.
 
@@ -144,7 +148,8 @@ def as_image(values: np.ndarray, name: str) -> np.ndarray:
     with np.errstate(over="ignore"):
         image = values.astype(dtype, order="C")
     if image.dtype.kind == "f" and not np.isfinite(image).all():
-        raise UserError(f"{name} holds values that are NaN or infinite; replace them.")
+        count = image.size - np.count_nonzero(np.isfinite(image))
+        raise NotFiniteError(f"{name} holds {count} values that are NaN or infinite; replace them.")
     return image
 
 

@@ -1,0 +1,136 @@
+"""Looks at every image and mask of a config's data, each decoded once."""
+
+import itertools
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from unet_jax.config import call, check_sections
+from unet_jax.data.base import Dataset, PairSource
+from unet_jax.data.sample import Source, Spec
+from unet_jax.data.sources import Loading, open_data, read_loading
+from unet_jax.defaults import complete
+from unet_jax.doctor.finding import Finding
+from unet_jax.doctor.look import Look, look
+from unet_jax.errors import UserError
+from unet_jax.models.unet import UNet
+from unet_jax.process.console import follow
+
+CLOSE = 256  # images at most, about, of which objects and alignment are measured
+_BLOCK, _AHEAD = 8, 32  # images that a thread takes at once; blocks that wait for a thread
+
+
+class Survey(NamedTuple):
+    """What a look at every image tells of a data set.
+
+    Attributes:
+        looks: By split; {} where the data do not open.
+        class_names: K names; () where the config and the layout name none.
+        values: Class id, or `IGNORE`, of every value of a mask; by class 0 or 1.
+        by_class: Whether each class has a mask.
+        spec: Of the first training image, black and white as the config says; None where there
+            are no images.
+        loading: How images are brought to a size; None where the config's numbers do not fit.
+        stride: Pixels of an image that are one at the deepest level of the network; 0 where the
+            model does not fit.
+        levels: Of the network; 0 likewise.
+        config: The whole config.
+        opening: What opening the data found.
+    """
+
+    looks: Mapping[str, tuple[Look, ...]]
+    class_names: tuple[str, ...]
+    values: Mapping[int, int]
+    by_class: bool
+    spec: Spec | None
+    loading: Loading | None
+    stride: int
+    levels: int
+    config: ConfigDict
+    opening: tuple[Finding, ...]
+
+    def all(self) -> Iterator[tuple[str, Look]]:
+        """Yields the split and the look of every image."""
+        for split, looks in self.looks.items():
+            for one in looks:
+                yield split, one
+
+
+def survey(config: ConfigDict, threads: int | None = None) -> Survey:
+    """Looks at every image and mask of a config's data.
+
+    What cannot be read is told and passed over; where the data do not open as the config says,
+    what can still be opened is looked at.
+
+    Args:
+        config: The whole config.
+        threads: That decode; None for one a core.
+
+    Returns:
+        What was seen, in about 2 kB an image.
+
+    Raises:
+        UserError: The config is no config.
+    """
+    check_sections(config)
+    config = complete(config)
+    dataset, findings = _open(config.data)
+    loading = _tried(read_loading, config.data)
+    names, looks = (dataset.class_names, {}) if dataset else ((), {})
+    source, spec = None, None
+    for split, images in dataset.splits.items() if dataset else ():
+        looks[split] = _look_at_all(images, split, len(names), threads or os.cpu_count() or 1)
+        source = source or images
+    if looks:
+        spec = next((one.spec for one in itertools.chain(*looks.values()) if one.spec), None)
+    if spec and loading and loading.value_range:
+        black, white = loading.value_range
+        spec = spec._replace(value_range=(black, white))
+    model = _tried(call, UNet, "config.model", config.model, num_classes=max(1, len(names)))
+    return Survey(
+        looks=looks,
+        class_names=names,
+        values=source.label_map if isinstance(source, PairSource) else {},
+        by_class=bool(dataset and dataset.by_class),
+        spec=spec,
+        loading=loading,
+        stride=_tried(lambda: model.multiple()) or 0,
+        levels=len(model.features) if model else 0,
+        config=config,
+        opening=tuple(findings),
+    )
+
+
+def _tried(function: Any, *args: Any, **kwargs: Any) -> Any:
+    """Returns what a function does; None where the values do not fit, which training says."""
+    try:
+        return function(*args, **kwargs)
+    except (UserError, ValueError, TypeError, AttributeError, IndexError):
+        return None
+
+
+def _open(section: ConfigDict) -> tuple[Dataset | None, list[Finding]]:
+    """Opens the data as the config says, or else what can be opened."""
+    try:
+        return call(open_data, "config.data", section, kept=None)[0], []
+    except UserError as error:
+        return None, [Finding("opening", "error", (), str(error), "Change what the line names.")]
+
+
+def _look_at_all(source: Source, split: str, num_classes: int, threads: int) -> tuple[Look, ...]:
+    every = max(1, -(-len(source) // CLOSE))
+
+    def look_at(indices: Sequence[int]) -> list[Look]:
+        return [look(source, i, num_classes, close=i % every == 0) for i in indices]
+
+    blocks = [range(i, min(i + _BLOCK, len(source))) for i in range(0, len(source), _BLOCK)]
+    with ThreadPoolExecutor(threads) as pool:
+        found = (
+            pool.map(look_at, blocks[start : start + _AHEAD])
+            for start in range(0, len(blocks), _AHEAD)
+        )
+        seen = itertools.chain.from_iterable(itertools.chain.from_iterable(found))
+        return tuple(follow(seen, f"looking at the {split} images", len(source)))
