@@ -1,1 +1,1 @@
-"""The doctor of data sets: looks once at every image and mask, and names what is wrong with them."""
+"""The doctor of data sets: looks at every image and mask once, and names what is wrong."""

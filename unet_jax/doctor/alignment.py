@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import fft
 
-SIDE, REACH = 256, 12  # pixels along an axis at most, about; along which a mask is moved
+SIDE, REACH = 192, 12  # pixels along an axis at most, about; along which a mask is moved
 _CAP = 6.0  # times the mean, above which an edge is no stronger
 TURNS = (
     "as it is",
@@ -20,7 +20,7 @@ TURNS = (
 
 
 class Alignment(NamedTuple):
-    """How strong the image's edges are under the borders of a mask, less 1; 0 is no better than any.
+    """How strong an image's edges are under the borders of its mask; 0 is as anywhere else.
 
     Attributes:
         turns: float32 [8], of the mask under each of `TURNS`; NaN where those do not fit, since
@@ -69,17 +69,13 @@ def measure(image: np.ndarray, mask: np.ndarray) -> Alignment | None:
     label = mask[::step, ::step]
     edges = _edges(grey)
     borders = _borders(label)
-    count = borders.sum()
-    if not count or edges is None:
+    if edges is None or not borders.any():
         return None
-    is_square = mask.shape[0] == mask.shape[1]
-    fitting = [
-        np.vdot(turned(borders, which), edges) / count - 1
-        for which in range(len(TURNS) if is_square else 4)
-    ]
+    count = len(TURNS) if mask.shape[0] == mask.shape[1] else 4
+    fitting = [edges[turned(borders, which)].mean() - 1 for which in range(count)]
     turns = np.full(len(TURNS), np.nan, np.float32)
     turns[: len(fitting)] = fitting
-    return Alignment(turns, _shifts(borders, edges, count), step)
+    return Alignment(turns, _shifts(borders, edges), step)
 
 
 def _edges(grey: np.ndarray) -> np.ndarray | None:
@@ -94,20 +90,20 @@ def _edges(grey: np.ndarray) -> np.ndarray | None:
 
 
 def _borders(label: np.ndarray) -> np.ndarray:
-    """Returns 1 for the pixels on both sides of a border, float32 [H, W]."""
-    found = np.zeros(label.shape, np.float32)
+    """Tells which pixels are on either side of a border, bool [H, W]."""
+    found = np.zeros(label.shape, bool)
     down, right = label[1:] != label[:-1], label[:, 1:] != label[:, :-1]
-    for part, where in ((found[1:], down), (found[:-1], down)):
-        part[where] = 1
-    for part, where in ((found[:, 1:], right), (found[:, :-1], right)):
-        part[where] = 1
+    found[1:] |= down
+    found[:-1] |= down
+    found[:, 1:] |= right
+    found[:, :-1] |= right
     return found
 
 
-def _shifts(borders: np.ndarray, edges: np.ndarray, count: float) -> np.ndarray:
+def _shifts(borders: np.ndarray, edges: np.ndarray) -> np.ndarray:
     """Returns the scores of all shifts, by a product of Fourier transforms."""
     size = [fft.next_fast_len(n + REACH, real=True) for n in borders.shape]
-    product = np.conj(fft.rfft2(borders, size)) * fft.rfft2(edges - 1, size)
+    product = np.conj(fft.rfft2(borders.astype(np.float32), size)) * fft.rfft2(edges - 1, size)
     around = fft.irfft2(product, size)
     places = np.arange(-REACH, REACH + 1)
-    return (around[np.ix_(places, places)] / count).astype(np.float16)
+    return (around[np.ix_(places, places)] / borders.sum()).astype(np.float16)

@@ -11,14 +11,14 @@ import numpy as np
 from unet_jax.data.base import IGNORE, Encoded, PairSource
 from unet_jax.data.formats import FORMATS, find_format
 from unet_jax.data.formats.base import Mask, NotFiniteError
+from unet_jax.data.formats.pillow import count_values
 from unet_jax.data.sample import Source, Spec, spec_of, written
 from unet_jax.doctor import alignment, measures, objects
 from unet_jax.doctor.alignment import Alignment
 from unet_jax.errors import UserError
 
 MOST_VALUES = 32  # of a mask, or of its colours, that a look keeps
-_MAY_TURN = (b"Exif", b"eXIf")  # only such files, and TIFF files, can say how they lie
-_TIFF = (b"II", b"MM")
+_PNG, _TIFF, _FRONT = b"\x89PNG", (b"II", b"MM"), 1 << 16
 
 
 class Values(NamedTuple):
@@ -175,10 +175,13 @@ def _shared(spec: Spec) -> Spec:
 
 def _orientation(data: bytes, name: str, axes: int | None) -> int:
     """Tells how a file holds its pixels; reads its header only where that can tell."""
-    is_image = PurePath(name).suffix.lower() in FORMATS  # and no file of polygons
-    if is_image and (data.startswith(_TIFF) or any(mark in data for mark in _MAY_TURN)):
-        return find_format(name).header(io.BytesIO(data), name, axes).orientation
-    return 1
+    if data.startswith(_PNG):
+        may_turn = b"eXIf" in data
+    else:
+        may_turn = data.startswith(_TIFF) or data.find(b"Exif", 0, _FRONT) >= 0
+    if not may_turn or PurePath(name).suffix.lower() not in FORMATS:  # such as of polygons
+        return 1
+    return find_format(name).header(io.BytesIO(data), name, axes).orientation
 
 
 def _look_at_masks(
@@ -190,7 +193,7 @@ def _look_at_masks(
         ids = mask.ids if counts is None else mask.ids[counts]
         if ids.size < mask.ids.size:
             classes[-1] += mask.ids.size - ids.size
-        by_value = measures.count_values(ids)
+        by_value = count_values(ids)
         known = {v: n for v, n in by_value.items() if v in meaning.values}
         for value, pixels in known.items():
             own = meaning.values[value]

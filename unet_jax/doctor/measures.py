@@ -8,6 +8,7 @@ import numpy as np
 
 SIDE = 64  # pixels along an axis, about, from which statistics are taken
 _HASHED, _LOWEST, _SMALL = 32, 8, 16  # sides of what a fingerprint is made of, and a thumbnail
+_SORTED = 2048  # values of which quantiles are taken
 _QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)
 
 
@@ -35,23 +36,22 @@ def measure(image: np.ndarray) -> Measured:
         that `SIDE` are left along an axis.
     """
     low, high = float(image.min()), float(image.max())
-    few = thin(image, SIDE).reshape(-1, image.shape[-1])
-    values = few.astype(np.float32)
-    mean = values.mean(axis=0)
-    spread = np.sqrt(np.maximum((values * values).mean(axis=0) - mean * mean, 0))
-    ordered = np.sort(values.ravel())
-    places = [round(share * (ordered.size - 1)) for share in _QUANTILES]
+    few = np.ascontiguousarray(thin(image, SIDE))
+    by_channel = few.reshape(-1, few.shape[-1]).T.astype(np.float32, order="C")
+    mean = by_channel.mean(axis=1)
+    square = np.square(by_channel).mean(axis=1)
+    ordered = np.sort(few.ravel()[:: max(1, few.size // _SORTED)])
+    last = ordered.size - 1
     clipped = (
-        float(np.searchsorted(ordered, low, "right") / ordered.size),
-        float(1 - np.searchsorted(ordered, high, "left") / ordered.size),
+        float(np.searchsorted(ordered, ordered.dtype.type(low), "right") / ordered.size),
+        float(1 - np.searchsorted(ordered, ordered.dtype.type(high), "left") / ordered.size),
     )
-    grey = thin(flat(image), 4 * _HASHED).mean(axis=-1, dtype=np.float32)
-    hashed = _averages(_HASHED, grey.shape[0]) @ grey @ _averages(_HASHED, grey.shape[1]).T
+    hashed = _averages(flat(few), _HASHED).mean(axis=-1)
     return Measured(
         low,
         high,
-        np.stack([mean, spread], axis=-1),
-        ordered[places],
+        np.stack([mean, np.sqrt(np.maximum(square - mean * mean, 0))], axis=-1),
+        ordered[[round(share * last) for share in _QUANTILES]].astype(np.float32),
         clipped,
         _digest(image),
         fingerprint(hashed),
@@ -84,14 +84,15 @@ def fingerprint(grey: np.ndarray) -> int:
     Returns:
         The bits, as a number below 2^64.
     """
-    lowest = (_cosines() @ grey @ _cosines().T).ravel()
+    # No matrix product: the library that makes it would start threads for each, which wait.
+    rows = np.einsum("ir,rc->ic", _cosines(), grey)
+    lowest = np.einsum("ic,jc->ij", rows, _cosines()).ravel()
     return int.from_bytes(np.packbits(lowest > np.median(lowest)).tobytes())
 
 
 def thumbnail(grey: np.ndarray) -> bytes:
     """Makes an image uint8 [16 * 16] of [32, 32], from its own darkest to its own brightest."""
-    pairs = _averages(_SMALL, _HASHED)
-    small = pairs @ grey @ pairs.T
+    small = grey.reshape(_SMALL, 2, _SMALL, 2).mean(axis=(1, 3))
     low, high = small.min(), small.max()
     return ((small - low) * (255 / max(high - low, 1e-6))).astype(np.uint8).tobytes()
 
@@ -103,32 +104,21 @@ def _cosines() -> np.ndarray:
     return np.cos(np.pi * rows * (2 * columns + 1) / (2 * _HASHED)).astype(np.float32)
 
 
-@functools.lru_cache(maxsize=256)
-def _averages(count: int, length: int) -> np.ndarray:
-    """Returns [count, length] that averages `length` values to `count`, each over its own share."""
-    edges = np.linspace(0, length, count + 1)
-    starts = np.maximum(edges[:-1, None], np.arange(length))
-    stops = np.minimum(edges[1:, None], np.arange(1, length + 1))
-    return (np.maximum(stops - starts, 0) / (length / count)).astype(np.float32)
+def _averages(image: np.ndarray, count: int) -> np.ndarray:
+    """Averages an image [H, W, C] to float32 [count, count, C]; pixels of a small one repeat."""
+    for axis in (0, 1):
+        length = image.shape[axis]
+        starts = np.arange(count) * length // count
+        sums = np.add.reduceat(image, starts, axis=axis, dtype=np.float32)
+        sizes = np.maximum(np.diff(starts, append=length), 1).astype(np.float32)
+        image = sums / sizes.reshape((-1, 1, 1) if axis == 0 else (-1, 1))
+    return image
 
 
 def _digest(image: np.ndarray) -> int:
     """Returns a checksum of all pixels with their shape and type."""
     head = repr((image.shape, image.dtype.name)).encode()
     return zlib.crc32(np.ascontiguousarray(image).data, zlib.crc32(head))
-
-
-def count_values(ids: np.ndarray) -> dict[int, int]:
-    """Counts the values of a mask.
-
-    Args:
-        ids: uint8 or uint16 of any shape.
-
-    Returns:
-        Pixels by value, of the values that there are.
-    """
-    counts = np.bincount(ids.ravel())
-    return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
 
 
 def count_colours(image: np.ndarray, most: int) -> tuple[tuple[tuple[int, int, int], int], ...]:

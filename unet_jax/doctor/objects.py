@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from unet_jax.data.base import IGNORE
 
-SIDE, MOST = 512, 512  # pixels along an axis at most, about; objects of an image
+SIDE, MOST = 256, 512  # pixels along an axis at most, about; objects of an image
 COLUMNS = ("class", "longest side", "shortest side", "area")
 
 

@@ -1,5 +1,6 @@
 """Looks at every image and mask of a config's data, each decoded once."""
 
+import glob
 import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,17 +10,27 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from unet_jax.config import call, check_sections
+from unet_jax.data import storage
 from unet_jax.data.base import Dataset, PairSource
+from unet_jax.data.exclude import UnpairedError
 from unet_jax.data.sample import Source, Spec
 from unet_jax.data.sources import Loading, open_data, read_loading
-from unet_jax.defaults import complete
-from unet_jax.doctor.finding import Finding
+from unet_jax.defaults import DEFAULTS, complete
+from unet_jax.doctor.finding import MOST_FILES, Finding, excluding
 from unet_jax.doctor.look import Look, look
 from unet_jax.errors import UserError
 from unet_jax.models.unet import UNet
 from unet_jax.process.console import follow
 
-CLOSE = 256  # images at most, about, of which objects and alignment are measured
+CLOSE = 64  # images at most, about, of which objects and alignment are measured
+UNNAMED = ("unnamed 0", "unnamed 1")
+EASED: tuple[dict[str, Any], ...] = (
+    {"split": DEFAULTS["data"]["split"], "folds": 0, "fold": 0},
+    {"folder.lists": "", "folder.test_fraction": 0.0},
+    {"folder.label_map": (), "folder.ignore_values": (), "folder.nearest": False},
+    {"folder.class_names": UNNAMED},
+)
+"""What is changed in turn, until data open that do not as their config says."""
 _BLOCK, _AHEAD = 8, 32  # images that a thread takes at once; blocks that wait for a thread
 
 
@@ -37,8 +48,9 @@ class Survey(NamedTuple):
         stride: Pixels of an image that are one at the deepest level of the network; 0 where the
             model does not fit.
         levels: Of the network; 0 likewise.
-        config: The whole config.
+        config: The whole config, changed where the data did not open with it as it was.
         opening: What opening the data found.
+        split_by: How the splits were made, in words; see `Dataset`.
     """
 
     looks: Mapping[str, tuple[Look, ...]]
@@ -51,6 +63,7 @@ class Survey(NamedTuple):
     levels: int
     config: ConfigDict
     opening: tuple[Finding, ...]
+    split_by: str = ""
 
     def all(self) -> Iterator[tuple[str, Look]]:
         """Yields the split and the look of every image."""
@@ -77,12 +90,13 @@ def survey(config: ConfigDict, threads: int | None = None) -> Survey:
     """
     check_sections(config)
     config = complete(config)
-    dataset, findings = _open(config.data)
+    dataset, findings = _open(config)
     loading = _tried(read_loading, config.data)
-    names, looks = (dataset.class_names, {}) if dataset else ((), {})
+    names: tuple[str, ...] = dataset.class_names if dataset else ()
+    looks: dict[str, tuple[Look, ...]] = {}
     source, spec = None, None
     for split, images in dataset.splits.items() if dataset else ():
-        looks[split] = _look_at_all(images, split, len(names), threads or os.cpu_count() or 1)
+        looks[split] = look_at_all(images, split, len(names), threads or os.cpu_count() or 1)
         source = source or images
     if looks:
         spec = next((one.spec for one in itertools.chain(*looks.values()) if one.spec), None)
@@ -92,7 +106,7 @@ def survey(config: ConfigDict, threads: int | None = None) -> Survey:
     model = _tried(call, UNet, "config.model", config.model, num_classes=max(1, len(names)))
     return Survey(
         looks=looks,
-        class_names=names,
+        class_names=() if names == UNNAMED else names,
         values=source.label_map if isinstance(source, PairSource) else {},
         by_class=bool(dataset and dataset.by_class),
         spec=spec,
@@ -101,6 +115,7 @@ def survey(config: ConfigDict, threads: int | None = None) -> Survey:
         levels=len(model.features) if model else 0,
         config=config,
         opening=tuple(findings),
+        split_by=dataset.split_by if dataset else "",
     )
 
 
@@ -112,15 +127,49 @@ def _tried(function: Any, *args: Any, **kwargs: Any) -> Any:
         return None
 
 
-def _open(section: ConfigDict) -> tuple[Dataset | None, list[Finding]]:
-    """Opens the data as the config says, or else what can be opened."""
-    try:
-        return call(open_data, "config.data", section, kept=None)[0], []
-    except UserError as error:
-        return None, [Finding("opening", "error", (), str(error), "Change what the line names.")]
+def _open(config: ConfigDict) -> tuple[Dataset | None, list[Finding]]:
+    """Opens the data as a config says, or else what can be opened; then changes the config."""
+    findings: dict[str, Finding] = {}
+    eased = iter(EASED)
+    while True:
+        try:
+            return call(open_data, "config.data", config.data.to_dict(), kept=None)[0], [
+                *findings.values()
+            ]
+        except UnpairedError as error:
+            names = [_below(name, config.data.path) for name in error.files]
+            mend = excluding(config, names, "Add the files that are missing.")
+            found = Finding("pairs", "error", error.files[:MOST_FILES], str(error), mend)
+            config.data.folder.exclude = (*config.data.folder.exclude, *map(glob.escape, names))
+        except UserError as error:
+            found = Finding("opening", "error", (), str(error), "Change what the line names.")
+            changes = next(eased, None)
+            if changes is None:
+                return None, [*findings.values()] or [found]
+            for key, value in changes.items():
+                section, _, name = key.rpartition(".")
+                part = config.data[section] if section else config.data
+                part[name] = value
+        findings.setdefault(found.says, found)
 
 
-def _look_at_all(source: Source, split: str, num_classes: int, threads: int) -> tuple[Look, ...]:
+def _below(file: str, root: str) -> str:
+    """Returns the path of a file below a folder."""
+    return file.removeprefix(f"{storage.as_path(root, 'config.data.path')}/")
+
+
+def look_at_all(source: Source, split: str, num_classes: int, threads: int) -> tuple[Look, ...]:
+    """Looks at all images of a split.
+
+    Args:
+        source: The split.
+        split: Its name.
+        num_classes: K.
+        threads: That decode.
+
+    Returns:
+        What was seen, in their order.
+    """
     every = max(1, -(-len(source) // CLOSE))
 
     def look_at(indices: Sequence[int]) -> list[Look]:

@@ -2,13 +2,51 @@
 
 from collections.abc import Callable, Iterator
 
+from unet_jax.doctor.faults import (
+    alignment,
+    classes,
+    files,
+    intensities,
+    labels,
+    objects,
+    splits,
+)
 from unet_jax.doctor.finding import Finding
 from unet_jax.doctor.survey import Survey
 
 Fault = Callable[[Survey], Iterator[Finding]]
 """Names what is wrong with what a survey saw."""
 
-FAULTS: dict[str, Fault] = {}
+FAULTS: dict[str, Fault] = {
+    "opening": files.opening,
+    "pairs": files.pairs,
+    "unreadable": files.unreadable,
+    "sizes": files.sizes,
+    "orientation": files.orientation,
+    "not_finite": files.not_finite,
+    "kinds": intensities.kinds,
+    "values": labels.values,
+    "colours": labels.colours,
+    "palettes": labels.palettes,
+    "one_class": labels.one_class,
+    "all_ignored": labels.all_ignored,
+    "absent": classes.absent,
+    "imbalance": classes.imbalance,
+    "turned": alignment.turned,
+    "moved": alignment.moved,
+    "twice": splits.twice,
+    "near": splits.near,
+    "groups": splits.groups,
+    "shift": splits.shift,
+    "value_range": intensities.value_range,
+    "constant": intensities.constant,
+    "faint": intensities.faint,
+    "inverted": intensities.inverted,
+    "clipped": intensities.clipped,
+    "small": intensities.small,
+    "squeezed": intensities.squeezed,
+    "small_objects": objects.small_objects,
+}
 """By name, in the order in which findings are told."""
 
 
@@ -19,7 +57,7 @@ def find(survey: Survey) -> list[Finding]:
         survey: What was seen of it.
 
     Returns:
-        The findings of opening it, then errors, then warnings, each in the order of `FAULTS`.
+        Errors, then warnings, each in the order of `FAULTS`.
     """
     found = [one for fault in FAULTS.values() for one in fault(survey)]
-    return [*survey.opening, *sorted(found, key=lambda one: one.level != "error")]
+    return sorted(found, key=lambda one: one.level != "error")
