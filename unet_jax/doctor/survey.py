@@ -65,6 +65,10 @@ class Survey(NamedTuple):
     opening: tuple[Finding, ...]
     split_by: str = ""
 
+    def is_understood(self) -> bool:
+        """Tells whether every value of every mask is a class, or counts nowhere."""
+        return not any(one.unknown or one.colours for _, one in self.all())
+
     def all(self) -> Iterator[tuple[str, Look]]:
         """Yields the split and the look of every image."""
         for split, looks in self.looks.items():

@@ -25,9 +25,10 @@ def pixels(survey: Survey) -> dict[str, np.ndarray]:
 def absent(survey: Survey) -> Iterator[Finding]:
     """Names classes that a split lacks."""
     by_split = pixels(survey)
-    if not any(counts.any() for counts in by_split.values()):
-        return
     everywhere = np.sum([*by_split.values()], axis=0)
+    # Where there is one class alone, that is told as a fault of its own.
+    if not survey.is_understood() or (everywhere > 0).sum() <= (0 if survey.by_class else 1):
+        return
     never = [k for k, n in enumerate(survey.class_names) if not everywhere[k]]
     if never:
         names = ", ".join(survey.class_names[k] for k in never)
@@ -65,7 +66,7 @@ def _stratified(survey: Survey) -> str:
 def imbalance(survey: Survey) -> Iterator[Finding]:
     """Names classes that are rare, where the loss does not weigh classes yet."""
     counts = pixels(survey).get("train")
-    if counts is None or (counts > 0).sum() < 2 or survey.by_class:
+    if counts is None or (counts > 0).sum() < 2 or survey.by_class or not survey.is_understood():
         return
     if any("class_weights" in term and term.class_weights for term in survey.config.loss.values()):
         return

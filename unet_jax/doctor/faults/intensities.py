@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from unet_jax.data.sample import written
+from unet_jax.data.sample import Spec, written
 from unet_jax.doctor.faults.files import files_of, of_images
 from unet_jax.doctor.finding import Finding, setting
 from unet_jax.doctor.look import Look
@@ -22,19 +22,22 @@ UNUSUAL = 0.05  # share of the images of a data set, up to which they are except
 
 
 def measured(survey: Survey) -> list[Look]:
-    """Returns the looks at images that could be read."""
-    return [one for _, one in survey.all() if one.channels is not None]
+    """Returns the looks at images that could be read and are of the kind of most."""
+    usual = usual_kind(survey)
+    return [one for _, one in survey.all() if one.spec is not None and one.spec == usual]
+
+
+def usual_kind(survey: Survey) -> Spec | None:
+    """Returns the spec that most images have; None where none could be read."""
+    counts = collections.Counter(one.spec for _, one in survey.all() if one.spec is not None)
+    return counts.most_common(1)[0][0] if counts else None
 
 
 def kinds(survey: Survey) -> Iterator[Finding]:
     """Names images that have other channels, or another type, than most."""
-    looks = measured(survey)
-    counts = collections.Counter(one.spec for one in looks)
-    if len(counts) < 2:
-        return
-    usual = counts.most_common(1)[0][0]
-    others = [one for one in looks if one.spec != usual]
-    says = f"and {counts[usual]} of {len(looks)} have {usual}"
+    usual = usual_kind(survey)
+    others = [one for _, one in survey.all() if one.spec is not None and one.spec != usual]
+    says = f"and {len(measured(survey))} have {usual}"
     yield from of_images(
         survey,
         "kinds",
@@ -47,7 +50,7 @@ def kinds(survey: Survey) -> Iterator[Finding]:
 def value_range(survey: Survey) -> Iterator[Finding]:
     """Names a range of values that is not that of the images."""
     looks, spec = measured(survey), survey.spec
-    if not looks or spec is None or any(one.spec[:3] != spec[:3] for one in looks if one.spec):
+    if not looks or spec is None or looks[0].spec is None or looks[0].spec[:3] != spec[:3]:
         return
     black, white = spec.value_range
     low, high = min(one.low for one in looks), max(one.high for one in looks)
@@ -151,7 +154,7 @@ def clipped(survey: Survey) -> Iterator[Finding]:
         shares = np.array(
             [one.clipped[end] if (one.low, one.high)[end] == limit else 0.0 for one in looks]
         )
-        if np.quantile(shares, 1 - UNUSUAL) > RARELY_CLIPPED:
+        if (shares > RARELY_CLIPPED).sum() > 1 + UNUSUAL * len(shares):
             continue
         found = [one for one, share in zip(looks, shares, strict=True) if share > CLIPPED]
         yield from of_images(

@@ -11,7 +11,7 @@ from unet_jax.doctor.finding import Finding, setting
 from unet_jax.doctor.look import Look
 from unet_jax.doctor.survey import Survey
 
-FEW, NEARLY_ALL = 0.01, 0.9  # shares of pixels
+FEW, NEARLY_ALL = 0.01, 0.75  # shares of pixels
 MANY = 8  # more values than classes, above which they are soft edges
 RARELY = 0.2  # of the masks of a split that are of one class, above which that is how data are
 _SHOWN = 12
@@ -61,9 +61,10 @@ def _map_values(survey: Survey, counts: Mapping[int, int], wrong: list[int]) -> 
     ignoring = setting("data.folder.ignore_values", tuple(sorted({*ignored, *wrong})))
     if survey.by_class:
         return ignoring
-    if len(wrong) > MANY and sum(counts[value] for value in often) > NEARLY_ALL * total:
-        nearest = setting("data.folder.nearest", True)
-        return f"{_mapping(often)}\n{nearest}"
+    if len(wrong) > MANY:
+        if sum(counts[value] for value in often) < NEARLY_ALL * total:
+            return "Save the masks anew, with the number of its class for every pixel."
+        return f"{_mapping(often)}\n{setting('data.folder.nearest', True)}"
     if wrong == [IGNORE] and count > 1 and {*named} <= {*kept} and len(named) > 1:
         return ignoring
     if is_default and len(there) == count:
@@ -159,7 +160,7 @@ def _entries(look: Look) -> Iterator[tuple[int, ...]]:
 
 def one_class(survey: Survey) -> Iterator[Finding]:
     """Names masks of one class where most have more, and training with nothing to tell apart."""
-    for split, looks in survey.looks.items():
+    for split, looks in survey.looks.items() if survey.is_understood() else ():
         least = 0 if survey.by_class else 1
         held = [
             (one, {*np.flatnonzero(one.classes[:-1])})
@@ -191,14 +192,13 @@ def one_class(survey: Survey) -> Iterator[Finding]:
 
 def all_ignored(survey: Survey) -> Iterator[Finding]:
     """Names masks of which no pixel counts."""
-    if survey.by_class:
+    if survey.by_class or not survey.is_understood():
         return
     found = [
         one
         for _, one in survey.all()
         if one.classes is not None and one.classes[-1] and not one.classes[:-1].any()
     ]
-    found = [one for one in found if not one.unknown]
     yield from of_images(
         survey,
         "all_ignored",

@@ -14,7 +14,7 @@ ENOUGH = 20  # objects of a class
 def small_objects(survey: Survey) -> Iterator[Finding]:
     """Names classes most of whose pixels are in objects below one pixel of the deepest level."""
     sides, areas = sizes(survey)
-    if not survey.stride or survey.loading is None:
+    if not survey.stride or survey.loading is None or not survey.is_understood():
         return
     small = {}
     for own, name in enumerate(survey.class_names):

@@ -9,7 +9,7 @@ import numpy as np
 
 from unet_jax.data.layouts.base import SPLIT_WORDS
 from unet_jax.doctor.faults.files import KEPT_OUT, files_of
-from unet_jax.doctor.faults.intensities import ENOUGH
+from unet_jax.doctor.faults.intensities import ENOUGH, usual_kind
 from unet_jax.doctor.finding import MOST_FILES, Finding, excluding, setting
 from unet_jax.doctor.look import Look
 from unet_jax.doctor.survey import Survey
@@ -169,14 +169,15 @@ def _without_split(name: str) -> str:
 
 def shift(survey: Survey) -> Iterator[Finding]:
     """Names a split whose images have other colours than those for training."""
-    means = {
-        split: np.stack([one.channels[:, 0] for one in looks if one.channels is not None])
-        for split, looks in survey.looks.items()
-        if sum(one.channels is not None for one in looks) >= ENOUGH
-    }
+    usual, means = usual_kind(survey), {}
+    for split, looks in survey.looks.items():
+        alike = [one.channels[:, 0] for one in looks if one.channels is not None]
+        alike = [mean for mean in alike if usual and len(mean) == usual.channels]
+        if len(alike) >= ENOUGH:
+            means[split] = np.stack(alike)
     train = means.pop("train", None)
     for split, own in means.items():
-        if train is None or own.shape[1] != train.shape[1]:
+        if train is None:
             continue
         spread = np.sqrt((train.var(axis=0) + own.var(axis=0)) / 2)
         apart = (own.mean(axis=0) - train.mean(axis=0)) / np.maximum(spread, 1e-6)
