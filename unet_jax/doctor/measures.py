@@ -1,0 +1,142 @@
+"""Numbers of one decoded image, of a part of its pixels where exact ones are not needed."""
+
+import functools
+import zlib
+from typing import NamedTuple
+
+import numpy as np
+
+SIDE = 64  # pixels along an axis, about, from which statistics are taken
+_HASHED, _LOWEST, _SMALL = 32, 8, 16  # sides of what a fingerprint is made of, and a thumbnail
+_SORTED = 2048  # values of which quantiles are taken
+_QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)
+
+
+class Measured(NamedTuple):
+    """See `look.Look`, which has the same fields."""
+
+    low: float
+    high: float
+    channels: np.ndarray
+    quantiles: np.ndarray
+    clipped: tuple[float, float]
+    digest: int
+    phash: int
+    thumbnail: bytes
+
+
+def measure(image: np.ndarray) -> Measured:
+    """Measures an image.
+
+    Args:
+        image: [*n, C], of any type.
+
+    Returns:
+        The numbers: `low`, `high` and `digest` of all pixels, the others of about every so many
+        that `SIDE` are left along an axis.
+    """
+    low, high = float(image.min()), float(image.max())
+    few = np.ascontiguousarray(thin(image, SIDE))
+    by_channel = few.reshape(-1, few.shape[-1]).T.astype(np.float32, order="C")
+    mean = by_channel.mean(axis=1)
+    square = np.square(by_channel).mean(axis=1)
+    ordered = np.sort(few.ravel()[:: max(1, few.size // _SORTED)])
+    last = ordered.size - 1
+    clipped = (
+        float(np.searchsorted(ordered, ordered.dtype.type(low), "right") / ordered.size),
+        float(1 - np.searchsorted(ordered, ordered.dtype.type(high), "left") / ordered.size),
+    )
+    hashed = _averages(flat(few), _HASHED).mean(axis=-1)
+    return Measured(
+        low,
+        high,
+        np.stack([mean, np.sqrt(np.maximum(square - mean * mean, 0))], axis=-1),
+        ordered[[round(share * last) for share in _QUANTILES]].astype(np.float32),
+        clipped,
+        _digest(image),
+        fingerprint(hashed),
+        thumbnail(hashed),
+    )
+
+
+def flat(image: np.ndarray) -> np.ndarray:
+    """Returns an image [H, W, C], of a volume the slice in the middle."""
+    while image.ndim > 3:
+        image = image[len(image) // 2]
+    return image
+
+
+def thin(image: np.ndarray, side: int) -> np.ndarray:
+    """Takes every so many pixels along each axis that `side` to twice as many are left."""
+    return image[tuple(slice(None, None, max(1, n // side)) for n in image.shape[:-1])]
+
+
+def fingerprint(grey: np.ndarray) -> int:
+    """Makes 64 bits that nearly the same images share, whatever their size or compression.
+
+    The perceptual hash by the discrete cosine transform of Zauner (2010), "Implementation and
+    Benchmarking of Perceptual Image Hash Functions", 3.2.1: of the 32 x 32 grey image, those of the
+    8 x 8 lowest frequencies (but the constant one) that are above their median.
+
+    Args:
+        grey: float32 [32, 32].
+
+    Returns:
+        The bits, as a number below 2^64.
+    """
+    # No matrix product: the library that makes it would start threads for each, which wait.
+    rows = np.einsum("ir,rc->ic", _cosines(), grey)
+    lowest = np.einsum("ic,jc->ij", rows, _cosines()).ravel()
+    return int.from_bytes(np.packbits(lowest > np.median(lowest)).tobytes())
+
+
+def thumbnail(grey: np.ndarray) -> bytes:
+    """Makes an image uint8 [16 * 16] of [32, 32], from its own darkest to its own brightest."""
+    small = grey.reshape(_SMALL, 2, _SMALL, 2).mean(axis=(1, 3))
+    low, high = small.min(), small.max()
+    return ((small - low) * (255 / max(high - low, 1e-6))).astype(np.uint8).tobytes()
+
+
+@functools.cache
+def _cosines() -> np.ndarray:
+    """Returns the rows 1 to 8 of the discrete cosine transform of 32 values."""
+    rows, columns = np.arange(1, _LOWEST + 1)[:, None], np.arange(_HASHED)
+    return np.cos(np.pi * rows * (2 * columns + 1) / (2 * _HASHED)).astype(np.float32)
+
+
+def _averages(image: np.ndarray, count: int) -> np.ndarray:
+    """Averages an image [H, W, C] to float32 [count, count, C]; pixels of a small one repeat."""
+    for axis in (0, 1):
+        length = image.shape[axis]
+        starts = np.arange(count) * length // count
+        sums = np.add.reduceat(image, starts, axis=axis, dtype=np.float32)
+        sizes = np.maximum(np.diff(starts, append=length), 1).astype(np.float32)
+        image = sums / sizes.reshape((-1, 1, 1) if axis == 0 else (-1, 1))
+    return image
+
+
+def _digest(image: np.ndarray) -> int:
+    """Returns a checksum of all pixels with their shape and type."""
+    head = repr((image.shape, image.dtype.name)).encode()
+    return zlib.crc32(np.ascontiguousarray(image).data, zlib.crc32(head))
+
+
+def count_colours(image: np.ndarray, most: int) -> tuple[tuple[tuple[int, int, int], int], ...]:
+    """Counts the colours of an image.
+
+    Args:
+        image: uint8 [H, W, 3].
+        most: How many colours are told at most.
+
+    Returns:
+        ((red, green, blue), pixels) from the most frequent one.
+    """
+    if image.dtype != np.uint8 or image.shape[-1] != 3:
+        return ()
+    codes = image.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+    values, counts = np.unique(codes, return_counts=True)
+    often = np.argsort(-counts, kind="stable")[:most]
+    return tuple(
+        ((int(v) >> 16, int(v) >> 8 & 255, int(v) & 255), int(n))
+        for v, n in zip(values[often], counts[often], strict=True)
+    )
