@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from unet_jax.defaults import DEFAULTS, PARTS
 
-WIDTH = 100  # letters of a line
+WIDTH = 100  # letters of a line, as in the stock pages
 
 
 def write_page(config: ConfigDict, about: str) -> str:
@@ -21,18 +21,35 @@ def write_page(config: ConfigDict, about: str) -> str:
         Python with a function `get_config`, whose config is equal to `config`.
     """
     text = about.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
-    sections = [
-        _entry(f"{name}=", changes, 8) for name, changes in differences(config).items() if changes
-    ]
-    body = "\n".join(["    return page(", *sections, "    )"]) if sections else "    return page()"
+    above, sections = [], []
+    for name, changes in differences(config).items():
+        if changes:
+            named, own = _name_parts(name, changes)
+            above += named
+            sections.append(own)
+    body = "\n".join([*above, "    return page(", *sections, "    )"])
     return f'''"""{text}"""
 
 from unet_jax.defaults import ConfigDict, page
 
 
 def get_config() -> ConfigDict:
-{body}
+{body if sections else "    return page()"}
 '''
+
+
+def _name_parts(section: str, changes: Mapping[str, Any]) -> tuple[list[str], str]:
+    """Writes a section; where it is too long for a line, its parts get names in lines above."""
+    line = _entry(f"{section}=", changes, 8)
+    if "\n" not in line:
+        return [], line
+    parts = {key: value for key, value in changes.items() if isinstance(value, Mapping)}
+    above = [_entry(f"{key} = ", value, 4, "") for key, value in parts.items()]
+    return above, _entry(f"{section}=", changes | {key: _Name(key) for key in parts}, 8)
+
+
+class _Name(str):
+    """A variable of the page."""
 
 
 def differences(config: ConfigDict) -> dict[str, dict[str, Any]]:
@@ -44,7 +61,7 @@ def differences(config: ConfigDict) -> dict[str, dict[str, Any]]:
     Returns:
         What `page` makes that config of. Of "augment" and "loss", all steps and terms there are.
     """
-    values = config.copy_and_resolve_references().to_dict()
+    values = config.to_dict()
     found = {}
     for name, defaults in DEFAULTS.items():
         if name in PARTS:
@@ -61,8 +78,8 @@ def _parts(values: Mapping[str, Any], parts: Mapping[str, Any]) -> dict[str, Any
 
 def _differ(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     found = {}
-    for key, value in values.items():
-        default = defaults[key]
+    for key, default in defaults.items():
+        value = values[key]
         if isinstance(default, Mapping):
             inner = _differ(value, default)
             if inner:
@@ -90,6 +107,8 @@ def _entry(before: str, value: Any, indent: int, after: str = ",") -> str:
 
 def _literal(value: Any) -> str:
     """Writes a value as Python, with double quotes where a text has none."""
+    if isinstance(value, _Name):
+        return str(value)
     if isinstance(value, Mapping):
         return f"{{{', '.join(f'{_literal(k)}: {_literal(v)}' for k, v in value.items())}}}"
     if isinstance(value, tuple):
@@ -97,8 +116,9 @@ def _literal(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_literal, value))}]"
     if isinstance(value, str):
-        written = repr(value)
-        if written[0] == "'" and '"' not in value:
-            return f'"{written[1:-1]}"'
-        return written
+        inner = repr(f'"{value}')[2:-1]  # as between single quotes, which are escaped
+        if value.count('"') > value.count("'"):
+            return f"'{inner}'"
+        within = inner.replace("\\'", "'").replace('"', '\\"')
+        return f'"{within}"'
     return repr(value)

@@ -7,9 +7,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from unet_jax.defaults import add_part
+from unet_jax.defaults import add_part, to_config
 from unet_jax.doctor.finding import Finding
 
+_SPECIAL = set('"$`\\!')  # within double quotes of a shell
 EXCLUDE = "data.folder.exclude"  # of which every finding names its own images
 
 
@@ -41,21 +42,24 @@ def _lines(finding: Finding) -> Iterator[tuple[str, Any]]:
 
 def apply(config: ConfigDict, values: Mapping[str, Any]) -> ConfigDict:
     """Returns a copy of a config with other values by key."""
-    changed = config.copy_and_resolve_references()
-    with changed.unlocked():
-        for key, value in values.items():
-            add_part(changed, key)
-            *path, name = key.split(".")
-            section = changed
-            for part in path:
-                section = section[part]
-            section[name] = value
+    changed = to_config(config.to_dict())  # which keeps the order of steps, and no references
+    for key, value in values.items():
+        add_part(changed, key)
+        *path, name = key.split(".")
+        section = changed
+        for part in path:
+            section = section[part]
+        section[name] = value
     return changed
 
 
 def flag(key: str, value: Any) -> str:
     """Writes a value as a flag that can be pasted into a shell."""
-    return shlex.quote(f"--config.{key}={value if isinstance(value, str) else repr(value)}")
+    text = value if isinstance(value, str) else repr(value)
+    needs_quotes = shlex.quote(text) != text
+    if needs_quotes and not _SPECIAL & set(text):
+        return f'--config.{key}="{text}"'
+    return f"--config.{key}={shlex.quote(text)}"
 
 
 def flags(finding: Finding) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from unet_jax.doctor.finding import Finding
 from unet_jax.doctor.html import make, write
 from unet_jax.doctor.mends import flag, flags
 from unet_jax.doctor.pictures import BINS, Album, Histogram, Picture, find_pictures
+from unet_jax.doctor.recommend import sentence
 from unet_jax.doctor.style import STYLE
 
 GENERATOR = "unet_jax --mode=doctor"
@@ -73,8 +74,11 @@ def _header(found: Examination) -> Iterable[Element]:
     verdict = record.verdict(found)
     level = "error" if found.count("error") else "warning" if found.findings else "fine"
     yield make("p", verdict, kind=f"verdict {level}")
-    facts = record.facts(found)
-    yield make("dl", *(e for k, v in facts.items() for e in (make("dt", k), make("dd", v))))
+    facts = [(key, make("dd", value)) for key, value in record.facts(found).items()]
+    names = found.survey.class_names
+    chips = [make("span", _swatch(_colour(k)), f"{name} ") for k, name in enumerate(names)]
+    facts.append(("classes", make("dd", *chips) if chips else make("dd", "none are named")))
+    yield make("dl", *(e for key, told in facts for e in (make("dt", key), told)))
 
 
 def _findings(found: Examination, albums: Sequence[Album]) -> Iterable[Element]:
@@ -94,7 +98,7 @@ def _findings(found: Examination, albums: Sequence[Album]) -> Iterable[Element]:
 
 def _finding(one: Finding, albums: Sequence[Album]) -> Iterable[Element]:
     yield make("h3", make("b", one.level), f": {one.fault.replace('_', ' ')}")
-    yield make("p", f"{one.says[:1].upper()}{one.says[1:].rstrip('.')}.")
+    yield make("p", sentence(one.says))
     if one.is_config():
         yield make("p", "In a page:", kind="muted")
         yield make("pre", one.mend, tabindex="0")
@@ -140,13 +144,21 @@ def _classes(found: Examination) -> Iterable[Element]:
             yield _class(k, one, count)
 
 
+def _colour(index: int) -> str:
+    return f"#{bytes(figures.palette(index + 1)[-1]).hex()}"
+
+
+def _swatch(colour: str) -> Element:
+    return make("span", kind="swatch", style=f"background:{colour}")
+
+
 def _class(index: int, one: ClassShare, count: int) -> Element:
-    colour = f"#{bytes(figures.palette(index + 1)[-1]).hex()}" if one.name else _HATCHED
+    colour = _colour(index) if one.name else _HATCHED
     name = one.name or "counts nowhere (hatched; of all pixels)"
     text = f" {one.share:.2%} of the pixels, in {one.images} of {count} images"
     return make(
         "div",
-        make("span", kind="swatch", style=f"background:{colour}"),
+        _swatch(colour),
         make("strong", name),
         text,
         make(

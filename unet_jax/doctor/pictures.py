@@ -20,6 +20,7 @@ from unet_jax.errors import UserError
 SIDE = 256  # pixels of a picture's longer side at most
 SAMPLES, COUNTED = 6, 16  # images of a split that are shown, and whose values are counted
 BINS = 64
+ALPHA = 0.35  # of the colours of classes, so that the image under them is seen
 _QUALITY = 90
 _SEED = 0  # of the random samples
 
@@ -106,7 +107,7 @@ class Album:
             image = figures.flat_image(sample.image)
             if image.shape[:2] != label.shape[:2]:
                 return _picture(look.id, split, shrink(image), "without its mask, of another size")
-            drawn = figures.overlay(shrink(image), shrink(label, is_label=True))
+            drawn = figures.overlay(shrink(image), shrink(label, is_label=True), ALPHA)
             return _picture(look.id, split, drawn, "")
         except UserError:
             if not isinstance(source, PairSource):

@@ -69,11 +69,16 @@ def recommend(survey: Survey, findings: Iterable[Finding]) -> list[Value]:
     own += [*_validation(survey), *_batch(survey, size)]
     chosen = {one.key: one for one in own}
     mends = {
-        key: Value(key, value, f"{finding.says[:1].upper()}{finding.says[1:]}.")
+        key: Value(key, value, sentence(finding.says))
         for key, (value, finding) in settings(findings).items()
         if key not in chosen and not _is_moot(key, finding, survey, size)
     }
     return [*mends.values(), *own]
+
+
+def sentence(says: str) -> str:
+    """Writes what a finding says as a sentence."""
+    return f"{says[:1].upper()}{says[1:].rstrip('.')}."
 
 
 def _is_moot(key: str, finding: Finding, survey: Survey, size: Size | None) -> bool:

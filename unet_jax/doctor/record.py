@@ -84,7 +84,6 @@ def facts(found: Examination) -> dict[str, str]:
         "splits": f"{splits or 'none'}{f' ({survey.split_by})' if survey.split_by else ''}",
         "sizes": _sizes(survey),
         "images": str(spec) if spec else "none could be read",
-        "classes": ", ".join(survey.class_names) or "none are named",
     }
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -35,7 +36,8 @@ def doctor_run(config: ConfigDict, workdir: Path, page: Path | None = None) -> N
     check_targets(config, workdir, page)
     found = examine(config)
     name = str(page or "mine.py")
-    command = spell("unet-jax", f"--config={name}", f"--workdir={_run_folder(name)}")
+    arguments = f"--config={name}", f"--workdir=runs/{Path(name).stem}"
+    command = f"python -m unet_jax.main {shlex.join(arguments)}"
     text = write_page(found.config, _about(found, command))
     html = write_html(found, text, command)
     workdir.mkdir(parents=True, exist_ok=True)
@@ -46,7 +48,7 @@ def doctor_run(config: ConfigDict, workdir: Path, page: Path | None = None) -> N
     if page is not None:
         page.parent.mkdir(parents=True, exist_ok=True)
         write_text(page, text)
-        console.print(f"{page} is written. Train with it: {command}")
+        console.print(f"{page} is written. Train with it: {spell('unet-jax', *arguments)}")
     verdict = record.verdict(found)
     left = found.left() if page is not None else found.count("error")
     if left:
@@ -108,10 +110,6 @@ def _is_page(file: Path) -> bool:
             return f'content="{GENERATOR}"' in stream.read(_BEGINNING)
     except (OSError, ValueError):
         return False
-
-
-def _run_folder(page: str) -> str:
-    return f"runs/{Path(page).stem}"
 
 
 def _about(found: Examination, command: str) -> str:

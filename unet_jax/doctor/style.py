@@ -43,7 +43,8 @@ figcaption { font-size: 14px; line-height: 1.3; margin-top: .2rem; }
   border: 1px dashed var(--rule); border-radius: 4px; color: var(--muted); font-size: 14px;
   text-align: center; }
 .class { margin: 0 0 .7rem; }
-.class .swatch { display: inline-block; width: .9em; height: .9em; margin-right: .5em;
+dd span { display: inline-block; margin-right: .8rem; }
+.swatch, dd .swatch { display: inline-block; width: .9em; height: .9em; margin-right: .5em;
   border: 1px solid var(--rule); vertical-align: -.1em; }
 .bar { height: .7rem; margin-top: .2rem; border-radius: 3px; background: var(--code);
   overflow: hidden; }
