@@ -40,18 +40,18 @@ def measure(image: np.ndarray) -> Measured:
     by_channel = few.reshape(-1, few.shape[-1]).T.astype(np.float32, order="C")
     mean = by_channel.mean(axis=1)
     square = np.square(by_channel).mean(axis=1)
-    ordered = np.sort(few.ravel()[:: max(1, few.size // _SORTED)])
+    ordered = np.sort(by_channel[:, :: max(1, few.size // _SORTED) | 1].ravel())
     last = ordered.size - 1
     clipped = (
-        float(np.searchsorted(ordered, ordered.dtype.type(low), "right") / ordered.size),
-        float(1 - np.searchsorted(ordered, ordered.dtype.type(high), "left") / ordered.size),
+        float(np.searchsorted(ordered, np.float32(low), "right") / ordered.size),
+        float(1 - np.searchsorted(ordered, np.float32(high), "left") / ordered.size),
     )
     hashed = _averages(flat(few), _HASHED).mean(axis=-1)
     return Measured(
         low,
         high,
         np.stack([mean, np.sqrt(np.maximum(square - mean * mean, 0))], axis=-1),
-        ordered[[round(share * last) for share in _QUANTILES]].astype(np.float32),
+        ordered[[round(share * last) for share in _QUANTILES]],
         clipped,
         _digest(image),
         fingerprint(hashed),
