@@ -31,7 +31,7 @@ def test_numbers_of_an_image_are_those_of_its_pixels(size, dtype):
     assert (found.low, found.high) == (image.min(), image.max())
     scale = float(image.max()) or 1
     flat = image.reshape(-1, 3).astype(np.float64)
-    few = measures.thin(image, 64).reshape(-1, 3).astype(np.float64)  # those that are looked at
+    few = measures.thin(image).reshape(-1, 3).astype(np.float64)  # those that are looked at
     np.testing.assert_allclose(found.channels[:, 0], few.mean(axis=0), atol=1e-5 * scale)
     np.testing.assert_allclose(found.channels[:, 1], few.std(axis=0), atol=1e-3 * scale)
     np.testing.assert_allclose(found.channels[:, 0], flat.mean(axis=0), atol=0.03 * scale)
@@ -53,14 +53,28 @@ def test_a_fingerprint_is_the_transform_of_the_paper():
     assert measures.fingerprint(grey) == int(bits, 2)
 
 
-def test_averages_are_those_of_a_loop():
-    image = noise((65, 97), 2)
-    found = measures._averages(image, 32)
+@pytest.mark.parametrize("size", [(5, 7), (96, 200), (333, 250)])
+def test_cells_are_averages_of_a_grid_of_pixels(size):
+    image = noise(size, 2)
+    found = measures.cells(measures.thin(image).astype(np.float32))
     for row, column in itertools.product((0, 1, 13, 31), (0, 7, 30, 31)):
-        part = image[
-            row * 65 // 32 : (row + 1) * 65 // 32, column * 97 // 32 : (column + 1) * 97 // 32
+        part = [
+            image[
+                int((3 * row + i + 0.5) / 96 * size[0]), int((3 * column + j + 0.5) / 96 * size[1])
+            ]
+            for i, j in itertools.product(range(3), repeat=2)
         ]
-        np.testing.assert_allclose(found[row, column], part.mean(axis=(0, 1)), rtol=1e-6)
+        np.testing.assert_allclose(found[row, column], np.mean(part), rtol=1e-5)
+
+
+def test_a_volume_is_measured_in_all_its_slices():
+    volume = np.random.default_rng(0).integers(0, 99, (20, 30, 40, 2)).astype(np.int16)
+    volume[:5] += 1000
+    found = measures.measure(volume)
+    np.testing.assert_allclose(found.channels[:, 0], volume.mean(axis=(0, 1, 2)), rtol=0.05)
+    other = volume.copy()
+    other[0, 0, 0, 0] -= 1
+    assert measures.measure(other).digest != found.digest
 
 
 def seen(image, name="x"):
