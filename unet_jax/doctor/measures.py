@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 _CELLS, _LOWEST, _SMALL = 32, 8, 16  # sides of what a fingerprint is made of, and a thumbnail
+THUMBNAIL = _SMALL**2  # bytes
 SIDE = 3 * _CELLS  # pixels along an axis, from which statistics are taken
 _SORTED = 2048  # values of which quantiles are taken
 _QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)

@@ -12,6 +12,7 @@ from unet_jax.doctor.faults.files import KEPT_OUT, files_of
 from unet_jax.doctor.faults.intensities import ENOUGH, usual_kind
 from unet_jax.doctor.finding import MOST_FILES, Finding, excluding, setting
 from unet_jax.doctor.look import Look
+from unet_jax.doctor.measures import THUMBNAIL
 from unet_jax.doctor.survey import Survey
 
 NEAR, DIFFERENT = 6, 14.0  # bits of 64; mean difference of thumbnails, of 255
@@ -98,7 +99,7 @@ def near_pairs(looks: Sequence[Look]) -> list[_Pair]:
     """
     hashes = np.array([one.phash for one in looks], np.uint64)
     small = np.frombuffer(b"".join(one.thumbnail for one in looks), np.uint8)
-    small = small.reshape(len(looks), -1)
+    small = small.reshape(-1, THUMBNAIL)
     found: list[_Pair] = []
     for start in range(0, len(hashes), _ROWS):
         rows = hashes[start : start + _ROWS, None]
