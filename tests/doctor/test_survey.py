@@ -158,7 +158,7 @@ def test_a_folder_whose_classes_nobody_named_is_looked_at(tmp_path):
 def test_lists_and_groups_that_do_not_fit_hide_no_other_fault(tmp_path):
     draw(tmp_path)
     lists(tmp_path, (3, 4, 5, 6))
-    change(tmp_path / "images", lambda image: np.full_like(image, 90), {5})
+    change(tmp_path / "images", lambda image: np.full_like(image, 90), {8})
     found = find(survey(make(tmp_path, split={"group_pattern": "^(.)"})))
     assert [one.fault for one in found] == ["opening", "constant"]
     assert "the group '0'" in found[0].says
