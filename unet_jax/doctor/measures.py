@@ -38,8 +38,11 @@ def measure(image: np.ndarray) -> Measured:
     low, high = float(image.min()), float(image.max())
     few = thin(image).astype(np.float32)
     by_channel = np.ascontiguousarray(few.reshape(-1, few.shape[-1]).T)
-    mean = by_channel.mean(axis=1)
-    square = np.square(by_channel).mean(axis=1)
+    count = by_channel.shape[1]
+    mean = np.add.reduce(by_channel, axis=1) / count
+    square = np.add.reduce(np.square(by_channel), axis=1) / count
+    channels = np.empty((len(mean), 2), np.float32)
+    channels[:, 0], channels[:, 1] = mean, np.sqrt(np.maximum(square - mean * mean, 0))
     ordered = np.sort(by_channel[:, :: max(1, few.size // _SORTED) | 1].ravel())
     last = ordered.size - 1
     clipped = (
@@ -50,7 +53,7 @@ def measure(image: np.ndarray) -> Measured:
     return Measured(
         low,
         high,
-        np.stack([mean, np.sqrt(np.maximum(square - mean * mean, 0))], axis=-1),
+        channels,
         ordered[[round(share * last) for share in _QUANTILES]],
         clipped,
         _digest(image),
@@ -81,7 +84,7 @@ def cells(few: np.ndarray) -> np.ndarray:
     step = len(few) // _CELLS
     rows = sum((few[i::step] for i in range(1, step)), few[::step])
     both = sum((rows[:, i::step] for i in range(1, step)), rows[:, ::step])
-    return both.mean(axis=-1) / np.float32(step * step)
+    return np.add.reduce(both, axis=-1) / np.float32(step * step * few.shape[-1])
 
 
 def fingerprint(grey: np.ndarray) -> int:
@@ -100,13 +103,15 @@ def fingerprint(grey: np.ndarray) -> int:
     # No matrix product: the library that makes it would start threads for each, which wait.
     rows = np.einsum("ir,rc->ic", _cosines(), grey)
     lowest = np.einsum("ic,jc->ij", rows, _cosines()).ravel()
-    middle = np.sort(lowest)[len(lowest) // 2 - 1 : len(lowest) // 2 + 1].mean()
+    below, above = np.sort(lowest)[len(lowest) // 2 - 1 : len(lowest) // 2 + 1]
+    middle = (below + above) / 2
     return int.from_bytes(np.packbits(lowest > middle).tobytes())
 
 
 def thumbnail(grey: np.ndarray) -> bytes:
     """Makes an image uint8 [16 * 16] of [32, 32], from its own darkest to its own brightest."""
-    small = grey.reshape(_SMALL, 2, _SMALL, 2).mean(axis=(1, 3))
+    rows = grey[::2] + grey[1::2]
+    small = rows[:, ::2] + rows[:, 1::2]
     low, high = small.min(), small.max()
     return ((small - low) * (255 / max(high - low, 1e-6))).astype(np.uint8).tobytes()
 
@@ -120,7 +125,7 @@ def _cosines() -> np.ndarray:
 
 def _digest(image: np.ndarray) -> int:
     """Returns a checksum of all pixels with their shape and type."""
-    head = repr((image.shape, image.dtype.name)).encode()
+    head = repr((image.shape, image.dtype.str)).encode()
     return zlib.crc32(np.ascontiguousarray(image).data, zlib.crc32(head))
 
 
