@@ -12,14 +12,12 @@ from unet_jax import figures
 from unet_jax.config import call
 from unet_jax.data.base import Dataset, PairSource
 from unet_jax.data.sources import open_data
-from unet_jax.doctor.measures import SIDE as FEW_PIXELS
-from unet_jax.doctor.measures import thin
 from unet_jax.doctor.survey import Survey
 from unet_jax.errors import UserError
 
 SIDE = 256  # pixels of a picture's longer side at most
 SAMPLES, COUNTED = 6, 16  # images of a split that are shown, and whose values are counted
-BINS = 64
+BINS, FEW = 64, 64  # of a histogram; pixels along an axis, about, that are counted
 ALPHA = 0.35  # of the colours of classes, so that the image under them is seen
 _QUALITY = 90
 _SEED = 0  # of the random samples
@@ -139,7 +137,8 @@ class Album:
             kind = looks[split][index].spec
             if kind is None or kind[:3] != spec[:3]:
                 continue
-            image = thin(self._dataset.splits[split].read(index).image, FEW_PIXELS)
+            image = self._dataset.splits[split].read(index).image
+            image = image[tuple(slice(None, None, max(1, n // FEW)) for n in image.shape[:-1])]
             for channel in range(spec.channels):
                 values = image[..., channel].astype(np.float64)
                 counts[channel] += np.histogram(values, BINS, (low, high))[0]
