@@ -64,7 +64,11 @@ def test_flags_can_be_pasted():
 def test_values_are_set_in_a_copy():
     config = page(augment={"zoom": {"aspect": 1.2}, "flip": {}})
     changed = apply(config, {"data.fit": "crop", "loss.dice.weight": 0.5, "train.batch_size": 2})
-    assert (changed.data.fit, changed.loss.dice.weight, changed.train.batch_size) == ("crop", 0.5, 2)
+    assert (changed.data.fit, changed.loss.dice.weight, changed.train.batch_size) == (
+        "crop",
+        0.5,
+        2,
+    )
     assert list(changed.augment) == ["zoom", "flip"]
     assert config.data.fit == "resize"
     assert "dice" not in config.loss

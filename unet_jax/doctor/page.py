@@ -1,7 +1,6 @@
 """The page of the doctor: one HTML file with all in it."""
 
 from collections.abc import Iterable, Sequence
-from xml.etree.ElementTree import Element
 
 import numpy as np
 
@@ -9,7 +8,7 @@ from unet_jax import figures
 from unet_jax.doctor import record
 from unet_jax.doctor.examine import ClassShare, Examination, class_shares
 from unet_jax.doctor.finding import Finding
-from unet_jax.doctor.html import make, write
+from unet_jax.doctor.html import Html, make
 from unet_jax.doctor.mends import flag, flags
 from unet_jax.doctor.pictures import BINS, Album, Histogram, Picture, find_pictures
 from unet_jax.doctor.recommend import sentence
@@ -41,7 +40,7 @@ def write_html(found: Examination, page: str, command: str) -> str:
         make("meta", name="generator", content=GENERATOR),
         make("meta", name="viewport", content="width=device-width, initial-scale=1"),
         make("title", title),
-        _style(),
+        make("style", Html(STYLE)),
     )
     sections = [
         ("findings", "Findings", list(_findings(found, albums))),
@@ -61,16 +60,10 @@ def write_html(found: Examination, page: str, command: str) -> str:
         ),
         make("footer", f"Written by {GENERATOR}. The numbers are in {record.FILE}."),
     )
-    return write(make("html", head, body, lang="en"))
+    return f"<!DOCTYPE html>\n{make('html', head, body, lang='en')}\n"
 
 
-def _style() -> Element:
-    style = Element("style")
-    style.text = STYLE
-    return style
-
-
-def _header(found: Examination) -> Iterable[Element]:
+def _header(found: Examination) -> Iterable[Html]:
     verdict = record.verdict(found)
     level = "error" if found.count("error") else "warning" if found.findings else "fine"
     yield make("p", verdict, kind=f"verdict {level}")
@@ -81,7 +74,7 @@ def _header(found: Examination) -> Iterable[Element]:
     yield make("dl", *(e for key, told in facts for e in (make("dt", key), told)))
 
 
-def _findings(found: Examination, albums: Sequence[Album]) -> Iterable[Element]:
+def _findings(found: Examination, albums: Sequence[Album]) -> Iterable[Html]:
     if found.mended:
         lines = "\n".join(f"config.{key}={value!r}" for key, value in found.mended.items())
         yield make(
@@ -96,7 +89,7 @@ def _findings(found: Examination, albums: Sequence[Album]) -> Iterable[Element]:
         yield make("article", *_finding(one, albums), kind=f"finding {one.level}")
 
 
-def _finding(one: Finding, albums: Sequence[Album]) -> Iterable[Element]:
+def _finding(one: Finding, albums: Sequence[Album]) -> Iterable[Html]:
     yield make("h3", make("b", one.level), f": {one.fault.replace('_', ' ')}")
     yield make("p", sentence(one.says))
     if one.is_config():
@@ -112,12 +105,12 @@ def _finding(one: Finding, albums: Sequence[Album]) -> Iterable[Element]:
         yield make("details", heading, make("pre", "\n".join(one.files), tabindex="0"))
 
 
-def _pictures(pictures: Sequence[Picture]) -> Iterable[Element]:
+def _pictures(pictures: Sequence[Picture]) -> Iterable[Html]:
     if pictures:
         yield make("div", *map(_figure, pictures), kind="pictures")
 
 
-def _figure(one: Picture) -> Element:
+def _figure(one: Picture) -> Html:
     said = f"{one.name}, {one.note}" if one.note else one.name
     if not one.url:
         return make("figure", make("div", one.note, kind="gone"), make("figcaption", one.name))
@@ -127,13 +120,13 @@ def _figure(one: Picture) -> Element:
     return make("figure", image, make("figcaption", f"{said} ({one.split})"))
 
 
-def _samples(found: Examination, album: Album) -> Iterable[Element]:
+def _samples(found: Examination, album: Album) -> Iterable[Html]:
     for split, looks in found.survey.looks.items():
         yield make("h3", f"{split}: {len(looks)} images")
         yield from _pictures(album.samples(split))
 
 
-def _classes(found: Examination) -> Iterable[Element]:
+def _classes(found: Examination) -> Iterable[Html]:
     shares = class_shares(found.survey)
     if not shares:
         return
@@ -148,11 +141,11 @@ def _colour(index: int) -> str:
     return f"#{bytes(figures.palette(index + 1)[-1]).hex()}"
 
 
-def _swatch(colour: str) -> Element:
+def _swatch(colour: str) -> Html:
     return make("span", kind="swatch", style=f"background:{colour}")
 
 
-def _class(index: int, one: ClassShare, count: int) -> Element:
+def _class(index: int, one: ClassShare, count: int) -> Html:
     colour = _colour(index) if one.name else _HATCHED
     name = one.name or "counts nowhere (hatched; of all pixels)"
     text = f" {one.share:.2%} of the pixels, in {one.images} of {count} images"
@@ -170,7 +163,7 @@ def _class(index: int, one: ClassShare, count: int) -> Element:
     )
 
 
-def _values(found: Examination, album: Album) -> Iterable[Element]:
+def _values(found: Examination, album: Album) -> Iterable[Html]:
     drawn = [album.histogram(split) for split in found.survey.looks]
     charts = [_chart(one) for one in drawn if one is not None]
     if charts:
@@ -179,7 +172,7 @@ def _values(found: Examination, album: Album) -> Iterable[Element]:
         yield make("div", *charts, kind="charts")
 
 
-def _chart(one: Histogram) -> Element:
+def _chart(one: Histogram) -> Html:
     channels = len(one.counts)
     colours = _CHANNELS.get(channels) or tuple(
         f"#{bytes(c).hex()}" for c in figures.palette(channels)
@@ -194,7 +187,7 @@ def _chart(one: Histogram) -> Element:
     return make("figure", drawing, ends, caption)
 
 
-def _curve(heights: np.ndarray, colour: str) -> Element:
+def _curve(heights: np.ndarray, colour: str) -> Html:
     """Draws a filled curve of heights from 0 to 1, one for each bin."""
     points = [f"{i},{_HEIGHT + 1 - height * _HEIGHT:.2f}" for i, height in enumerate(heights)]
     steps = [f"{point} {i + 1},{point.partition(',')[2]}" for i, point in enumerate(points)]
@@ -209,7 +202,7 @@ def _curve(heights: np.ndarray, colour: str) -> Element:
     )
 
 
-def _recommended(found: Examination, page: str, command: str) -> Iterable[Element]:
+def _recommended(found: Examination, page: str, command: str) -> Iterable[Html]:
     for one in found.recommended:
         setting = f"config.{one.key}={one.value!r}"
         yield make("div", make("code", setting), make("p", one.why), kind="value")
