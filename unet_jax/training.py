@@ -12,7 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from unet_jax import extension
-from unet_jax.data.doctor import check
+from unet_jax.data.check import check
 from unet_jax.data.images import read_sizes
 from unet_jax.data.pipeline import seen_share, train_batches
 from unet_jax.data.sample import written
@@ -262,7 +262,7 @@ def check_data(experiment: Experiment, eval_step: Predictor) -> None:
         eval_step: Evaluates its network.
 
     Raises:
-        UserError: One does not fit; see `doctor.check` and `Predictor.check`.
+        UserError: One does not fit; see `check.check` and `Predictor.check`.
     """
     e = experiment
     for split in ("train", "val"):
