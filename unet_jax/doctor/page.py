@@ -7,7 +7,7 @@ import numpy as np
 from unet_jax import figures
 from unet_jax.doctor import record
 from unet_jax.doctor.examine import ClassShare, Examination, class_shares
-from unet_jax.doctor.finding import Finding
+from unet_jax.doctor.finding import MOST_FILES, Finding
 from unet_jax.doctor.html import Html, make
 from unet_jax.doctor.mends import flag, flags
 from unet_jax.doctor.pictures import BINS, Album, Histogram, Picture, find_pictures
@@ -101,8 +101,12 @@ def _finding(one: Finding, albums: Sequence[Album]) -> Iterable[Html]:
         yield make("p", make("strong", "Mend: "), one.mend)
     yield from _pictures(find_pictures(albums, one.files, SHOWN))
     if one.files:
-        heading = make("summary", f"{len(one.files)} files" if len(one.files) > 1 else "1 file")
-        yield make("details", heading, make("pre", "\n".join(one.files), tabindex="0"))
+        count = len(one.files)
+        listed = "1 file" if count == 1 else f"{count} files"
+        heading = f"the first {listed}" if count == MOST_FILES else listed
+        yield make(
+            "details", make("summary", heading), make("pre", "\n".join(one.files), tabindex="0")
+        )
 
 
 def _pictures(pictures: Sequence[Picture]) -> Iterable[Html]:
