@@ -15,7 +15,7 @@ def opening(survey: Survey) -> Iterator[Finding]:
 
 
 def pairs(survey: Survey) -> Iterator[Finding]:
-    """Names images without a mask, and masks without an image."""
+    """Names images without a mask, masks without an image, and names in lists without one."""
     yield from (one for one in survey.opening if one.fault == "pairs")
 
 

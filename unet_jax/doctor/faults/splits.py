@@ -192,7 +192,7 @@ def shift(survey: Survey) -> Iterator[Finding]:
             (),
             f"the images of the {split} split have a mean of {own.mean(axis=0)[channel]:.4g} in "
             f"channel {channel} and those for training {train.mean(axis=0)[channel]:.4g}, "
-            f"{abs(apart[channel]):.2g} standard deviations apart: scores on one say little of the "
+            f"{abs(apart[channel]):.2f} standard deviations apart: scores on one say little of the "
             "other",
             "Draw the splits anew from all images, or add colour changes to the augmentation: "
             "config.augment.colour.brightness=0.2 and config.augment.colour.contrast=0.2.",
