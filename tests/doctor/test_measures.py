@@ -94,6 +94,19 @@ def test_what_is_nearly_the_same_is_found_and_nothing_else():
     assert seen(images[3].copy()).digest == looks[3].digest
 
 
+def test_a_digest_is_of_every_pixel_the_shape_and_the_type():
+    image = noise((500, 300))
+    digests = {measures.measure(image).digest}
+    for row, column in ((0, 0), (0, 299), (250, 151), (499, 299)):
+        other = image.copy()
+        other[row, column, 1] ^= 1
+        digests.add(measures.measure(other).digest)
+    digests.add(measures.measure(image.reshape(300, 500, 3)).digest)
+    digests.add(measures.measure(image.view(np.int8)).digest)
+    assert len(digests) == 7
+    assert measures.measure(np.asfortranarray(image)).digest in digests
+
+
 def _file(data):
     import io
 
@@ -154,6 +167,7 @@ def test_objects_of_large_masks_and_of_classes_that_overlap():
 def test_the_middle_by_area():
     sides, areas = np.array([1, 50, 10, 1, 1]), np.array([1, 40, 39, 1, 1])
     assert middle_by_area(sides, areas) == 10
+    assert middle_by_area(np.array([4, 2, 3, 1]), np.full(4, 7)) == 2
     assert middle_by_area(sides, np.array([1, 400, 39, 1, 1])) == 50
 
 

@@ -322,6 +322,20 @@ def videos(root, spoilt):
     return make(root)
 
 
+def frames_that_follow(root, spoilt):
+    for seed in range(30):
+        video, frame = divmod(seed, 6)
+        mask = blob(video if spoilt else seed, radius=12)
+        mask = np.roll(mask, frame, axis=1)
+        ground = photo(video if spoilt else seed, mask).astype(float)
+        few = np.random.default_rng(seed).integers(0, 16 + spoilt * 8, (5, 7)).astype(np.uint8)
+        change_of_light = np.asarray(Image.fromarray(few).resize(SIZE[::-1]))[..., None]
+        name = f"film{'abcde'[video]}_{frame}.png"
+        save(root / "images" / name, (ground + change_of_light).clip(0, 250).astype(np.uint8))
+        save(root / "masks" / name, np.uint8(mask))
+    return make(root)
+
+
 def darker_val(root, spoilt):
     draw(root, count=32)
     lists(root, range(10), range(32))
