@@ -33,7 +33,7 @@ from unet_jax.process.multihost import is_first, owned, stop_requests, wait_for_
 from unet_jax.process.owner import TRAINING
 from unet_jax.process.watchdog import Watchdog
 from unet_jax.run import Run
-from unet_jax.runs import layout, ours, splits
+from unet_jax.runs import history, layout, ours, splits
 from unet_jax.runs import workdir as run_dir
 from unet_jax.runs.gallery import draw_missing
 from unet_jax.runs.intact import check_intact
@@ -363,3 +363,5 @@ def report(workdir: Path) -> None:
     title = f"validation, best checkpoint (step {val['step']})"
     print_scores(title, val, class_names_of(val))
     console.print(f"figures: {workdir / layout.FIGURES}")
+    for figure in history.figures_of(workdir, val["step"]):
+        console.print(f"  of the best checkpoint: {figure.name}")
