@@ -87,6 +87,14 @@ Sink = Callable[[str, np.ndarray], None]
 left out."""
 
 
+class Part(NamedTuple):
+    """A trained network, and the splits of a data set to look at with it."""
+
+    trained: Trained
+    dataset: Dataset
+    splits: Sequence[str]
+
+
 class _Kept(NamedTuple):
     """What is known of an image before anything is decided."""
 
@@ -96,9 +104,7 @@ class _Kept(NamedTuple):
     sums: np.ndarray
 
 
-def audit_labels(
-    parts: Sequence[tuple[Trained, Dataset, Sequence[str]]], sink: Sink | None = None
-) -> Audit:
+def audit_labels(parts: Sequence[Part], sink: Sink | None = None) -> Audit:
     """Ranks images and regions by how probably their labels are wrong.
 
     A pixel agrees with its label by the probability that the network gives to it. The score of an
@@ -115,7 +121,7 @@ def audit_labels(
     Args:
         parts: Trained networks, each with a data set and the splits of it to look at. Labels that
             a network was trained on are found less surely.
-        sink: Takes which pixels still count.
+        sink: Takes which pixels of an image still count, where some do not.
 
     Returns:
         What was found.
@@ -123,7 +129,7 @@ def audit_labels(
     Raises:
         UserError: See `Predictor.batches`; or the networks have other classes.
     """
-    task = parts[0][0].network.task
+    task = parts[0].trained.network.task
     names = task.names if task.decides == "ids" else (*task.names, *(f"no {n}" for n in task.names))
     if any(trained.network.task != task for trained, _, _ in parts):
         raise UserError("the runs of an audit have other classes; give runs of one config.")
@@ -235,8 +241,9 @@ def _judge(kept: _Kept, names: Sequence[str], thresholds: np.ndarray, sink: Sink
     file.unlink()
     counts = arrays.pop("counts").astype(bool)
     suspects = find_suspects(arrays, counts, thresholds)
-    if sink is not None:
-        sink(name, counts & ~suspects)
+    still = counts & ~suspects
+    if sink is not None and not still.all():
+        sink(name, still)
     regions, _ = ndimage.label(suspects)
     evidence = arrays["confidence"].astype(np.float64) - arrays["agreement"]
     rows = []
