@@ -23,7 +23,7 @@ from unet_jax.data.base import PairSource
 from unet_jax.data.files import FilePairs
 from unet_jax.doctor.survey import look_at_all
 
-CLASSES = 3
+CLASSES = 12
 Files = Sequence[tuple[Path, Path]]
 
 
@@ -34,7 +34,7 @@ def draw(folder: Path, count: int, side: int) -> Files:
         few = rng.integers(0, 255, (side // 8, side // 8, 3), np.uint8)
         image = Image.fromarray(few).resize((side, side), Image.Resampling.BICUBIC)
         noise = np.asarray(image) + rng.normal(0, 6, (side, side, 3))
-        label = np.asarray(image.getchannel(0)) // (256 // CLASSES + 1)
+        label = np.asarray(image.getchannel(0)) // (256 // 3 + 1)
         pair = folder / f"{index}.jpg", folder / f"{index}.png"
         Image.fromarray(noise.clip(0, 255).astype(np.uint8)).save(pair[0], quality=90)
         Image.fromarray(label).save(pair[1])
@@ -79,12 +79,12 @@ def main() -> None:
         else:
             files = draw(Path(folder), given.images, given.side)
         pairs = FilePairs([image.stem for image, _ in files], files)
-        source = PairSource(pairs, range(len(files)), {k: k for k in range(256)})
+        source = PairSource(pairs, range(len(files)), {k: k for k in range(CLASSES)})
         decode(files[:100], given.threads)
         bare, looked = [], []
         for _ in range(given.turns):
             bare.append(seconds(lambda: decode(files, given.threads)))
-            looked.append(seconds(lambda: look_at_all(source, "train", 256, given.threads)))
+            looked.append(seconds(lambda: look_at_all(source, "train", CLASSES, given.threads)))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
         f"{len(files)} images, {given.threads} threads: {len(files) / min(bare):.0f} images/s "

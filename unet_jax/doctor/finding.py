@@ -33,7 +33,7 @@ class Finding(NamedTuple):
         return self.mend.startswith("config.")
 
 
-MOST_FILES = 20
+MOST_FILES, MOST_NAMES = 20, 500  # that a finding, and a line of a config, name
 
 
 def excluding(config: ConfigDict, ids: Iterable[str], else_do: str) -> str:
@@ -47,9 +47,9 @@ def excluding(config: ConfigDict, ids: Iterable[str], else_do: str) -> str:
     Returns:
         The line, or the sentence.
     """
-    if config.data.source != "folder":
-        return else_do
     names = (*config.data.folder.exclude, *(glob.escape(name) for name in ids))
+    if config.data.source != "folder" or len(names) > MOST_NAMES:
+        return else_do
     return setting("data.folder.exclude", tuple(dict.fromkeys(names)))
 
 

@@ -12,7 +12,7 @@ from unet_jax.data.base import IGNORE, Encoded, PairSource
 from unet_jax.data.formats import FORMATS, find_format
 from unet_jax.data.formats.base import Mask, NotFiniteError
 from unet_jax.data.formats.pillow import count_values
-from unet_jax.data.sample import Source, Spec, spec_of, written
+from unet_jax.data.sample import Source, Spec, make_spec, written
 from unet_jax.doctor import alignment, measures, objects
 from unet_jax.doctor.alignment import Alignment
 from unet_jax.errors import UserError
@@ -164,13 +164,14 @@ def _look_at_image(seen: Look, encoded: Encoded, axes: int) -> tuple[Look, np.nd
 
 def _measured(seen: Look, image: np.ndarray) -> Look:
     found = measures.measure(image)
-    return seen._replace(shape=image.shape[:-1], spec=_shared(spec_of(image)), **found._asdict())
+    spec = _spec(image.ndim - 1, image.shape[-1], image.dtype)
+    return seen._replace(shape=image.shape[:-1], spec=spec, **found._asdict())
 
 
 @functools.cache
-def _shared(spec: Spec) -> Spec:
-    """Returns one object for all equal specs."""
-    return spec
+def _spec(axes: int, channels: int, dtype: np.dtype) -> Spec:
+    """Returns the spec of images, one object for all that have it."""
+    return make_spec(axes, channels, dtype.name)
 
 
 def _orientation(data: bytes, name: str, axes: int | None) -> int:

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-SIDE = 64  # pixels along an axis, about, from which statistics are taken
-_HASHED, _LOWEST, _SMALL = 32, 8, 16  # sides of what a fingerprint is made of, and a thumbnail
+_CELLS, _LOWEST, _SMALL = 32, 8, 16  # sides of what a fingerprint is made of, and a thumbnail
+THUMBNAIL = _SMALL**2  # bytes
+SIDE = 3 * _CELLS  # pixels along an axis, from which statistics are taken
 _SORTED = 2048  # values of which quantiles are taken
 _QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)
 
@@ -32,43 +33,58 @@ def measure(image: np.ndarray) -> Measured:
         image: [*n, C], of any type.
 
     Returns:
-        The numbers: `low`, `high` and `digest` of all pixels, the others of about every so many
-        that `SIDE` are left along an axis.
+        The numbers: `low`, `high` and `digest` of all pixels, the others of a grid of them.
     """
     low, high = float(image.min()), float(image.max())
-    few = np.ascontiguousarray(thin(image, SIDE))
-    by_channel = few.reshape(-1, few.shape[-1]).T.astype(np.float32, order="C")
-    mean = by_channel.mean(axis=1)
-    square = np.square(by_channel).mean(axis=1)
-    ordered = np.sort(few.ravel()[:: max(1, few.size // _SORTED)])
+    few = thin(image).astype(np.float32)
+    by_channel = np.ascontiguousarray(few.reshape(-1, few.shape[-1]).T)
+    count = by_channel.shape[1]
+    mean = np.add.reduce(by_channel, axis=1) / count
+    square = np.add.reduce(np.square(by_channel), axis=1) / count
+    channels = np.empty((len(mean), 2), np.float32)
+    channels[:, 0], channels[:, 1] = mean, np.sqrt(np.maximum(square - mean * mean, 0))
+    ordered = np.sort(by_channel[:, :: max(1, few.size // _SORTED) | 1].ravel())
     last = ordered.size - 1
     clipped = (
-        float(np.searchsorted(ordered, ordered.dtype.type(low), "right") / ordered.size),
-        float(1 - np.searchsorted(ordered, ordered.dtype.type(high), "left") / ordered.size),
+        float(np.searchsorted(ordered, np.float32(low), "right") / ordered.size),
+        float(1 - np.searchsorted(ordered, np.float32(high), "left") / ordered.size),
     )
-    hashed = _averages(flat(few), _HASHED).mean(axis=-1)
+    grey = cells(few if few.ndim == 3 else few[len(few) // 2])
     return Measured(
         low,
         high,
-        np.stack([mean, np.sqrt(np.maximum(square - mean * mean, 0))], axis=-1),
-        ordered[[round(share * last) for share in _QUANTILES]].astype(np.float32),
+        channels,
+        ordered[[round(share * last) for share in _QUANTILES]],
         clipped,
         _digest(image),
-        fingerprint(hashed),
-        thumbnail(hashed),
+        fingerprint(grey),
+        thumbnail(grey),
     )
 
 
-def flat(image: np.ndarray) -> np.ndarray:
-    """Returns an image [H, W, C], of a volume the slice in the middle."""
-    while image.ndim > 3:
-        image = image[len(image) // 2]
+def thin(image: np.ndarray) -> np.ndarray:
+    """Takes a grid of pixels: `SIDE` along each axis of an image, a third along those of a volume.
+
+    Of an image with fewer, some come twice.
+    """
+    side = SIDE if image.ndim < 4 else _CELLS
+    for axis, length in enumerate(image.shape[:-1]):
+        image = image.take(_places(length, side), axis=axis)
     return image
 
 
-def thin(image: np.ndarray, side: int) -> np.ndarray:
-    """Takes every so many pixels along each axis that `side` to twice as many are left."""
-    return image[tuple(slice(None, None, max(1, n // side)) for n in image.shape[:-1])]
+@functools.lru_cache(maxsize=256)
+def _places(length: int, count: int) -> np.ndarray:
+    """Returns the pixels in the middle of `count` equal parts of `length`."""
+    return (np.arange(count) * 2 + 1) * length // (2 * count)
+
+
+def cells(few: np.ndarray) -> np.ndarray:
+    """Averages a grid of pixels [n, n, C], n a multiple of 32, to grey cells float32 [32, 32]."""
+    step = len(few) // _CELLS
+    rows = sum((few[i::step] for i in range(1, step)), few[::step])
+    both = sum((rows[:, i::step] for i in range(1, step)), rows[:, ::step])
+    return np.add.reduce(both, axis=-1) / np.float32(step * step * few.shape[-1])
 
 
 def fingerprint(grey: np.ndarray) -> int:
@@ -87,12 +103,15 @@ def fingerprint(grey: np.ndarray) -> int:
     # No matrix product: the library that makes it would start threads for each, which wait.
     rows = np.einsum("ir,rc->ic", _cosines(), grey)
     lowest = np.einsum("ic,jc->ij", rows, _cosines()).ravel()
-    return int.from_bytes(np.packbits(lowest > np.median(lowest)).tobytes())
+    below, above = np.sort(lowest)[len(lowest) // 2 - 1 : len(lowest) // 2 + 1]
+    middle = (below + above) / 2
+    return int.from_bytes(np.packbits(lowest > middle).tobytes())
 
 
 def thumbnail(grey: np.ndarray) -> bytes:
     """Makes an image uint8 [16 * 16] of [32, 32], from its own darkest to its own brightest."""
-    small = grey.reshape(_SMALL, 2, _SMALL, 2).mean(axis=(1, 3))
+    rows = grey[::2] + grey[1::2]
+    small = rows[:, ::2] + rows[:, 1::2]
     low, high = small.min(), small.max()
     return ((small - low) * (255 / max(high - low, 1e-6))).astype(np.uint8).tobytes()
 
@@ -100,24 +119,13 @@ def thumbnail(grey: np.ndarray) -> bytes:
 @functools.cache
 def _cosines() -> np.ndarray:
     """Returns the rows 1 to 8 of the discrete cosine transform of 32 values."""
-    rows, columns = np.arange(1, _LOWEST + 1)[:, None], np.arange(_HASHED)
-    return np.cos(np.pi * rows * (2 * columns + 1) / (2 * _HASHED)).astype(np.float32)
-
-
-def _averages(image: np.ndarray, count: int) -> np.ndarray:
-    """Averages an image [H, W, C] to float32 [count, count, C]; pixels of a small one repeat."""
-    for axis in (0, 1):
-        length = image.shape[axis]
-        starts = np.arange(count) * length // count
-        sums = np.add.reduceat(image, starts, axis=axis, dtype=np.float32)
-        sizes = np.maximum(np.diff(starts, append=length), 1).astype(np.float32)
-        image = sums / sizes.reshape((-1, 1, 1) if axis == 0 else (-1, 1))
-    return image
+    rows, columns = np.arange(1, _LOWEST + 1)[:, None], np.arange(_CELLS)
+    return np.cos(np.pi * rows * (2 * columns + 1) / (2 * _CELLS)).astype(np.float32)
 
 
 def _digest(image: np.ndarray) -> int:
     """Returns a checksum of all pixels with their shape and type."""
-    head = repr((image.shape, image.dtype.name)).encode()
+    head = repr((image.shape, image.dtype.str)).encode()
     return zlib.crc32(np.ascontiguousarray(image).data, zlib.crc32(head))
 
 

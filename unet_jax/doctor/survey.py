@@ -29,6 +29,10 @@ EASED: tuple[dict[str, Any], ...] = (
     {"folder.lists": "", "folder.test_fraction": 0.0},
     {"folder.label_map": (), "folder.ignore_values": (), "folder.nearest": False},
     {"folder.class_names": UNNAMED},
+    {
+        key: DEFAULTS["data"][key]
+        for key in ("image_size", "fit", "context", "crops", "value_range")
+    },
 )
 """What is changed in turn, until data open that do not as their config says."""
 _BLOCK, _AHEAD = 8, 32  # images that a thread takes at once; blocks that wait for a thread

@@ -303,7 +303,7 @@ def test_patterns_match_hidden_files_and_other_cases_as_they_should(root, capsys
     (root / "a/notes.txt").write_text("x")
     given = {"images": "a/n{name}.png", "masks": "a/n{name}_m.png", "class_names": NAMES}
     with pytest.raises(
-        UserError, match=r"4 images have no mask .*a/n0_m\.png; add it, .* or change"
+        UserError, match=r"4 images have no mask .*a/n0_m\.png; add it, name it in .*, or change"
     ):
         opened(root, **given)  # a mask is an image too by this pattern
     (root / "b").mkdir()

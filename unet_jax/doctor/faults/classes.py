@@ -1,10 +1,11 @@
 """How often classes are there."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from unet_jax.doctor.finding import Finding, setting
+from unet_jax.doctor.look import Look
 from unet_jax.doctor.survey import Survey
 
 RATIO = 20.0  # of the pixels of the most frequent class to those of the rarest
@@ -82,11 +83,11 @@ def imbalance(survey: Survey) -> Iterator[Finding]:
         (),
         f"of the training pixels that count, the most frequent class has {there.max():.1%} and "
         f"these have less than a {RATIO:g}th of that: {listed}",
-        setting("loss.cross_entropy.class_weights", median_frequency(survey)),
+        setting("loss.cross_entropy.class_weights", median_frequency(survey.looks["train"])),
     )
 
 
-def median_frequency(survey: Survey) -> tuple[float, ...]:
+def median_frequency(looks: Sequence[Look]) -> tuple[float, ...]:
     """Returns weights of classes by median frequency balancing.
 
     Eigen and Fergus (2015), "Predicting Depth, Surface Normals and Semantic Labels with a Common
@@ -94,8 +95,7 @@ def median_frequency(survey: Survey) -> tuple[float, ...]:
     of the class, where a frequency is the class's share of the pixels of images that hold it. A
     class that is never there gets 1.
     """
-    train = [one for one in survey.looks["train"] if one.classes is not None]
-    counts = np.stack([one.classes[:-1] for one in train])  # pyrefly: ignore
+    counts = np.stack([one.classes[:-1] for one in looks if one.classes is not None])
     there = (counts > 0).astype(float)
     places = (there * counts.sum(axis=1, keepdims=True)).sum(axis=0)
     frequency = np.divide(counts.sum(axis=0), places, where=places > 0, out=np.zeros(len(places)))

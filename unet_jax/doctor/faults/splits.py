@@ -12,10 +12,12 @@ from unet_jax.doctor.faults.files import KEPT_OUT, files_of
 from unet_jax.doctor.faults.intensities import ENOUGH, usual_kind
 from unet_jax.doctor.finding import MOST_FILES, Finding, excluding, setting
 from unet_jax.doctor.look import Look
+from unet_jax.doctor.measures import THUMBNAIL
 from unet_jax.doctor.survey import Survey
 
 NEAR, DIFFERENT = 6, 14.0  # bits of 64; mean difference of thumbnails, of 255
 RANK = {"test": 0, "val": 1, "train": 2}  # of two copies, that of the larger one goes
+OFTEN = 0.2  # of all images, above which images that are nearly the same are how data are
 ALIKE = 24  # bits: the median of unlike images is 32 of 64
 SHIFTED = 1.0  # standard deviations between the means of two splits
 _ROWS, _MOST = 512, 100_000  # hashes compared at once; pairs that are told
@@ -65,8 +67,8 @@ def near(survey: Survey) -> Iterator[Finding]:
     pairs = [(i, j) for i, j in near_pairs(looks) if looks[i].digest != looks[j].digest]
     for across in (True, False):
         found = [(i, j) for i, j in pairs if (splits[i] != splits[j]) == across]
-        if not found:
-            continue
+        if not found or (not across and len({*sum(found, ())}) > OFTEN * len(looks)):
+            continue  # within a split, the frames of a video are no fault
         first, second = found[0]
         files = [f for pair in found for index in pair for f in looks[index].files[:1]]
         counts = collections.Counter(tuple(sorted((splits[i], splits[j]))) for i, j in found)
@@ -97,7 +99,7 @@ def near_pairs(looks: Sequence[Look]) -> list[_Pair]:
     """
     hashes = np.array([one.phash for one in looks], np.uint64)
     small = np.frombuffer(b"".join(one.thumbnail for one in looks), np.uint8)
-    small = small.reshape(len(looks), -1)
+    small = small.reshape(-1, THUMBNAIL)
     found: list[_Pair] = []
     for start in range(0, len(hashes), _ROWS):
         rows = hashes[start : start + _ROWS, None]
