@@ -28,23 +28,37 @@ def measure(
     """
     step = max(1, -(-max(masks[0].shape) // SIDE))
     few = [mask[(slice(None, None, step),) * mask.ndim] for mask in masks]
-    found: list[tuple[int, int, int, int]] = []
     table = np.full(max(max(int(one.max()) for one in few), *values) + 1, IGNORE, np.uint8)
     for value, own in values.items():
         table[value] = own
-    for layer, ids in enumerate(few):
-        label = table[ids]
-        for own in np.unique(label):
-            if own == IGNORE or (by_class and own == 0):
-                continue
-            found += _objects(label == own, layer if by_class else int(own), step)
-    found.sort(key=lambda one: -one[-1])
-    return np.array(found[:MOST], np.int32).reshape(-1, len(COLUMNS))
+    found = [_objects(table[ids]) for ids in few]
+    if by_class:
+        for layer, rows in enumerate(found):
+            found[layer] = rows[rows[:, 0] == 1]
+            found[layer][:, 0] = layer
+    rows = np.concatenate(found) * ([1] + [step] * 2 + [step ** masks[0].ndim])
+    rows = rows[rows[:, 0] != IGNORE]
+    return rows[np.argsort(-rows[:, -1], kind="stable")[:MOST]].astype(np.int32)
 
 
-def _objects(is_of_class: np.ndarray, own: int, step: int) -> list[tuple[int, int, int, int]]:
-    parts, count = ndimage.label(is_of_class)
-    areas = np.bincount(parts.ravel(), minlength=count + 1)[1:] * step**is_of_class.ndim
-    boxes = ndimage.find_objects(parts)
-    sides = [[(part.stop - part.start) * step for part in box] for box in boxes]
-    return [(own, max(s), min(s), int(area)) for s, area in zip(sides, areas, strict=True)]
+def _objects(label: np.ndarray) -> np.ndarray:
+    """Measures the parts of one value, of all values at once: int [n, 4]."""
+    # Between the pixels of a grid of twice the size, what joins two of one value is set.
+    joined = np.zeros([2 * n - 1 for n in label.shape], bool)
+    joined[(slice(None, None, 2),) * label.ndim] = True
+    for axis in range(label.ndim):
+        front, back = ([slice(None)] * label.ndim for _ in range(2))
+        front[axis], back[axis] = slice(1, None), slice(None, -1)
+        between = [slice(None, None, 2)] * label.ndim
+        between[axis] = slice(1, None, 2)
+        joined[tuple(between)] = label[tuple(front)] == label[tuple(back)]
+    parts, count = ndimage.label(joined)
+    own = parts[(slice(None, None, 2),) * label.ndim].ravel()
+    rows = np.empty((count, len(COLUMNS)), int)
+    rows[own - 1, 0] = label.ravel()
+    sides = [
+        [(part.stop + 1 - part.start) // 2 for part in box] for box in ndimage.find_objects(parts)
+    ]
+    rows[:, 1], rows[:, 2] = np.max(sides, axis=1), np.min(sides, axis=1)
+    rows[:, 3] = np.bincount(own, minlength=count + 1)[1:]
+    return rows
