@@ -8,6 +8,7 @@ import numpy as np
 
 from unet_jax.config import load
 from unet_jax.data.base import Dataset
+from unet_jax.data.files import read_image
 from unet_jax.data.formats import find_format
 from unet_jax.doctor.audit import Audit, Part, audit_labels
 from unet_jax.errors import UserError
@@ -19,6 +20,7 @@ from unet_jax.runs import layout
 from unet_jax.runs import splits as run_splits
 from unet_jax.runs import workdir as run_dir
 
+KEY = "data.folder.ignore_masks"
 MASKS = "ignore_masks"
 """The folder of the masks that leave out what is suspect."""
 FILE = "audit.json"
@@ -80,9 +82,17 @@ def _written_before(folder: Path) -> list[str]:
     return found[MASKS] if found else []
 
 
-def accept(folder: Path) -> str:
-    """Writes the line of a config that leaves out all that an audit found suspect."""
-    return f"config.data.folder.ignore_masks={str((folder / MASKS).absolute())!r}"
+def masks_of(folder: Path) -> Path:
+    """Returns where an audit's masks are: the value of `KEY` that leaves out what is suspect."""
+    return (folder / MASKS).absolute()
+
+
+def read_suspects(folder: Path, name: str) -> np.ndarray:
+    """Reads which pixels of an image do not count after an audit: bool [*n]."""
+    [file] = (
+        file for end in (".png", ".npy") if (file := folder / MASKS / f"{name}{end}").exists()
+    )
+    return read_image(file, 2 if file.suffix == ".png" else 3).max(axis=-1) == 0
 
 
 def _open(workdir: Path, *, all_splits: bool) -> Part:
