@@ -1,4 +1,4 @@
-"""The part of the doctor's page that shows which labels are probably wrong."""
+"""The part of the doctor's page that shows which labels are suspect."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -26,19 +26,16 @@ def audit_section(audit: Audit, folder: Path, albums: Sequence[Album]) -> Iterab
     Yields:
         Its elements.
     """
-    worst = sorted(
-        (image for image in audit.images if image.regions),
-        key=lambda image: -sum(region.evidence for region in image.regions),
-    )
+    worst = [image for image in audit.images if image.regions]
     if not worst:
-        yield make("p", "No label is probably wrong.")
+        yield make("p", "No label is suspect.")
         return
     regions = sum(len(image.regions) for image in worst)
     yield make(
         "p",
         f"{regions} regions of {len(worst)} of the {len(audit.images)} images: there the network "
         "is as sure of another class as it is where labels say that class. Those with the "
-        f"strongest evidence come first; all are in {FILE}. Look at them: a network can be wrong.",
+        f"strongest evidence come first; all are in {FILE}. Look at each: networks err too.",
     )
     yield make("p", "To leave these pixels out of training and of all scores, in a page:")
     yield make("pre", setting(KEY, str(masks_of(folder))), tabindex="0")

@@ -64,7 +64,7 @@ def audit_runs(workdirs: Sequence[Path], folder: Path) -> Audit:
     for name in set(_written_before(folder)).difference(written):
         if (masks / name).resolve().is_relative_to(masks.resolve()):
             (masks / name).unlink(missing_ok=True)
-    fields = ("id", "split", "score", "suspect")
+    fields = ("id", "split", "evidence", "score", "suspect")
     content = {
         "version": 1,
         "thresholds": audit.thresholds,

@@ -57,7 +57,7 @@ def write_html(
     )
     sections = [
         ("findings", "Findings", list(_findings(found, albums))),
-        ("labels", "Labels that are probably wrong", list(audited)),
+        ("labels", "Suspect labels", list(audited)),
         ("samples", "Random samples", list(_samples(found, albums[0]))),
         ("classes", "Classes", list(_classes(found))),
         ("values", "Values of the images", list(_values(found, albums[0]))),

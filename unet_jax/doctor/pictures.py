@@ -14,7 +14,6 @@ from unet_jax.config import call
 from unet_jax.data.base import Dataset, PairSource
 from unet_jax.data.sources import open_data
 from unet_jax.doctor.html import make
-from unet_jax.doctor.measures import SIDE as FEW_PIXELS
 from unet_jax.doctor.measures import thin
 from unet_jax.doctor.survey import Survey
 from unet_jax.errors import UserError
@@ -156,7 +155,7 @@ class Album:
             kind = looks[split][index].spec
             if kind is None or kind[:3] != spec[:3]:
                 continue
-            image = thin(self._dataset.splits[split].read(index).image, FEW_PIXELS)
+            image = thin(self._dataset.splits[split].read(index).image)
             for channel in range(spec.channels):
                 values = image[..., channel].astype(np.float64)
                 counts[channel] += np.histogram(values, BINS, (low, high))[0]

@@ -135,8 +135,8 @@ def _about(found: Examination, command: str) -> str:
 def _print_audit(audit: Audit, workdir: Path) -> None:
     regions, images = audit.regions(), sum(bool(image.regions) for image in audit.images)
     console.print(
-        f"labels: {len(regions)} regions of {images} of {len(audit.images)} images are probably "
-        f"wrong; {workdir / AUDIT} ranks them"
+        f"labels: {len(regions)} regions of {images} of {len(audit.images)} images are suspect; "
+        f"{workdir / AUDIT} ranks them, to leave all of them out:"
     )
     if regions:
         console.print(f"    {setting(KEY, str(masks_of(workdir)))}")
