@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from unet_jax import figures
 from unet_jax.config import load
 from unet_jax.data.base import Dataset
 from unet_jax.data.files import read_image
@@ -57,7 +58,11 @@ def audit_runs(workdirs: Sequence[Path], folder: Path) -> Audit:
     def write(name: str, counts: np.ndarray) -> None:
         file = masks / f"{name}{suffix}"
         file.parent.mkdir(parents=True, exist_ok=True)
-        find_format(file.name).write_mask(file, np.where(counts, np.uint8(255), np.uint8(0)), 256)
+        values = np.where(counts, np.uint8(255), np.uint8(0))
+        if counts.ndim == 2:
+            figures.save_png(file, values[..., None].repeat(3, axis=-1))
+        else:
+            find_format(file.name).write_mask(file, values, 256)
         written.append(f"{name}{suffix}")
 
     audit = audit_labels(parts, write)

@@ -97,7 +97,7 @@ class Album:
         flat = figures.flat_label(suspects.astype(np.uint8), axes).astype(bool)
         if image.shape[:2] != label.shape[:2] or flat.shape != label.shape[:2]:
             return None
-        other = np.where(flat.reshape(flat.shape + (1,) * (label.ndim - 2)), 1 - label, label)
+        other = np.where(flat.reshape(flat.shape + (1,) * (label.ndim - 2)), label == 0, label)
         parts = (shrink(part, is_label=True) for part in (label, other.astype(np.uint8)))
         return _picture(name, place[0], figures.error_map(shrink(image), *parts), "suspect labels")
 
