@@ -14,7 +14,7 @@ from unet_jax.data.sources import open_data
 from unet_jax.defaults import page
 from unet_jax.doctor.audit_page import audit_section
 from unet_jax.doctor.audit_runs import FILE, MASKS, audit_runs
-from unet_jax.doctor.html import make, write
+from unet_jax.doctor.html import make
 from unet_jax.doctor.pictures import Album
 from unet_jax.doctor.survey import survey
 from unet_jax.errors import UserError
@@ -87,7 +87,7 @@ def test_what_is_suspect_is_left_out_by_the_line_that_is_given(run, tmp_path):
 def test_the_page_marks_exactly_the_pixels_that_are_suspect(run, tmp_path):
     audit = audit_runs([run / "run"], tmp_path)
     album = Album(survey(load(run / "run" / "config.json")))
-    html = write(make("html", make("body", *audit_section(audit, tmp_path, [album]))))
+    html = make("body", *audit_section(audit, tmp_path, [album]))
     assert f"config.data.folder.ignore_masks='{tmp_path / MASKS}'" in html
     worst = audit.images[0]
     suspects = np.asarray(Image.open(tmp_path / MASKS / f"{worst.id}.png").convert("L")) == 0

@@ -2,20 +2,19 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from xml.etree.ElementTree import Element
 
 from unet_jax.data.sample import written
 from unet_jax.doctor.audit import Audit, Judged, Region
 from unet_jax.doctor.audit_runs import FILE, KEY, masks_of, read_suspects
 from unet_jax.doctor.finding import setting
-from unet_jax.doctor.html import make
+from unet_jax.doctor.html import Html, make
 from unet_jax.doctor.mends import flag
 from unet_jax.doctor.pictures import Album, find_pictures, frame
 
 SHOWN, LISTED = 12, 5  # images; regions of an image
 
 
-def audit_section(audit: Audit, folder: Path, albums: Sequence[Album]) -> Iterable[Element]:
+def audit_section(audit: Audit, folder: Path, albums: Sequence[Album]) -> Iterable[Html]:
     """Writes the section.
 
     Args:
@@ -45,7 +44,7 @@ def audit_section(audit: Audit, folder: Path, albums: Sequence[Album]) -> Iterab
         yield make("article", *_image(image, folder, albums), kind="finding warning")
 
 
-def _image(image: Judged, folder: Path, albums: Sequence[Album]) -> Iterable[Element]:
+def _image(image: Judged, folder: Path, albums: Sequence[Album]) -> Iterable[Html]:
     yield make("h3", make("b", image.id), f" ({image.split})")
     yield make(
         "p",

@@ -1,13 +1,17 @@
 """Elements of a page; whatever text they are given is escaped."""
 
-from xml.etree.ElementTree import Element, tostring
+from html import escape
 
 from unet_jax.process.streams import printable
 
-Child = Element | str
+_EMPTY = ("meta", "img")  # elements that hold nothing and are not closed
 
 
-def make(name: str, /, *children: Child, **attributes: str) -> Element:
+class Html(str):
+    """What is HTML already; any other text is escaped where it comes into an element."""
+
+
+def make(name: str, /, *children: str, **attributes: str) -> Html:
     """Makes an element.
 
     Args:
@@ -19,33 +23,15 @@ def make(name: str, /, *children: Child, **attributes: str) -> Element:
         The element.
     """
     names = {"kind": "class"}
-    found = {names.get(k, k.replace("_", "-")): _text(v) for k, v in attributes.items()}
-    element = Element(name, found)
-    last: Element | None = None
-    for child in children:
-        if isinstance(child, str):
-            text = "\n".join(map(_text, child.split("\n")))
-            if last is None:
-                element.text = (element.text or "") + text
-            else:
-                last.tail = (last.tail or "") + text
-        else:
-            element.append(child)
-            last = child
-    return element
+    given = "".join(
+        f' {names.get(key, key.replace("_", "-"))}="{escape(printable(value))}"'
+        for key, value in attributes.items()
+    )
+    if name in _EMPTY:
+        return Html(f"<{name}{given}>")
+    inner = "".join(one if isinstance(one, Html) else _escape(one) for one in children)
+    return Html(f"<{name}{given}>{inner}</{name}>")
 
 
-def _text(text: str) -> str:
-    return printable(text)
-
-
-def write(root: Element) -> str:
-    """Writes a whole page.
-
-    Args:
-        root: Its "html".
-
-    Returns:
-        HTML; style sheets are written as they are.
-    """
-    return f"<!DOCTYPE html>\n{tostring(root, encoding='unicode', method='html')}\n"
+def _escape(text: str) -> str:
+    return escape("\n".join(map(printable, text.split("\n"))))

@@ -31,18 +31,18 @@ def measure(
     table = np.full(max(max(int(one.max()) for one in few), *values) + 1, IGNORE, np.uint8)
     for value, own in values.items():
         table[value] = own
-    found = [_objects(table[ids]) for ids in few]
-    if by_class:
-        for layer, rows in enumerate(found):
-            found[layer] = rows[rows[:, 0] == 1]
-            found[layer][:, 0] = layer
+    found = []
+    for layer, ids in enumerate(few):
+        rows = _objects(table[ids], {0, IGNORE} if by_class else {IGNORE})
+        if by_class:
+            rows[:, 0] = layer
+        found.append(rows)
     rows = np.concatenate(found) * ([1] + [step] * 2 + [step ** masks[0].ndim])
-    rows = rows[rows[:, 0] != IGNORE]
     return rows[np.argsort(-rows[:, -1], kind="stable")[:MOST]].astype(np.int32)
 
 
-def _objects(label: np.ndarray) -> np.ndarray:
-    """Measures the parts of one value, of all values at once: int [n, 4]."""
+def _objects(label: np.ndarray, without: set[int]) -> np.ndarray:
+    """Measures the largest parts of one value, of all values but some at once: int [n, 4]."""
     # Between the pixels of a grid of twice the size, what joins two of one value is set.
     joined = np.zeros([2 * n - 1 for n in label.shape], bool)
     joined[(slice(None, None, 2),) * label.ndim] = True
@@ -53,12 +53,16 @@ def _objects(label: np.ndarray) -> np.ndarray:
         between[axis] = slice(1, None, 2)
         joined[tuple(between)] = label[tuple(front)] == label[tuple(back)]
     parts, count = ndimage.label(joined)
-    own = parts[(slice(None, None, 2),) * label.ndim].ravel()
-    rows = np.empty((count, len(COLUMNS)), int)
-    rows[own - 1, 0] = label.ravel()
-    sides = [
-        [(part.stop + 1 - part.start) // 2 for part in box] for box in ndimage.find_objects(parts)
-    ]
-    rows[:, 1], rows[:, 2] = np.max(sides, axis=1), np.min(sides, axis=1)
-    rows[:, 3] = np.bincount(own, minlength=count + 1)[1:]
-    return rows
+    parts = parts[(slice(None, None, 2),) * label.ndim]
+    own = np.empty(count + 1, int)
+    own[parts.ravel()] = label.ravel()
+    areas = np.bincount(parts.ravel(), minlength=count + 1)
+    areas[np.isin(own, [*without])] = areas[0] = 0
+    largest = np.argsort(-areas, kind="stable")[: min(MOST, np.count_nonzero(areas))]
+    numbers = np.zeros(count + 1, int)
+    numbers[largest] = np.arange(1, len(largest) + 1)
+    boxes = ndimage.find_objects(numbers[parts])
+    sides = np.array([[part.stop - part.start for part in box] for box in boxes], int)
+    sides = sides.reshape(len(boxes), label.ndim)
+    longest, shortest = sides.max(axis=1, initial=0), sides.min(axis=1, initial=label.size)
+    return np.stack([own[largest], longest, shortest, areas[largest]], axis=-1)

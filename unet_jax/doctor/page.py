@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from xml.etree.ElementTree import Element
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from unet_jax.doctor.audit import Audit
 from unet_jax.doctor.audit_page import audit_section
 from unet_jax.doctor.examine import ClassShare, Examination, class_shares
 from unet_jax.doctor.finding import Finding
-from unet_jax.doctor.html import make, write
+from unet_jax.doctor.html import Html, make
 from unet_jax.doctor.mends import flag, flags
 from unet_jax.doctor.pictures import BINS, Album, Histogram, Picture, find_pictures, frame
 from unet_jax.doctor.recommend import sentence
@@ -53,7 +52,7 @@ def write_html(
         make("meta", name="generator", content=GENERATOR),
         make("meta", name="viewport", content="width=device-width, initial-scale=1"),
         make("title", title),
-        _style(),
+        make("style", Html(STYLE)),
     )
     sections = [
         ("findings", "Findings", list(_findings(found, albums))),
@@ -74,16 +73,10 @@ def write_html(
         ),
         make("footer", f"Written by {GENERATOR}. The numbers are in {record.FILE}."),
     )
-    return write(make("html", head, body, lang="en"))
+    return f"<!DOCTYPE html>\n{make('html', head, body, lang='en')}\n"
 
 
-def _style() -> Element:
-    style = Element("style")
-    style.text = STYLE
-    return style
-
-
-def _header(found: Examination) -> Iterable[Element]:
+def _header(found: Examination) -> Iterable[Html]:
     verdict = record.verdict(found)
     level = "error" if found.count("error") else "warning" if found.findings else "fine"
     yield make("p", verdict, kind=f"verdict {level}")
@@ -94,7 +87,7 @@ def _header(found: Examination) -> Iterable[Element]:
     yield make("dl", *(e for key, told in facts for e in (make("dt", key), told)))
 
 
-def _findings(found: Examination, albums: Sequence[Album]) -> Iterable[Element]:
+def _findings(found: Examination, albums: Sequence[Album]) -> Iterable[Html]:
     if found.mended:
         lines = "\n".join(f"config.{key}={value!r}" for key, value in found.mended.items())
         yield make(
@@ -109,7 +102,7 @@ def _findings(found: Examination, albums: Sequence[Album]) -> Iterable[Element]:
         yield make("article", *_finding(one, albums), kind=f"finding {one.level}")
 
 
-def _finding(one: Finding, albums: Sequence[Album]) -> Iterable[Element]:
+def _finding(one: Finding, albums: Sequence[Album]) -> Iterable[Html]:
     yield make("h3", make("b", one.level), f": {one.fault.replace('_', ' ')}")
     yield make("p", sentence(one.says))
     if one.is_config():
@@ -125,18 +118,18 @@ def _finding(one: Finding, albums: Sequence[Album]) -> Iterable[Element]:
         yield make("details", heading, make("pre", "\n".join(one.files), tabindex="0"))
 
 
-def _pictures(pictures: Sequence[Picture]) -> Iterable[Element]:
+def _pictures(pictures: Sequence[Picture]) -> Iterable[Html]:
     if pictures:
         yield make("div", *map(frame, pictures), kind="pictures")
 
 
-def _samples(found: Examination, album: Album) -> Iterable[Element]:
+def _samples(found: Examination, album: Album) -> Iterable[Html]:
     for split, looks in found.survey.looks.items():
         yield make("h3", f"{split}: {len(looks)} images")
         yield from _pictures(album.samples(split))
 
 
-def _classes(found: Examination) -> Iterable[Element]:
+def _classes(found: Examination) -> Iterable[Html]:
     shares = class_shares(found.survey)
     if not shares:
         return
@@ -151,11 +144,11 @@ def _colour(index: int) -> str:
     return f"#{bytes(figures.palette(index + 1)[-1]).hex()}"
 
 
-def _swatch(colour: str) -> Element:
+def _swatch(colour: str) -> Html:
     return make("span", kind="swatch", style=f"background:{colour}")
 
 
-def _class(index: int, one: ClassShare, count: int) -> Element:
+def _class(index: int, one: ClassShare, count: int) -> Html:
     colour = _colour(index) if one.name else _HATCHED
     name = one.name or "counts nowhere (hatched; of all pixels)"
     text = f" {one.share:.2%} of the pixels, in {one.images} of {count} images"
@@ -173,7 +166,7 @@ def _class(index: int, one: ClassShare, count: int) -> Element:
     )
 
 
-def _values(found: Examination, album: Album) -> Iterable[Element]:
+def _values(found: Examination, album: Album) -> Iterable[Html]:
     drawn = [album.histogram(split) for split in found.survey.looks]
     charts = [_chart(one) for one in drawn if one is not None]
     if charts:
@@ -182,7 +175,7 @@ def _values(found: Examination, album: Album) -> Iterable[Element]:
         yield make("div", *charts, kind="charts")
 
 
-def _chart(one: Histogram) -> Element:
+def _chart(one: Histogram) -> Html:
     channels = len(one.counts)
     colours = _CHANNELS.get(channels) or tuple(
         f"#{bytes(c).hex()}" for c in figures.palette(channels)
@@ -197,7 +190,7 @@ def _chart(one: Histogram) -> Element:
     return make("figure", drawing, ends, caption)
 
 
-def _curve(heights: np.ndarray, colour: str) -> Element:
+def _curve(heights: np.ndarray, colour: str) -> Html:
     """Draws a filled curve of heights from 0 to 1, one for each bin."""
     points = [f"{i},{_HEIGHT + 1 - height * _HEIGHT:.2f}" for i, height in enumerate(heights)]
     steps = [f"{point} {i + 1},{point.partition(',')[2]}" for i, point in enumerate(points)]
@@ -212,7 +205,7 @@ def _curve(heights: np.ndarray, colour: str) -> Element:
     )
 
 
-def _recommended(found: Examination, page: str, command: str) -> Iterable[Element]:
+def _recommended(found: Examination, page: str, command: str) -> Iterable[Html]:
     for one in found.recommended:
         setting = f"config.{one.key}={one.value!r}"
         yield make("div", make("code", setting), make("p", one.why), kind="value")

@@ -38,15 +38,15 @@ def _finding(one: Any) -> dict[str, Any]:
 
 
 def _data(found: Examination) -> dict[str, Any]:
-    survey = found.survey
+    first, survey = found.surveys[0], found.survey
     spec = usual_kind(survey)
     shapes = [one.shape for _, one in survey.all() if one.shape]
     return {
         "source": survey.config.data.source,
         "path": survey.config.data.path,
         "split_by": survey.split_by,
-        "splits": {split: len(looks) for split, looks in survey.looks.items()},
-        "read": sum(not one.failed for _, one in survey.all()),
+        "splits": {split: len(looks) for split, looks in first.looks.items()},
+        "read": sum(not one.failed for _, one in first.all()),
         "images": spec._asdict() if spec else None,
         "smallest": min(shapes, default=None),
         "largest": max(shapes, default=None),
@@ -58,7 +58,7 @@ def _data(found: Examination) -> dict[str, Any]:
 def title(found: Examination) -> str:
     """Says what was looked at."""
     config = found.survey.config
-    count = sum(map(len, found.survey.looks.values()))
+    count = sum(map(len, found.surveys[0].looks.values()))
     return f"{count} images of {config.data.path or config.data.source}"
 
 
@@ -76,9 +76,9 @@ def _number(count: int, what: str) -> str:
 
 def facts(found: Examination) -> dict[str, str]:
     """Says what the data are, by what it is about."""
-    survey = found.survey
+    first, survey = found.surveys[0], found.survey
     spec = usual_kind(survey)
-    splits = ", ".join(f"{name} {len(looks)}" for name, looks in survey.looks.items())
+    splits = ", ".join(f"{name} {len(looks)}" for name, looks in first.looks.items())
     return {
         "data": survey.config.data.path or f"config.data.source={survey.config.data.source!r}",
         "splits": f"{splits or 'none'}{f' ({survey.split_by})' if survey.split_by else ''}",
