@@ -88,7 +88,7 @@ def test_the_page_marks_exactly_the_pixels_that_are_suspect(run, tmp_path):
     audit = audit_runs([run / "run"], tmp_path)
     album = Album(survey(load(run / "run" / "config.json")))
     html = make("body", *audit_section(audit, tmp_path, [album]))
-    assert f"config.data.folder.ignore_masks='{tmp_path / MASKS}'" in html
+    assert f"config.data.folder.ignore_masks=&#x27;{tmp_path / MASKS}&#x27;" in html
     worst = audit.images[0]
     suspects = np.asarray(Image.open(tmp_path / MASKS / f"{worst.id}.png").convert("L")) == 0
     counts = labels(load(run / "run" / "config.json"))[worst.id] != IGNORE

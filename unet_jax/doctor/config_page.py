@@ -45,7 +45,7 @@ def _name_parts(section: str, changes: Mapping[str, Any]) -> tuple[list[str], st
         return [], line
     parts = {key: value for key, value in changes.items() if isinstance(value, Mapping)}
     above = [_entry(f"{key} = ", value, 4, "") for key, value in parts.items()]
-    return above, _entry(f"{section}=", changes | {key: _Name(key) for key in parts}, 8)
+    return above, _entry(f"{section}=", dict(changes) | {key: _Name(key) for key in parts}, 8)
 
 
 class _Name(str):
