@@ -236,7 +236,7 @@ def nothing_counts(root, spoilt):
 
 
 def rare_class(root, spoilt):
-    draw(root, size=(96, 128), radius=8 if spoilt else 20)
+    draw(root, size=(96, 128), radius=12 if spoilt else 20)
     return make(root, image_size=(96, 128))
 
 
