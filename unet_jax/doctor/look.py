@@ -132,7 +132,7 @@ def look(source: Source, index: int, num_classes: int, *, close: bool) -> Look:
         mask_orientation=_orientation(encoded.masks[0], encoded.mask_names[0], None),
     )
     counts: np.ndarray | None = None
-    if encoded.weight:
+    if encoded.weights:
         try:
             counts = encoded.decode_weight(masks[0].ids.shape)
         except UserError as error:
