@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from PIL import Image
 from scipy import fft, ndimage
-from support.encoded import by_pillow
+from support.encoded import SHOWN, by_pillow
 
 from unet_jax.data.formats.pillow import count_values
 from unet_jax.doctor import alignment, measures, objects
-from unet_jax.doctor.faults import classes, splits
+from unet_jax.doctor.faults import classes, files, splits
 from unet_jax.doctor.faults.objects import middle_by_area
 from unet_jax.doctor.look import Look
 
@@ -224,3 +224,10 @@ def test_weights_are_those_of_the_paper():
     frequencies = [200 / (100 + 40 + 100), 30 / 200, 10 / 100]
     first, second, third = (0.15 / f for f in frequencies)
     np.testing.assert_allclose(found, [first, second, 1, third], atol=1e-4)
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_orientations_are_turns(orientation):
+    mask = np.arange(9).reshape(3, 3)
+    turn = files._AS_TURN[orientation]
+    np.testing.assert_array_equal(alignment.turned(mask, turn), SHOWN[orientation](mask))

@@ -123,6 +123,18 @@ def turned_by_exif(root, spoilt):
     return make(root)
 
 
+def upside_down_by_exif(root, spoilt):
+    draw(root)
+    exif = Image.Exif()
+    exif[274] = 3
+    for number in (1, 2, 6):
+        image = read(root / "images" / f"{number:02}.png")
+        if spoilt:  # drawn on what is stored
+            change(root / "masks", lambda mask: mask[::-1, ::-1], {number})
+        save(root / "images" / f"{number:02}.png", image[::-1, ::-1].copy(), exif=exif)
+    return make(root)
+
+
 def not_a_number(root, spoilt):
     for seed in range(COUNT):
         image = photo(seed, blob(seed))[..., 0].astype(np.float32) / 255
@@ -430,6 +442,7 @@ CASES = {
     mask_without_image: "pairs",
     mask_of_other_size: "sizes",
     turned_by_exif: "orientation",
+    upside_down_by_exif: "orientation",
     not_a_number: "not_finite",
     deeper_image: "kinds",
     values_0_and_255: "values",
