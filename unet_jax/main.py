@@ -60,6 +60,9 @@ MEMORY = flags.DEFINE_string(
 WRITE_PAGE = flags.DEFINE_string(
     "write_page", None, "doctor: config page to write, with what fits the data."
 )
+AUDIT = flags.DEFINE_multi_string(
+    "audit", [], "doctor: a trained run that judges labels; may be repeated, for each fold."
+)
 MULTIHOST = flags.DEFINE_bool(
     "multihost", None, "This is one of many processes; found by itself under Slurm and Open MPI."
 )
@@ -87,6 +90,7 @@ MODES = {
     "checkpoint": ("eval", "predict"),
     "overwrite": ("train",),
     "write_page": ("doctor",),
+    "audit": ("doctor",),
 }
 """The modes that take a flag; a flag that is not here is for all of them."""
 FULL_DISK = {
@@ -185,7 +189,7 @@ def _work(config: Any, workdir: Path) -> None:
         from unet_jax.doctor.run import doctor_run
 
         page = expand(WRITE_PAGE.value, "--write_page") if WRITE_PAGE.value else None
-        doctor_run(config, workdir, page)
+        doctor_run(config, workdir, page, [expand(run, "--audit") for run in AUDIT.value])
     else:
         from unet_jax.predict.run import predict_run
 

@@ -1,16 +1,19 @@
 """The page of the doctor: one HTML file with all in it."""
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from unet_jax import figures
 from unet_jax.doctor import record
+from unet_jax.doctor.audit import Audit
+from unet_jax.doctor.audit_page import audit_section
 from unet_jax.doctor.examine import ClassShare, Examination, class_shares
 from unet_jax.doctor.finding import MOST_FILES, Finding
 from unet_jax.doctor.html import Html, make
 from unet_jax.doctor.mends import flag, flags
-from unet_jax.doctor.pictures import BINS, Album, Histogram, Picture, find_pictures
+from unet_jax.doctor.pictures import BINS, Album, Histogram, Picture, find_pictures, frame
 from unet_jax.doctor.recommend import sentence
 from unet_jax.doctor.style import STYLE
 
@@ -21,18 +24,27 @@ _CHANNELS = {1: ("#8a8a94",), 3: ("#e5484d", "#30a46c", "#3e7bfa")}
 _HEIGHT = 24  # of a chart, in bins
 
 
-def write_html(found: Examination, page: str, command: str) -> str:
+def write_html(
+    found: Examination,
+    page: str,
+    command: str,
+    audit: Audit | None = None,
+    folder: Path | None = None,
+) -> str:
     """Writes the page.
 
     Args:
         found: What was found.
         page: The recommended config, as Python.
         command: What trains with it.
+        audit: Of the labels; None for none.
+        folder: Where its masks are.
 
     Returns:
         HTML that needs no other file; the same of the same data.
     """
     albums = [Album(survey) for survey in reversed(found.surveys)]
+    audited = audit_section(audit, folder, albums) if audit and folder else ()
     title = record.title(found)
     head = make(
         "head",
@@ -44,6 +56,7 @@ def write_html(found: Examination, page: str, command: str) -> str:
     )
     sections = [
         ("findings", "Findings", list(_findings(found, albums))),
+        ("labels", "Suspect labels", list(audited)),
         ("samples", "Random samples", list(_samples(found, albums[0]))),
         ("classes", "Classes", list(_classes(found))),
         ("values", "Values of the images", list(_values(found, albums[0]))),
@@ -111,17 +124,7 @@ def _finding(one: Finding, albums: Sequence[Album]) -> Iterable[Html]:
 
 def _pictures(pictures: Sequence[Picture]) -> Iterable[Html]:
     if pictures:
-        yield make("div", *map(_figure, pictures), kind="pictures")
-
-
-def _figure(one: Picture) -> Html:
-    said = f"{one.name}, {one.note}" if one.note else one.name
-    if not one.url:
-        return make("figure", make("div", one.note, kind="gone"), make("figcaption", one.name))
-    size = {"width": str(one.width), "height": str(one.height)}
-    kind = {"kind": "small"} if max(one.width, one.height) < 128 else {}
-    image = make("img", src=one.url, alt=f"{said}, with its mask", **size, **kind)
-    return make("figure", image, make("figcaption", f"{said} ({one.split})"))
+        yield make("div", *map(frame, pictures), kind="pictures")
 
 
 def _samples(found: Examination, album: Album) -> Iterable[Html]:

@@ -12,6 +12,7 @@ from unet_jax import figures
 from unet_jax.config import call
 from unet_jax.data.base import Dataset, PairSource
 from unet_jax.data.sources import open_data
+from unet_jax.doctor.html import Html, make
 from unet_jax.doctor.survey import Survey
 from unet_jax.errors import UserError
 
@@ -82,6 +83,21 @@ class Album:
         """Shows the image of a file, or of an id; None where the survey has not seen it."""
         place = self._places.get(name)
         return self.show(*place) if place else None
+
+    def marked(self, name: str, suspects: np.ndarray) -> Picture | None:
+        """Shows the image of an id in pale grey, with the pixels bool [*n] that are suspect."""
+        place = self._places.get(name)
+        if place is None or self._dataset is None:
+            return None
+        sample = self._dataset.splits[place[0]].read(place[1])
+        axes = sample.image.ndim - 1
+        image, label = figures.flat_image(sample.image), figures.flat_label(sample.truth(), axes)
+        flat = figures.flat_label(suspects.astype(np.uint8), axes).astype(bool)
+        if image.shape[:2] != label.shape[:2] or flat.shape != label.shape[:2]:
+            return None
+        other = np.where(flat.reshape(flat.shape + (1,) * (label.ndim - 2)), label == 0, label)
+        parts = (shrink(part, is_label=True) for part in (label, other.astype(np.uint8)))
+        return _picture(name, place[0], figures.error_map(shrink(image), *parts), "suspect labels")
 
     def samples(self, split: str) -> list[Picture]:
         """Shows random images of a split, always the same, in their order."""
@@ -173,6 +189,17 @@ def _picture(name: str, split: str, pixels: np.ndarray, note: str) -> Picture:
     Image.fromarray(pixels).save(buffer, "JPEG", quality=_QUALITY, subsampling=0)
     url = f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
     return Picture(name, split, url, pixels.shape[1], pixels.shape[0], note)
+
+
+def frame(one: Picture) -> Html:
+    """Makes the element of a picture with its name."""
+    said = f"{one.name}, {one.note}" if one.note else one.name
+    if not one.url:
+        return make("figure", make("div", one.note, kind="gone"), make("figcaption", one.name))
+    size = {"width": str(one.width), "height": str(one.height)}
+    kind = {"kind": "small"} if max(one.width, one.height) < 128 else {}
+    image = make("img", src=one.url, alt=f"{said}, with its mask", **size, **kind)
+    return make("figure", image, make("figcaption", f"{said} ({one.split})"))
 
 
 def find_pictures(albums: Sequence[Album], files: Sequence[str], most: int) -> list[Picture]:

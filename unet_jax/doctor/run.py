@@ -3,14 +3,19 @@
 import json
 import os
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
 from unet_jax.commands import spell
 from unet_jax.doctor import record
+from unet_jax.doctor.audit import Audit
+from unet_jax.doctor.audit_runs import FILE as AUDIT
+from unet_jax.doctor.audit_runs import KEY, audit_runs, masks_of
 from unet_jax.doctor.config_page import write_page
 from unet_jax.doctor.examine import Examination, examine
+from unet_jax.doctor.finding import setting
 from unet_jax.doctor.page import GENERATOR, write_html
 from unet_jax.errors import UserError
 from unet_jax.process.console import console
@@ -21,13 +26,16 @@ HTML = "doctor.html"
 _BEGINNING = 1000  # letters in which a page names who wrote it
 
 
-def doctor_run(config: ConfigDict, workdir: Path, page: Path | None = None) -> None:
+def doctor_run(
+    config: ConfigDict, workdir: Path, page: Path | None = None, runs: Sequence[Path] = ()
+) -> None:
     """Looks at every image and mask of a config's data, and writes doctor.json and doctor.html.
 
     Args:
         config: The whole config.
         workdir: Where to.
         page: A config page to write with the recommended values; None for none.
+        runs: Directories of trained runs, with which labels are audited; see `audit_runs`.
 
     Raises:
         UserError: A file would be replaced that is not the doctor's, or written into the data; or
@@ -39,12 +47,15 @@ def doctor_run(config: ConfigDict, workdir: Path, page: Path | None = None) -> N
     arguments = f"--config={name}", f"--workdir=runs/{Path(name).stem}"
     command = f"python -m unet_jax.main {shlex.join(arguments)}"
     text = write_page(found.config, _about(found, command))
-    html = write_html(found, text, command)
+    audit = audit_runs(runs, workdir) if runs else None
+    html = write_html(found, text, command, audit, workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     remove_leftovers(workdir)
     write_text(workdir / HTML, html)
     write_text(workdir / record.FILE, record.to_json(found))
     _print(found, workdir)
+    if audit:
+        _print_audit(audit, workdir)
     if page is not None:
         page.parent.mkdir(parents=True, exist_ok=True)
         write_text(page, text)
@@ -116,6 +127,16 @@ def _about(found: Examination, command: str) -> str:
     """Writes the docstring of the page."""
     title = printable(record.title(found))
     return f"{title}, as --mode=doctor recommends.\n\n{command}\nExpected score: not measured.\n"
+
+
+def _print_audit(audit: Audit, workdir: Path) -> None:
+    regions, images = audit.regions(), sum(bool(image.regions) for image in audit.images)
+    console.print(
+        f"labels: {len(regions)} regions of {images} of {len(audit.images)} images are suspect; "
+        f"{workdir / AUDIT} ranks them, to leave all of them out:"
+    )
+    if regions:
+        console.print(f"    {setting(KEY, str(masks_of(workdir)))}")
 
 
 def _print(found: Examination, workdir: Path) -> None:

@@ -203,7 +203,7 @@ def find_patterns(root: AnyPath, given: Given) -> Found:
         [files[:2] for _, files in whole.values()],
         given.largest,
         reader=given.reader,
-        weights=[files[2] for _, files in whole.values()] if given.weight else (),
+        weights=[files[2:] for _, files in whole.values()],
     )
     splits: dict[str, list[str]] = {}
     for name, (values, _) in whole.items():
