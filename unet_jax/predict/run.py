@@ -23,6 +23,7 @@ from unet_jax.models.pretrained.torch_layout import listed
 from unet_jax.predict.eval_step import make_mask_step
 from unet_jax.predict.fits import say_other_scale
 from unet_jax.predict.predictor import cut
+from unet_jax.predict.values import OtherValues
 from unet_jax.predict.write import Writer, check_output, plan_results, same_folder
 from unet_jax.process.console import console
 from unet_jax.process.multihost import in_any, is_first, wait_for_all
@@ -251,7 +252,10 @@ def predict_run(
     step.check(trained.variables, images, size)  # before anything is written
     batches = step.batches(trained.variables, images, size)
     writer = Writer(folder, results, trained.class_names) if is_first() else None
-    failed |= _predict(batches, images, writer)
+    values = OtherValues(network.spec, network.loading.normalise)
+    failed |= _predict(batches, images, writer, values)
+    if line := values.line():
+        console.print(line)
     classes = ", ".join(f"{k} {name}" for k, name in enumerate(trained.class_names))
     masks = f"masks of each of {', '.join(by_class)}" if by_class else f"masks (classes: {classes})"
     console.print(f"{len(files) - len(failed)} {masks} and overlays: {folder}")
@@ -265,7 +269,10 @@ def predict_run(
 
 
 def _predict(
-    batches: Iterable[tuple[Batch, dict[str, Any]]], images: Images, writer: Writer | None
+    batches: Iterable[tuple[Batch, dict[str, Any]]],
+    images: Images,
+    writer: Writer | None,
+    values: OtherValues,
 ) -> dict[str, str]:
     """Runs over the batches and writes their results.
 
@@ -273,6 +280,7 @@ def _predict(
         batches: Of `Predictor.batches`, with their results.
         images: Their source.
         writer: Of the first process; None on all others.
+        values: Looks at every image that this process reads.
 
     Returns:
         Why images could not be decoded, by id; the same ids on every process.
@@ -282,6 +290,8 @@ def _predict(
         task = progress.add_task("predicting", total=len(images))
         for batch, result in batches:
             errors |= batch["errors"]
+            for index, sample in batch["samples"].items():
+                values.look(str(images.files[index]), sample.image)
             is_read = np.asarray(result["is_read"])  # by whichever process
             labels = cut(result["prediction"], batch) if writer else {}
             for row, index in enumerate(batch["index"]):
