@@ -47,6 +47,9 @@ def open_folder(
     also be patterns that pair files, such as "{split}/{name}.jpg" and "{split}_masks/{name}.png": a
     placeholder stands for the same letters wherever it is, * for any, neither for "/"; {split} says
     which split an image belongs to (train, training, val, valid, validation, test or testing).
+    Several patterns for `images`, with a comma between them, name the files whose channels are one
+    image; patterns that end with /{page} stand for the pages of files, of which the last fifth is
+    for validation.
 
     Where PATH/train.txt, val.txt or test.txt are there, they list the names of a split, one a line,
     as paths below the folder of the images, with or without suffix. Without train.txt, the

@@ -38,6 +38,8 @@ MAKERS = {
     "stage1_train": miniatures.objects,
     "labelme": lambda root: miniatures.labelme(root, {n: [("cat", TRIANGLE)] for n in "ab"}),
     "membrane": membrane,
+    "isbi": miniatures.stacks,
+    "brains": miniatures.channels,
     "DRIVE": miniatures.drive,
 }
 

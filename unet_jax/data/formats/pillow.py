@@ -178,6 +178,22 @@ def read_header(data: bytes, name: str, exif: bytes | None = None) -> Header:
     return Header(shape, *kind, (1.0, 1.0), is_turned)
 
 
+def is_grey(data: bytes, name: str) -> bool:
+    """Tells whether an encoded image holds grey values alone, of which RGB is made.
+
+    Args:
+        data: The encoded image.
+        name: Its file, for the error.
+
+    Returns:
+        Whether it does; an indexed image has colours, also where these are grey.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    return _open(data, name, decoded=False).mode in ("1", "L")
+
+
 def decode_image(data: bytes, name: str) -> np.ndarray:
     """Decodes an image; grey and indexed ones become RGB, transparency is dropped.
 
