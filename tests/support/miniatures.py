@@ -38,6 +38,26 @@ def camvid(root: Path) -> dict[str, np.ndarray]:
     return masks
 
 
+COLOURS = {"Sky": (128, 128, 128), "Void": (0, 0, 0), "Car, parked": (64, 0, 128)}
+
+
+def camvid_by_colour(root: Path, listing: str = "class_dict.csv") -> dict[str, np.ndarray]:
+    """Kaggle's CamVid: train/NAME.png, train_labels/NAME_L.png in colour, class_dict.csv."""
+    masks, colours = {}, np.array(list(COLOURS.values()))
+    for number, split in enumerate(("train", "train", "val", "test")):
+        image, masks[f"{split}/{number}"] = draw(number, [0, 1, 2])
+        save(root / split / f"{number}.png", image)
+        save(root / f"{split}_labels" / f"{number}_L.png", colours[masks[f"{split}/{number}"]])
+    if listing == "labelmap.txt":
+        lines = [f"{name}:{','.join(map(str, rgb))}::" for name, rgb in COLOURS.items()]
+        text = "# label:color_rgb:parts:actions\n" + "\n".join(lines)
+    else:
+        lines = [f'"{name}",{", ".join(map(str, rgb))}' for name, rgb in COLOURS.items()]
+        text = "name,r,g,b\n" + "\n".join(lines)
+    (root / listing).write_text(text + "\n")
+    return masks
+
+
 def drive(root: Path) -> dict[str, np.ndarray]:
     """DRIVE: training/{images/21_training.tif, 1st_manual/21_manual1.gif, mask/...}."""
     masks = {}

@@ -3,7 +3,7 @@
 import unicodedata
 from collections.abc import Mapping, Sequence
 
-from unet_jax.data.base import MOST_VALUE
+from unet_jax.data.formats.base import MOST_VALUE
 from unet_jax.data.storage import AnyPath
 from unet_jax.errors import UserError
 from unet_jax.task import IGNORE

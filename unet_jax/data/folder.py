@@ -6,6 +6,7 @@ from typing import Any
 
 from unet_jax.data import storage
 from unet_jax.data.base import Dataset, PairSource, pick
+from unet_jax.data.class_lists import find_class_list
 from unet_jax.data.files import FilePairs, read_list, say_once
 from unet_jax.data.labels import Labels, make_labels, make_reader
 from unet_jax.data.layouts import find_pairs
@@ -69,7 +70,8 @@ def open_folder(
         by_class: Whether there is a mask for every class of an image, NAME_CLASS.png, 0 where the
             class is not, so that classes may overlap. It goes with config.task.kind="multilabel".
         class_names: K names; the mask value k is class k. () for those of a layout that has its
-            own.
+            own, or of class_dict.csv or labelmap.txt in PATH, which name the colours too where
+            nothing here does.
         label_map: (mask value, class id) pairs; with them, values that are not named are errors.
             Several values may share a class. A value may be a range, such as "1-255"; or all may
             be colours (red, green, blue), by which masks are then read, whatever their palettes.
@@ -98,6 +100,9 @@ def open_folder(
     if not 0 <= test_fraction < 1:
         raise UserError(f"config.data.folder.test_fraction={test_fraction} must be in [0, 1).")
     root = _open_root(path, images, masks)
+    if not (class_names or label_map or ignore_values or by_class):
+        listed_classes = find_class_list(root)
+        class_names, label_map, ignore_values = listed_classes or ((), (), ())
     default = (0, 255) if by_class else range(len(class_names))
     reader = make_reader(label_map, ignore_values, default, nearest=nearest)
     layers = class_names if by_class else ()

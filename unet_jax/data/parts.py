@@ -12,7 +12,7 @@ import numpy as np
 from unet_jax.data import storage
 from unet_jax.data.formats import FOLDERS, find_format
 from unet_jax.data.formats.base import Header
-from unet_jax.data.formats.pillow import is_grey
+from unet_jax.data.formats.pillow import holds_grey
 from unet_jax.data.sample import Window, whole, written
 from unet_jax.data.storage import AnyPath
 from unet_jax.errors import UserError
@@ -144,4 +144,4 @@ def _is_grey(stream: IO[bytes], file: AnyPath, channels: int, dtype: str) -> boo
     if (channels, dtype) != (3, "uint8") or file.suffix.lower() in (".npy", ".npz", *FOLDERS):
         return False
     stream.seek(0)
-    return is_grey(stream.read(), str(file))
+    return holds_grey(stream.read(), str(file))

@@ -39,6 +39,7 @@ MAKERS = {
     "labelme": lambda root: miniatures.labelme(root, {n: [("cat", TRIANGLE)] for n in "ab"}),
     "membrane": membrane,
     "isbi": miniatures.stacks,
+    "CamVidKaggle": miniatures.camvid_by_colour,
     "brains": miniatures.channels,
     "DRIVE": miniatures.drive,
 }

@@ -178,7 +178,7 @@ def read_header(data: bytes, name: str, exif: bytes | None = None) -> Header:
     return Header(shape, *kind, (1.0, 1.0), is_turned)
 
 
-def is_grey(data: bytes, name: str) -> bool:
+def holds_grey(data: bytes, name: str) -> bool:
     """Tells whether an encoded image holds grey values alone, of which RGB is made.
 
     Args:
@@ -251,8 +251,8 @@ def decode_mask(data: bytes, name: str) -> Mask:
         The ids in the file, also where it has 1, 2 or 4 bits, and its palette.
 
     Raises:
-        UserError: It cannot be read, has more than one channel, ids above 255 or more than one
-            frame, or its format changes pixels when it is saved, as JPEG does.
+        UserError: It cannot be read, has more than one channel or more than one frame, or its
+            format changes pixels when it is saved, as JPEG does.
     """
     opened = _open(data, name)
     _refuse_lossy(opened, data, name)
