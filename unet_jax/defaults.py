@@ -81,6 +81,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
             "layout": "",
             "test_fraction": 0.0,
             "lists": "",
+            "exclude": (),
         },
         "tfds": {"verify_checksums": True},
         "synthetic": {

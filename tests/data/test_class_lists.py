@@ -3,8 +3,8 @@
 import pytest
 from support import miniatures
 
-from unet_jax.data import doctor
 from unet_jax.data.base import IGNORE
+from unet_jax.data.check import check
 from unet_jax.data.folder import open_folder
 from unet_jax.errors import UserError
 
@@ -24,7 +24,7 @@ def root(tmp_path):
 def opened(root, **given):
     dataset = open_folder(str(root), 0.34, 0, mask_suffix="_L", **given)
     for name, split in dataset.splits.items():
-        doctor.check(split, name)
+        check(split, name)
     return dataset
 
 

@@ -4,8 +4,8 @@ import tifffile
 from PIL import Image
 from support.encoded import indexed
 
-from unet_jax.data import doctor
 from unet_jax.data.base import IGNORE
+from unet_jax.data.check import check as check_split
 from unet_jax.data.folder import open_folder
 from unet_jax.data.labels import write_values
 from unet_jax.errors import UserError
@@ -41,7 +41,7 @@ def labels(root, **given):
     """Opens the folder; the labels of all splits by name, after the check of every file."""
     splits = open_folder(root, 0.5, 0, **given).splits
     for name, split in splits.items():
-        doctor.check(split, name)
+        check_split(split, name)
     samples = [split.read(i) for split in splits.values() for i in range(len(split))]
     return {sample.id: sample.label for sample in samples}
 
@@ -262,7 +262,7 @@ def test_another_map_of_colours_is_checked_anew(tmp_path):
     other = fine | {"label_map": (((1, 0, 0), 0), ((9, 9, 9), 1))}
     split = open_folder(root, 0.5, 0, **other).splits["train"]
     with pytest.raises(UserError, match="colours that are no class"):
-        doctor.check(split, "train")
+        check_split(split, "train")
 
 
 def save_png(file, mask):
@@ -299,7 +299,7 @@ def test_numbers_of_objects_of_any_size_are_one_class(tmp_path, kind, last):
         save(tmp_path / "masks" / f"{name}{suffix}", masks[name])
     given = {"class_names": ("a", "b"), "label_map": ((0, 0), (f"1-{last}", 1))}
     for name, split in open_folder(str(tmp_path), 0.34, 0, **given).splits.items():
-        doctor.check(split, name)
+        check_split(split, name)
         for index, image in enumerate(split.ids):
             label, part = split.read(index).label, split.read(index, (slice(2, 6), slice(1, 4)))
             for place, value in np.ndenumerate(masks[image]):
@@ -315,5 +315,5 @@ def test_many_numbers_are_told_to_be_objects(tmp_path):
         np.save(tmp_path / "masks" / f"{name}.npy", np.arange(300).reshape(10, 30))
     split = open_folder(str(tmp_path), 0.5, 0, class_names=("a", "b")).splits["train"]
     with pytest.raises(UserError, match=r"label_map=\(\(0, 0\), \('1-65535', 1\)\)") as error:
-        doctor.check(split, "train")
+        check_split(split, "train")
     assert len(str(error.value)) < 1000

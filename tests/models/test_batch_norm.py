@@ -6,7 +6,7 @@ from flax import linen as nn
 
 from unet_jax.models.fast import BatchNorm
 from unet_jax.models.fast.batch_norm import normalise
-from unet_jax.models.fast.choice import channel_sums
+from unet_jax.models.fast.choice import channel_products, channel_sums
 
 
 def draw(shape=(4, 6, 5, 3)):
@@ -59,8 +59,38 @@ def test_parameters_and_statistics_are_those_of_linen(train, dtype):
         np.testing.assert_allclose(np.float32(a), np.float32(b), atol=bound, rtol=bound)
 
 
-def test_channel_sums():
-    x = np.random.default_rng(1).normal(size=(3, 4, 5, 6))
-    np.testing.assert_allclose(channel_sums(jnp.float32(x)), x.sum((0, 1, 2)), atol=1e-4)
+@pytest.mark.parametrize("devices", [1, 8])
+@pytest.mark.parametrize(
+    "shape", [(3, 4, 5, 6), (1, 70, 130, 3), (2, 3, 9, 7, 32), (7, 1, 33), (2, 1, 5000, 1)]
+)
+def test_sums_over_channels_are_numpys(shape, devices, monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda: devices)  # each has a form of its own
+    x, y = np.random.default_rng(1).normal(size=(2, *shape)).astype(np.float32)
+    axes = tuple(range(x.ndim - 1))
+    found = channel_sums(x), channel_products(x, y)
+    for ours, values in zip(found, (np.float64(x), np.float64(x) * y), strict=True):
+        np.testing.assert_allclose(
+            ours, values.sum(axes), atol=1e-6 * np.abs(values).sum(axes).max()
+        )
+
+
+def test_sums_over_channels_round_little_and_are_float32(monkeypatch):
     many = jnp.full((4, 64, 64, 2), 0.1, jnp.bfloat16)
-    np.testing.assert_allclose(channel_sums(many), float(many[0, 0, 0, 0]) * 2**14, rtol=1e-4)
+    for devices in (1, 8):
+        monkeypatch.setattr(jax, "device_count", lambda devices=devices: devices)
+        expected = float(many[0, 0, 0, 0]) * 2**14
+        np.testing.assert_allclose(channel_sums(many), expected, rtol=1e-4)
+        found = channel_products(many, many)
+        np.testing.assert_allclose(found, expected * float(many[0, 0, 0, 0]), rtol=1e-4)
+        assert found.dtype == jnp.float32
+
+
+def test_the_variance_of_a_large_mean_is_exact_on_one_device_too(monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    test_normalise_and_its_gradients_follow_the_paper((4, 33, 70, 16))
+    x = np.float32(np.random.default_rng(0).normal(size=(4, 33, 70, 5)) + 1e4)
+    y, _, variance = normalise(x, jnp.ones(5), jnp.zeros(5), 1e-5)
+    exact = np.float64(x)
+    np.testing.assert_allclose(variance, exact.var((0, 1, 2)), rtol=1e-4)
+    normal = (exact - exact.mean((0, 1, 2))) / exact.std((0, 1, 2))
+    np.testing.assert_allclose(y, normal, atol=2e-3)

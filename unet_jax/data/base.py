@@ -139,6 +139,10 @@ class Pairs(Protocol):
         """Returns one name per pair."""
         ...
 
+    def names(self, index: int) -> tuple[str, ...]:
+        """Returns the names of a pair's files (or records): the image's, then the masks'."""
+        ...
+
     def read(self, index: int) -> Encoded:
         """Reads one pair, not decoded."""
         ...

@@ -66,9 +66,13 @@ class FilePairs:
         self.ids, self.files, self._largest = tuple(ids), tuple(files), largest
         self.reader, self.weights = reader, tuple(weights)
 
+    def names(self, index: int) -> tuple[str, ...]:
+        """Returns the names of a pair's files; see `Pairs`."""
+        return tuple(map(str, self.files[index]))
+
     def read(self, index: int) -> Encoded:
         """Reads one pair; see `Pairs`."""
-        names = tuple(map(str, self.files[index]))
+        names = self.names(index)
         image, *masks = (read_encoded(file, self._largest) for file in self.files[index])
         encoded = Encoded(image, tuple(masks), names[0], names[1:], self.reader)
         if not self.weights:
@@ -167,7 +171,10 @@ def read_image(
 
 
 def list_images(
-    folder: AnyPathT, key: str, without: Callable[[Path], bool] = lambda _: False
+    folder: AnyPathT,
+    key: str,
+    without: Callable[[Path], bool] = lambda _: False,
+    is_out: Callable[[str, Any], bool] = lambda *_: False,
 ) -> dict[str, AnyPathT]:
     """Lists the images below a folder, and says what is passed over.
 
@@ -176,6 +183,8 @@ def list_images(
             read.
         key: The config key that leads to it, for errors.
         without: Tells of a local subfolder whether it is left out.
+        is_out: Tells of one of two files that share an id, by that and its path, whether it is
+            left out.
 
     Returns:
         Files by id: the path below the folder, without suffix, its accents composed (NFC), so that
@@ -195,7 +204,9 @@ def list_images(
             (unread if kind in UNREAD else passed).append((file, kind))
             continue
         name = unicodedata.normalize("NFC", file.relative_to(folder).with_suffix("").as_posix())
-        if name in found:
+        if name in found and is_out("", file):
+            continue
+        if name in found and not is_out("", found[name]):
             raise UserError(f"{found[name]} and {file} have the same name; rename one of them.")
         found[name] = file
     read = f"images are read from {', '.join(SUFFIXES)} files"

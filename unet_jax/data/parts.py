@@ -97,6 +97,11 @@ class Part(NamedTuple):
                 )
 
 
+def files_of(image: AnyPath | Part) -> tuple[AnyPath, ...]:
+    """Returns the files that an image lies in."""
+    return image.files if isinstance(image, Part) else (image,)
+
+
 def count_pages(file: AnyPath, largest: int = LARGEST) -> int:
     """Returns the number of pages of a file, each an image of two axes.
 

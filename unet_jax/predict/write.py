@@ -13,7 +13,7 @@ import numpy as np
 from unet_jax import figures
 from unet_jax.data.by_class import OVERLAY, mask_name
 from unet_jax.data.formats import find_format
-from unet_jax.data.parts import Part
+from unet_jax.data.parts import Part, files_of
 from unet_jax.data.sample import Window
 from unet_jax.errors import UserError
 from unet_jax.process.whole import PART_LENGTH, remove_leftovers
@@ -85,7 +85,7 @@ def plan_results(
 
 def _files(image: Path | Part) -> tuple[Path, ...]:
     """Returns the local files that an image lies in."""
-    return tuple(map(Path, image.files)) if isinstance(image, Part) else (image,)
+    return tuple(map(Path, files_of(image)))
 
 
 def check_output(output: Path) -> None:

@@ -7,7 +7,7 @@ from PIL import Image
 from support import miniatures
 from support.miniatures import save
 
-from unet_jax.data import doctor
+from unet_jax.data.check import check
 from unet_jax.data.folder import open_folder
 from unet_jax.data.sources import read_loading
 from unet_jax.defaults import page
@@ -34,7 +34,7 @@ def root(tmp_path):
 def opened(root, **given):
     dataset = open_folder(str(root), 0.34, 0, **given)
     for name, split in dataset.splits.items():
-        doctor.check(split, name)
+        check(split, name)
     return dataset
 
 

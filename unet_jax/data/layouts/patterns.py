@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from unet_jax.data.exclude import Exclusion, UnpairedError
 from unet_jax.data.files import SUFFIXES, FilePairs, say_once
 from unet_jax.data.layouts.base import KEY, SPLIT_WORDS, Found, Given, refuse_layers
 from unet_jax.data.layouts.matching import SPLIT, Match, Pattern, match, parse
@@ -56,9 +57,10 @@ def find_channels(root: Path, text: str) -> dict[str, Part]:
     return parts
 
 
-def _lacks(file: AnyPath, pattern: Pattern) -> UserError:
-    return UserError(
-        f"{file} has no file of {pattern.key}={pattern.text!r}; add it or change the pattern."
+def _lacks(file: AnyPath, pattern: Pattern) -> UnpairedError:
+    return UnpairedError(
+        f"{file} has no file of {pattern.key}={pattern.text!r}; add it or change the pattern.",
+        [file],
     )
 
 
@@ -100,16 +102,19 @@ def find_patterns(root: AnyPath, given: Given) -> Found:
     for file, values in image_of.values():
         keys = [_key(values, pattern.names) for pattern in patterns[1:]]
         others = [by_key.get(key) for by_key, key in zip(partners, keys, strict=True)]
+        name = "/".join(values[name] for name in images.names) or file.stem
+        lacks = None in others and given.must_match
+        if lacks and given.exclusion.has(name, file):
+            continue
         if others[0] is None:
             alone.setdefault(values.get(SPLIT, ""), []).append(file)
-        elif None in others and given.must_match:
+        elif lacks:
             raise _lacks(file, patterns[1 + others.index(None)])
         elif None not in others:
-            name = "/".join(values[name] for name in images.names) or file.stem
             whole[name] = _Whole(values, (file, *(other.file for other in others if other)))
     if given.must_match:
         _check_alone(root, alone, whole, masks)
-        _check_lonely(image_of, partners[0], images, masks)
+        _check_lonely(image_of, partners[0], images, masks, given.exclusion)
     if is_paged:
         return find_pages({name: files[:2] for name, (_, files) in whole.items()}, given)
     count = len(channels)
@@ -213,18 +218,24 @@ def _check_alone(
         if split and split not in with_masks and SPLIT_WORDS[split.lower()] != "train":
             say_once(f"{root}: {len(files)} images of {split!r} have no masks and are passed over")
             continue
-        raise UserError(
+        raise UnpairedError(
             f"{len(files)} images have no mask of {masks.key}={masks.text!r}, the first is "
-            f"{files[0]}; add it, or change the pattern."
+            f"{files[0]}; add it, name it in {KEY}.exclude, or change the pattern.",
+            files,
         )
 
 
-def _check_lonely(image_of: _ByKey, mask_of: _ByKey, images: Pattern, masks: Pattern) -> None:
+def _check_lonely(
+    image_of: _ByKey, mask_of: _ByKey, images: Pattern, masks: Pattern, exclusion: Exclusion
+) -> None:
     """Masks without an image are an error."""
     used = {_key(values, masks.names) for _, values in image_of.values()}
-    lonely = [one.file for key, one in mask_of.items() if key not in used]
+    alone = [one.file for key, one in mask_of.items() if key not in used]
+    lonely = [file for file in alone if not exclusion.has("", file)]
     if lonely:
-        raise UserError(
+        raise UnpairedError(
             f"{len(lonely)} of {len(mask_of)} masks have no image, the first is {lonely[0]}; "
-            f"change {images.key}={images.text!r}, {masks.key}={masks.text!r}, or the files."
+            f"change {images.key}={images.text!r}, {masks.key}={masks.text!r}, {KEY}.exclude, or "
+            "the files.",
+            lonely,
         )

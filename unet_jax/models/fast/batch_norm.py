@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from unet_jax.models.fast.choice import channel_sums
+from unet_jax.models.fast.choice import channel_products, channel_sums
 
 # Every so many columns of pixels are looked at for a value near the mean.
 SAMPLED_COLUMNS = 16
@@ -62,7 +62,7 @@ def _moments(x: jax.Array, groups: int | None) -> tuple[jax.Array, jax.Array]:
     count = x.size // x.shape[-1]
     centred = x.astype(jnp.float32) - _along(near, x)
     offset = _share(channel_sums(centred) / count, groups)
-    squares = _share(channel_sums(jnp.square(centred)) / count, groups)
+    squares = _share(channel_products(centred, centred) / count, groups)
     return near + offset, jnp.maximum(squares - jnp.square(offset), 0)
 
 
@@ -84,7 +84,7 @@ def _backward(
     count = x.size // x.shape[-1]
     dy, centred = dy.astype(jnp.float32), x.astype(jnp.float32) - _along(mean, x)
     dbias = channel_sums(dy)
-    dscale = channel_sums(dy * centred) * inverse
+    dscale = channel_products(dy, centred) * inverse
     # dx = inverse * (scale * dy - mean(scale * dy) - normal * mean(scale * dy * normal))
     constant = inverse * _share(scale * dbias / count, groups)
     by_centred = inverse * inverse * _share(scale * dscale / count, groups)

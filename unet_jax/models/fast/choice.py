@@ -7,7 +7,8 @@ Elsewhere than on CPU every operation is XLA's own. On CPU
 - the gradient of its kernel is Winograd's there too, with `IMAGE_TILES_GRADIENT`; of other kernels
   to fewer than `SWAPPED_CHANNELS`, from more, it is XLA's with x and dy swapped;
 - a depthwise 3x3 convolution and its gradients are nine shifted products;
-- a sum over all axes but the channels is a matrix product with ones;
+- a sum over all axes but the channels is a matrix product with ones, and one of products, of up to
+  `PRODUCT_CHANNELS` on one device, the diagonal of a matrix product;
 - blocks that are computed again (`Options.remat`) are kept from being merged with the first time.
 
 3x3 convolutions are those of float32 images with stride 1 and same padding; all others, and those
@@ -33,6 +34,7 @@ BATCH_TILES = 2**23  # numbers in the tiles of a batch, at most; above, image by
 IMAGE_TILES = 2**24  # numbers in the tiles of an image, at most
 IMAGE_TILES_GRADIENT = 2**22  # for the kernel's gradient
 SWAPPED_CHANNELS = 32  # out of a convolution, below which the swapped gradient is twice as fast
+PRODUCT_CHANNELS = 32  # at most, for sums as products of all channels with all
 
 Form = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -68,10 +70,7 @@ def depthwise_kernel_gradient3x3(x: jax.Array, dy: jax.Array) -> jax.Array:
 
 
 def channel_sums(x: jax.Array) -> jax.Array:
-    """Sums over all axes but the last, in float32.
-
-    The last two axes are summed as one first, on CPU by a matrix product with ones, which lets a
-    core add whole vectors also where channels are few.
+    """Sums over all axes but the last, in float32; see `channel_products`.
 
     Args:
         x: [..., *n, C], with two axes before the last at least.
@@ -79,10 +78,39 @@ def channel_sums(x: jax.Array) -> jax.Array:
     Returns:
         float32 [C].
     """
+    x = x.astype(jnp.float32)
+    if _is_narrow(x):
+        return _on_cpu(plain.sum_blocks, plain.sum_all, plain.blocks(x))
+    # The last two axes are summed as one first, so that a core adds whole vectors.
     *rest, width, channels = x.shape
-    rows = x.astype(jnp.float32).reshape(*rest, width * channels)
-    sums = _on_cpu(plain.multiply_rows, plain.sum_rows, rows)
+    sums = _on_cpu(plain.multiply_rows, plain.sum_all, x.reshape(*rest, width * channels))
     return sums.reshape(width, channels).sum(0)
+
+
+def channel_products(x: jax.Array, y: jax.Array) -> jax.Array:
+    """Sums x * y over all axes but the last, in float32.
+
+    XLA fuses no product x * y into the sum of it on CPU, and makes what x and y are computed from
+    anew for it. Where channels are few, the products of all channels of x with all of y, a matrix
+    product, take less than that.
+
+    Args:
+        x: [..., *n, C], with two axes before the last at least.
+        y: As x.
+
+    Returns:
+        float32 [C].
+    """
+    x, y = x.astype(jnp.float32), y.astype(jnp.float32)
+    if not _is_narrow(x):
+        return channel_sums(x * y)
+    sums = functools.partial(_on_cpu, plain.multiply_blocks, lambda x, y: plain.sum_all(x * y))
+    return sums(plain.blocks(x), plain.blocks(y))
+
+
+def _is_narrow(x: jax.Array) -> bool:
+    # Blocks of rows that lie on several devices would be gathered on each.
+    return x.shape[-1] <= PRODUCT_CHANNELS and jax.device_count() == 1
 
 
 def compiler_options(model: Options) -> dict[str, str] | None:

@@ -1,6 +1,7 @@
 """3x3 convolutions, their kernels' gradients and sums over channels, without Winograd's form."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ from jax import lax
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 SAME = ((1, 1), (1, 1))
+BLOCK = 2**14  # pixels that are summed at once, at most: fewer take longer, more round more
 
 
 def convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -85,14 +87,34 @@ def shifts(x: jax.Array) -> list[jax.Array]:
     return [padded[:, i : i + h, j : j + w] for i in range(3) for j in range(3)]
 
 
-def sum_rows(rows: jax.Array) -> jax.Array:
-    """Sums rows [..., n] over all axes but the last: [n]."""
-    return rows.sum(range(rows.ndim - 1))
+def sum_all(x: jax.Array) -> jax.Array:
+    """Sums [..., n] over all axes but the last: [n]."""
+    return x.sum(range(x.ndim - 1))
 
 
 def multiply_rows(rows: jax.Array) -> jax.Array:
-    """Does what `sum_rows` does by a matrix product with ones."""
+    """Does what `sum_all` does by a matrix product with ones."""
     *rest, _ = rows.shape
     return jnp.tensordot(
         jnp.ones(rest, rows.dtype), rows, len(rest), precision=lax.Precision.HIGHEST
     )
+
+
+def blocks(x: jax.Array) -> jax.Array:
+    """Reshapes [..., W, C] to blocks [N, m, C] of whole rows, of `BLOCK` pixels or one row."""
+    *rest, width, channels = x.shape
+    rows = math.prod(rest)
+    fitting = (n for n in range(1, rows + 1) if rows % n == 0 and n * width <= BLOCK)
+    return x.reshape(-1, max(fitting, default=1) * width, channels)
+
+
+def sum_blocks(x: jax.Array) -> jax.Array:
+    """Sums blocks [N, m, C] over N and m: [C], block by block, which rounds less."""
+    ones = jnp.ones(x.shape[:2], x.dtype)
+    return jnp.einsum("nmc,nm->nc", x, ones, precision=lax.Precision.HIGHEST).sum(0)
+
+
+def multiply_blocks(x: jax.Array, y: jax.Array) -> jax.Array:
+    """Sums x * y over N and m of blocks [N, m, C]: [C], the diagonal of all channels with all."""
+    products = jnp.einsum("nmc,nmd->ncd", x, y, precision=lax.Precision.HIGHEST)
+    return jnp.diagonal(products.sum(0))
