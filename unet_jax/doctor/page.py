@@ -180,12 +180,14 @@ def _values(found: Examination, album: Album) -> Iterable[Html]:
 
 
 def _chart(one: Histogram) -> Html:
-    channels = len(one.counts)
+    is_grey = (one.counts == one.counts[0]).all()
+    counts = one.counts[:1] if is_grey else one.counts
+    channels = len(counts)
     colours = _CHANNELS.get(channels) or tuple(
         f"#{bytes(c).hex()}" for c in figures.palette(channels)
     )
-    most = max(1, int(one.counts.max()))
-    shapes = [_curve(row / most, colour) for row, colour in zip(one.counts, colours, strict=True)]
+    most = max(1, int(counts.max()))
+    shapes = [_curve(row / most, colour) for row, colour in zip(counts, colours, strict=True)]
     box = f"0 0 {BINS} {_HEIGHT + 1}"
     label = f"values of {one.images} images of the {one.split} split"
     drawing = make("svg", *shapes, viewBox=box, role="img", aria_label=label)

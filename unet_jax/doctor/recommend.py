@@ -155,7 +155,8 @@ def choose_size(survey: Survey) -> Size | None:
         )
     else:
         how = f"all are about {own} pixels" if len(looks) > 1 else f"the image is {own} pixels"
-        why = f"Whole images, since {how}; sides are multiples of {multiple}."
+        smaller = f" at {scale:.0%} of their sides" if scale < 1 else ""
+        why = f"Whole images{smaller}, since {how}; sides are multiples of {multiple}."
         return Size(whole, "resize", 1, why)
     side = budget ** (1 / usual.axes)
     part = tuple(max(1, int(min(n, side) / multiple)) * multiple for n in middle.tolist())
