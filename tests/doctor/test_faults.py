@@ -2,7 +2,9 @@ import ast
 import inspect
 import json
 
+import numpy as np
 import pytest
+from scipy import ndimage
 from support import planted
 from support.planted import (
     CASES,
@@ -164,3 +166,14 @@ def test_a_video_in_two_splits_is_kept_whole_and_no_fault_in_one(tmp_path):
     assert films[0].isdisjoint(films[1])
     assert splits.near_pairs(seen.looks["train"])
     assert find(survey(planted.frames_that_follow(tmp_path / "twin", False))) == []
+
+
+def test_borders_that_are_bands_are_as_good_moved_either_way(tmp_path):
+    def banded(seed, mask):
+        inner = ndimage.binary_erosion(mask, iterations=4)
+        outer = ndimage.binary_dilation(mask, iterations=4)
+        return np.uint8(inner) + 2 * np.uint8(outer & ~inner)
+
+    planted.draw(tmp_path, count=30, size=(96, 96), radius=24, label=banded)
+    folder = {"class_names": ("back", "disk", "border")}
+    assert find(survey(make(tmp_path, image_size=(96, 96), folder=folder))) == []
