@@ -87,6 +87,13 @@ def test_lists_may_name_what_is_left_out(tmp_path):
     (tmp_path / "train.txt").write_text("1\nlone\n2\n")
     (tmp_path / "val.txt").write_text("3.png\n4.png\n")
     assert ids(tmp_path, "3", "lone") == ["1", "2", "4"]
+    (tmp_path / "val.txt").write_text("3.png\nnobody\n4.png\nnone.png\n")
+    with pytest.raises(
+        UnpairedError, match=r"names 'nobody', .* no such image.*\(2 such"
+    ) as caught:
+        ids(tmp_path, "lone")
+    assert caught.value.files == ("nobody", "none.png")
+    assert ids(tmp_path, "lone", *caught.value.files) == ["1", "2", "3", "4"]
 
 
 def test_masks_by_class(tmp_path):

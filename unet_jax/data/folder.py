@@ -7,7 +7,7 @@ from typing import Any
 from unet_jax.data import storage
 from unet_jax.data.base import Dataset, PairSource, pick
 from unet_jax.data.class_lists import find_class_list
-from unet_jax.data.exclude import Exclusion
+from unet_jax.data.exclude import Exclusion, UnpairedError
 from unet_jax.data.files import FilePairs, list_images, read_list, say_once
 from unet_jax.data.labels import Labels, make_labels, make_reader
 from unet_jax.data.layouts import find_pairs
@@ -20,6 +20,7 @@ from unet_jax.errors import UserError
 from unet_jax.process.regular import LARGEST
 
 SPLITS = ("train", "val", "test")
+_HOW = "write one name a line, as a path below the folder of the images, with or without suffix"
 
 
 def open_folder(
@@ -131,8 +132,8 @@ def open_folder(
     labels = _labels(found, class_names, label_map, ignore_values, by_class=by_class)
     split_by = ""
     if kept is None:
-        exclusion.check_used()
         splits = _begin_splits(found, _listed(found, root, lists, exclusion), rules)
+        exclusion.check_used()
         splits = {name: [i for i in of if i not in out] for name, of in splits.items()}
         used = sorted({index for indices in splits.values() for index in indices})
         images_used = PairSource(found.pairs, used, labels.values, by_class=by_class)
@@ -264,22 +265,25 @@ def _read_lists(folder: AnyPath, pairs: FilePairs, exclusion: Exclusion) -> dict
         file = folder / f"{split}.txt"
         if not storage.has_file(file):
             continue
-        listed[split] = []
+        listed[split], missing = [], []
         for name in read_list(file, known=position):
             found = position.get(name) or position.get(PurePosixPath(name).as_posix(), [])
-            if not found and exclusion.has_name(name):
+            if not found:
+                missing += [] if exclusion.has_name(name) else [name]
                 continue
-            if len(found) != 1:
-                raise UserError(
-                    f"{file} names {name!r}, but there "
-                    f"{'are two such images' if found else 'is no such image'}; write one name "
-                    "a line, as a path below the folder of the images, with or without suffix."
-                )
+            if len(found) > 1:
+                raise UserError(f"{file} names {name!r}, but there are two such images; {_HOW}.")
             (index,) = found
             if index in owner:
                 raise UserError(f"{name!r} is in {owner[index]} and in {file}; leave it in one.")
             owner[index] = file
             listed[split].append(index)
+        if missing:
+            raise UnpairedError(
+                f"{file} names {missing[0]!r}, but there is no such image; {_HOW}, or name it in "
+                f"config.data.folder.exclude ({len(missing)} such names).",
+                missing,
+            )
     return listed
 
 
