@@ -4,13 +4,18 @@ import pytest
 from support.paths import ROOT
 
 from unet_jax.doctor import alignment
-from unet_jax.doctor.faults import FAULTS, classes, intensities, labels, objects, splits
+from unet_jax.doctor.faults import FAULTS, classes, files, intensities, labels, objects, splits
 from unet_jax.doctor.faults import alignment as lying
 
 TEXT = (ROOT / "docs" / "doctor.md").read_text()
 ROWS = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", TEXT, re.MULTILINE))
 THRESHOLDS = {
-    "values": (f"over {labels.MANY} values", f"{labels.NEARLY_ALL:.0%}"),
+    "orientation": (f"stronger by {files.GAIN} if",),
+    "values": (
+        f"over {labels.MANY} values",
+        f"{labels.NEARLY_ALL:.0%}",
+        f"within {labels.CLOSE_TO} of",
+    ),
     "one_class": (f"{labels.RARELY:.0%}",),
     "imbalance": (f"over {classes.RATIO:g} times",),
     "near": (f"in {splits.NEAR} of", f"by {splits.DIFFERENT:g} of", f"{splits.OFTEN:.0%}"),

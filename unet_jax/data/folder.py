@@ -7,8 +7,8 @@ from typing import Any
 from unet_jax.data import storage
 from unet_jax.data.base import Dataset, PairSource, pick
 from unet_jax.data.class_lists import find_class_list
-from unet_jax.data.exclude import Exclusion
-from unet_jax.data.files import FilePairs, read_list, say_once
+from unet_jax.data.exclude import Exclusion, UnpairedError
+from unet_jax.data.files import FilePairs, list_images, read_list, say_once
 from unet_jax.data.labels import Labels, make_labels, make_reader
 from unet_jax.data.layouts import find_pairs
 from unet_jax.data.layouts.base import SPLIT_WORDS, Found, Given
@@ -20,6 +20,7 @@ from unet_jax.errors import UserError
 from unet_jax.process.regular import LARGEST
 
 SPLITS = ("train", "val", "test")
+_HOW = "write one name a line, as a path below the folder of the images, with or without suffix"
 
 
 def open_folder(
@@ -40,6 +41,7 @@ def open_folder(
     test_fraction: float = 0.0,
     lists: str = "",
     exclude: tuple[str, ...] = (),
+    ignore_masks: str = "",
     largest_file: int = LARGEST,
     kept: Mapping[str, Iterable[str]] | None = None,
     rules: Rules = NO_RULES,
@@ -92,6 +94,9 @@ def open_folder(
         exclude: Images that are left out of every split: ids, or ends of paths of images or masks,
             in which * stands for any letters but "/". Also a file without a partner, or one of two
             that share a name, can be left out.
+        ignore_masks: Folder of images that are black where pixels of a label count neither in the
+            loss nor in the scores, each of the name of the id that it is for, such as an audit of
+            labels writes; labels of other ids count whole. Where it lies is as for `lists`.
         largest_file: MiB of the largest file that is read.
         kept: Ids by split of a run that keeps its own splits; see `sources.open_data`.
         rules: Folds, groups and strata. With folds, images for training and for validation are
@@ -119,14 +124,16 @@ def open_folder(
     if class_names or by_class:  # what is wrong with them is told before any folder is listed
         make_labels(class_names, label_map, ignore_values, by_class=by_class)
     found = find_pairs(root, layout, given._replace(must_match=kept is None))
+    if ignore_masks:
+        found = found._replace(pairs=_ignoring(found.pairs, root, ignore_masks))
     files = [[one for image in pair for one in files_of(image)] for pair in found.pairs.files]
     named = zip(found.pairs.ids, files, strict=True)
     out = {i for i, (name, paths) in enumerate(named) if exclusion.has(name, *paths)}
     labels = _labels(found, class_names, label_map, ignore_values, by_class=by_class)
     split_by = ""
     if kept is None:
-        exclusion.check_used()
         splits = _begin_splits(found, _listed(found, root, lists, exclusion), rules)
+        exclusion.check_used()
         splits = {name: [i for i in of if i not in out] for name, of in splits.items()}
         used = sorted({index for indices in splits.values() for index in indices})
         images_used = PairSource(found.pairs, used, labels.values, by_class=by_class)
@@ -144,6 +151,20 @@ def open_folder(
         splits = {split: pick(found.pairs.ids, names) for split, names in kept.items()}
     sources = _sources(found.pairs, splits, labels.values, by_class=by_class)
     return Dataset(sources, labels.class_names, by_class=by_class, split_by=split_by)
+
+
+def _ignoring(pairs: FilePairs, root: AnyPath, text: str) -> FilePairs:
+    """Adds to pairs the files that say which of their pixels do not count."""
+    key = "config.data.folder.ignore_masks"
+    folder = storage.below(root, text, key)
+    weights = list_images(folder, key)
+    if not weights.keys() & set(pairs.ids):
+        raise UserError(
+            f"{key}={text!r} holds no file for any image: its first is for {next(iter(weights))!r} "
+            f"and the first image is {pairs.ids[0]!r}; name the files by the ids of the images."
+        )
+    say_once(f"{folder}: parts of {len(weights.keys() & set(pairs.ids))} labels are ignored")
+    return pairs.weighed(weights)
 
 
 def _listed(found: Found, root: AnyPath, lists: str, exclusion: Exclusion) -> dict[str, list[int]]:
@@ -244,22 +265,25 @@ def _read_lists(folder: AnyPath, pairs: FilePairs, exclusion: Exclusion) -> dict
         file = folder / f"{split}.txt"
         if not storage.has_file(file):
             continue
-        listed[split] = []
+        listed[split], missing = [], []
         for name in read_list(file, known=position):
             found = position.get(name) or position.get(PurePosixPath(name).as_posix(), [])
-            if not found and exclusion.has_name(name):
+            if not found:
+                missing += [] if exclusion.has_name(name) else [name]
                 continue
-            if len(found) != 1:
-                raise UserError(
-                    f"{file} names {name!r}, but there "
-                    f"{'are two such images' if found else 'is no such image'}; write one name "
-                    "a line, as a path below the folder of the images, with or without suffix."
-                )
+            if len(found) > 1:
+                raise UserError(f"{file} names {name!r}, but there are two such images; {_HOW}.")
             (index,) = found
             if index in owner:
                 raise UserError(f"{name!r} is in {owner[index]} and in {file}; leave it in one.")
             owner[index] = file
             listed[split].append(index)
+        if missing:
+            raise UnpairedError(
+                f"{file} names {missing[0]!r}, but there is no such image; {_HOW}, or name it in "
+                f"config.data.folder.exclude ({len(missing)} such names).",
+                missing,
+            )
     return listed
 
 

@@ -25,7 +25,7 @@ class Values(NamedTuple):
     """What a mask holds.
 
     Attributes:
-        counts: Pixels by value, of the `MOST_VALUES` that are no class or have most pixels.
+        counts: Pixels by value, of `MOST_VALUES` at most, a quarter of them those of classes.
         colours: (value, red, green, blue) of every value that a pixel has and a palette colours.
         is_indexed: Whether the file has a palette.
     """
@@ -62,7 +62,8 @@ class Look(NamedTuple):
         classes: int64 [K + 1], pixels of each class, and last of those that count nowhere.
         unknown: Pixels whose value is no class.
         colours: Pixels by colour of a mask that holds colours and no class ids.
-        objects: int32 [n, 4], see `objects.measure`; None where the look was not close.
+        objects: int32 [n, 4], see `objects.measure`; None where the look was not close, as it also
+            is where an image is turned otherwise than its mask.
         alignment: See `alignment.measure`; None where the look was not close.
     """
 
@@ -132,7 +133,7 @@ def look(source: Source, index: int, num_classes: int, *, close: bool) -> Look:
         mask_orientation=_orientation(encoded.masks[0], encoded.mask_names[0], None),
     )
     counts: np.ndarray | None = None
-    if encoded.weight:
+    if encoded.weights:
         try:
             counts = encoded.decode_weight(masks[0].ids.shape)
         except UserError as error:
@@ -147,7 +148,9 @@ def look(source: Source, index: int, num_classes: int, *, close: bool) -> Look:
             f"{written(seen.mask_shape)}"
         )
         return seen._replace(failed="sizes", error=says)
-    return _look_closely(seen, image, [mask.ids for mask in masks], meaning) if close else seen
+    if close or seen.orientation != seen.mask_orientation:
+        return _look_closely(seen, image, [mask.ids for mask in masks], meaning)
+    return seen
 
 
 def _look_at_image(seen: Look, encoded: Encoded, axes: int) -> tuple[Look, np.ndarray | None]:
@@ -206,7 +209,7 @@ def _look_at_masks(
                 classes[layer] += pixels
         others = {v: n for v, n in by_value.items() if v not in known}
         unknown += sum(others.values())
-        kept = dict([*_most(others), *_most(known)][:MOST_VALUES])
+        kept = dict([*_most(others)[: MOST_VALUES * 3 // 4], *_most(known)][:MOST_VALUES])
         held.append(Values(kept, _used_colours(mask, by_value), mask.palette is not None))
     return seen._replace(masks=tuple(held), classes=classes, unknown=unknown)
 

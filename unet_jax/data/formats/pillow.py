@@ -222,7 +222,8 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
     opened = _turned(opened, data)
     if opened.mode == "P":
         opened = opened.convert("RGBA")  # Pillow warns where a palette's transparency is dropped
-    return np.asarray(opened.convert("RGB"))
+    # Pillow copies an image that is of the mode that is asked for.
+    return np.asarray(opened if opened.mode == "RGB" else opened.convert("RGB"))
 
 
 def _decode_deep(opened: Image.Image, data: bytes, name: str) -> np.ndarray:

@@ -126,7 +126,7 @@ def find_patterns(root: AnyPath, given: Given) -> Found:
         ],
         given.largest,
         reader=given.reader,
-        weights=[files[-1] for _, files in whole.values()] if given.weight else (),
+        weights=[files[2 + count :] for _, files in whole.values()],
     )
     splits: dict[str, list[str]] = {}
     for name, (values, _) in whole.items():

@@ -11,7 +11,7 @@ from unet_jax.doctor.finding import Finding, setting
 from unet_jax.doctor.look import Look
 from unet_jax.doctor.survey import Survey
 
-FEW, NEARLY_ALL = 0.01, 0.75  # shares of pixels
+NEARLY_ALL, CLOSE_TO = 0.75, 16  # share of pixels; by which soft edges change a value
 MANY = 8  # more values than classes, above which they are soft edges
 RARELY = 0.2  # of the masks of a split that are of one class, above which that is how data are
 _SHOWN = 12
@@ -62,7 +62,8 @@ def _map_values(survey: Survey, counts: Mapping[int, int], wrong: list[int]) -> 
     if survey.by_class:
         return ignoring
     if len(wrong) > MANY:
-        if sum(counts[value] for value in often) < NEARLY_ALL * total:
+        near = {v for v in counts if any(abs(v - one) <= CLOSE_TO for one in often)}
+        if sum(counts[value] for value in near) < NEARLY_ALL * total:
             return "Save the masks anew, with the number of its class for every pixel."
         return f"{_mapping(often)}\n{setting('data.folder.nearest', True)}"
     if wrong == [IGNORE] and count > 1 and {*named} <= {*kept} and len(named) > 1:
@@ -72,8 +73,6 @@ def _map_values(survey: Survey, counts: Mapping[int, int], wrong: list[int]) -> 
     if is_default and len(named) == count:
         left_out = setting("data.folder.ignore_values", tuple(sorted({*ignored, IGNORE})))
         return f"{_mapping(named)}\n{left_out}"
-    if sum(counts[value] for value in wrong) < FEW * total:
-        return ignoring
     if is_default and named == list(range(len(named))) and len(named) > count:
         names = (*survey.class_names, *(f"class_{k}" for k in range(count, len(named))))
         more = setting("data.folder.class_names", names)

@@ -52,9 +52,11 @@ def sizes(survey: Survey) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]
     for _, one in survey.all():
         if one.objects is None or survey.loading is None or not one.shape:
             continue
+        if len(survey.loading.image_size) != len(one.shape):
+            continue  # of volumes, with a config for images
         scale = 1.0
         if survey.loading.fit == "resize":
-            ratios = np.divide(survey.loading.image_size[-len(one.shape) :], one.shape)
+            ratios = np.divide(survey.loading.image_size, one.shape)
             scale = float(np.exp(np.log(ratios).mean()))
         for row in one.objects:
             sides.setdefault(int(row[_CLASS]), []).append(row[_LONGEST] * scale)
