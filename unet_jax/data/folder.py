@@ -6,11 +6,13 @@ from typing import Any
 
 from unet_jax.data import storage
 from unet_jax.data.base import Dataset, PairSource, pick
+from unet_jax.data.class_lists import find_class_list
 from unet_jax.data.exclude import Exclusion, UnpairedError
 from unet_jax.data.files import FilePairs, list_images, read_list, say_once
 from unet_jax.data.labels import Labels, make_labels, make_reader
 from unet_jax.data.layouts import find_pairs
 from unet_jax.data.layouts.base import SPLIT_WORDS, Found, Given
+from unet_jax.data.parts import files_of
 from unet_jax.data.split_rules import NO_RULES, Rules
 from unet_jax.data.splits import Facts, check_whole, find_facts, say_val, take_share, take_val
 from unet_jax.data.storage import AnyPath
@@ -51,6 +53,9 @@ def open_folder(
     also be patterns that pair files, such as "{split}/{name}.jpg" and "{split}_masks/{name}.png": a
     placeholder stands for the same letters wherever it is, * for any, neither for "/"; {split} says
     which split an image belongs to (train, training, val, valid, validation, test or testing).
+    Several patterns for `images`, with a comma between them, name the files whose channels are one
+    image; patterns that end with /{page} stand for the pages of files, of which the last fifth is
+    for validation.
 
     Where PATH/train.txt, val.txt or test.txt are there, they list the names of a split, one a line,
     as paths below the folder of the images, with or without suffix. Without train.txt, the
@@ -70,7 +75,8 @@ def open_folder(
         by_class: Whether there is a mask for every class of an image, NAME_CLASS.png, 0 where the
             class is not, so that classes may overlap. It goes with config.task.kind="multilabel".
         class_names: K names; the mask value k is class k. () for those of a layout that has its
-            own.
+            own, or of class_dict.csv or labelmap.txt in PATH, which name the colours too where
+            nothing here does.
         label_map: (mask value, class id) pairs; with them, values that are not named are errors.
             Several values may share a class. A value may be a range, such as "1-255"; or all may
             be colours (red, green, blue), by which masks are then read, whatever their palettes.
@@ -105,6 +111,9 @@ def open_folder(
     if not 0 <= test_fraction < 1:
         raise UserError(f"config.data.folder.test_fraction={test_fraction} must be in [0, 1).")
     root = _open_root(path, images, masks)
+    if not (class_names or label_map or ignore_values or by_class):
+        listed_classes = find_class_list(root)
+        class_names, label_map, ignore_values = listed_classes or ((), (), ())
     default = (0, 255) if by_class else range(len(class_names))
     reader = make_reader(label_map, ignore_values, default, nearest=nearest)
     layers = class_names if by_class else ()
@@ -117,8 +126,9 @@ def open_folder(
     found = find_pairs(root, layout, given._replace(must_match=kept is None))
     if ignore_masks:
         found = found._replace(pairs=_ignoring(found.pairs, root, ignore_masks))
-    files = zip(found.pairs.ids, found.pairs.files, strict=True)
-    out = {i for i, (name, paths) in enumerate(files) if exclusion.has(name, *paths)}
+    files = [[one for image in pair for one in files_of(image)] for pair in found.pairs.files]
+    named = zip(found.pairs.ids, files, strict=True)
+    out = {i for i, (name, paths) in enumerate(named) if exclusion.has(name, *paths)}
     labels = _labels(found, class_names, label_map, ignore_values, by_class=by_class)
     split_by = ""
     if kept is None:

@@ -9,6 +9,7 @@ import numpy as np
 from unet_jax.config import MOST_FLOAT, call, check_range, choose
 from unet_jax.data.base import Dataset
 from unet_jax.data.folder import open_folder
+from unet_jax.data.normalise import RANGE, Normalise, make_normalise
 from unet_jax.data.sets.pets import open_pets, open_tfds
 from unet_jax.data.split_rules import make_rules
 from unet_jax.data.synthetic import open_synthetic
@@ -36,6 +37,7 @@ class Loading(NamedTuple):
         crops: Random parts of every image in an epoch.
         largest_file: MiB of the largest file that is read.
         value_range: The images' values of black and of white; () for those of `Spec`.
+        normalise: What becomes of values.
     """
 
     image_size: tuple[int, ...]
@@ -45,6 +47,7 @@ class Loading(NamedTuple):
     crops: int = 1
     largest_file: int = LARGEST
     value_range: tuple[float, ...] = ()
+    normalise: Normalise = RANGE
 
 
 def make_loading(
@@ -55,6 +58,7 @@ def make_loading(
     crops: int = 1,
     largest_file: int = LARGEST,
     value_range: tuple[float, ...] = (),
+    normalise: Mapping[str, Any] | None = None,
 ) -> Loading:
     """Checks the values of a config's data section that say how images are loaded.
 
@@ -66,6 +70,7 @@ def make_loading(
         crops: Random parts of an image in an epoch; `MOST_CROPS` at most.
         largest_file: MiB.
         value_range: (black, white), or ().
+        normalise: Arguments of `normalise.make_normalise`.
 
     Returns:
         How to load.
@@ -101,7 +106,8 @@ def make_loading(
         )
     size = image_size * 2 if len(image_size) == 1 else tuple(image_size)
     ends = tuple(map(float, value_range))  # an int may be more than the devices count to
-    return Loading(size, fit, workers, context, crops, largest_file, ends)
+    how = call(make_normalise, "config.data.normalise", normalise or {})
+    return Loading(size, fit, workers, context, crops, largest_file, ends, how)
 
 
 def _is_range(value_range: tuple[Any, ...]) -> bool:
@@ -143,6 +149,7 @@ def open_data(
     crops: int = 1,
     largest_file: int = LARGEST,
     value_range: tuple[float, ...] = (),
+    normalise: Mapping[str, Any] | None = None,
     split: Mapping[str, Any] | None = None,
     folder: Mapping[str, Any] | None = None,
     tfds: Mapping[str, Any] | None = None,
@@ -173,6 +180,7 @@ def open_data(
             12 bits in uint16; () for the smallest and the largest of an integer type, and (0, 1) of
             floating-point numbers. Values outside become less than 0 or more than 1, and such
             images are named before training; `augment.make.colour` cuts them to 0 and 1.
+        normalise: Arguments of `normalise.make_normalise`: what becomes of values.
         split: Arguments of `split_rules.make_rules`: groups that stay whole, and strata.
         folder: Arguments of `open_folder`.
         tfds: Arguments of `open_tfds`.
@@ -191,7 +199,8 @@ def open_data(
             f"config.data.val_fraction={val_fraction} must be more than 0 and less than 1."
         )
     check_range("config.data.split_seed", split_seed, 0, MOST_SEED)
-    loading = make_loading(image_size, fit, workers, context, crops, largest_file, value_range)
+    shape = image_size, fit, workers, context, crops, largest_file
+    loading = make_loading(*shape, value_range, normalise)
     rules = call(make_rules, "config.data.split", split or {}, fold=fold, folds=folds)
     drawn = {"split_seed": split_seed, "rules": rules}
     on_disk = {"path": path, "val_fraction": val_fraction, "kept": kept, **drawn}

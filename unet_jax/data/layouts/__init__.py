@@ -4,14 +4,16 @@ from unet_jax.config import choose
 from unet_jax.data import storage
 from unet_jax.data.files import say_once
 from unet_jax.data.layouts.ade20k import ADE20K
-from unet_jax.data.layouts.base import KEY, Found, Given, Layout
+from unet_jax.data.layouts.base import KEY, Found, Given, Layout, OtherSourceError
 from unet_jax.data.layouts.camvid import CAMVID
 from unet_jax.data.layouts.cityscapes import CITYSCAPES
 from unet_jax.data.layouts.coco import COCO
 from unet_jax.data.layouts.folders import FOLDERS, SPLIT_FOLDERS
 from unet_jax.data.layouts.labelme import LABELME
+from unet_jax.data.layouts.matching import is_pattern
 from unet_jax.data.layouts.objects import OBJECTS
-from unet_jax.data.layouts.patterns import find_patterns, is_pattern
+from unet_jax.data.layouts.pages import STACKS
+from unet_jax.data.layouts.patterns import find_patterns
 from unet_jax.data.layouts.voc import VOC
 from unet_jax.data.layouts.yolo import YOLO
 from unet_jax.data.storage import AnyPath
@@ -28,6 +30,7 @@ LAYOUTS: dict[str, Layout] = {
     "split_folders": SPLIT_FOLDERS,
     "folders": FOLDERS,
     "objects": OBJECTS,
+    "stacks": STACKS,
 }
 """By name, in the order in which they are tried: what is more special comes first."""
 
@@ -74,8 +77,9 @@ def _recognise(root: AnyPath, given: Given) -> Found:
     if not are_default or all(storage.is_folder(root / name) for name in Given()[:2]):
         return FOLDERS.find(root, given)
     if storage.is_folder(root / "annotations" / "trimaps"):
-        raise UserError(
-            f"config.data.path: {root} holds Oxford-IIIT Pet; set config.data.source='pets'."
+        raise OtherSourceError(
+            f"config.data.path: {root} holds Oxford-IIIT Pet; set config.data.source='pets'.",
+            "pets",
         )
     name = next((name for name, one in LAYOUTS.items() if one.fits(root)), None)
     if name is None:
