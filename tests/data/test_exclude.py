@@ -31,6 +31,7 @@ def ids(root, *exclude, **section):
         (("images/1.png",), "2 3 p/1 p/2 q/1"),
         (("masks/2.png", "q/1"), "1 3 p/1 p/2"),
         (("p/*.png", "[13]"), "2 q/1"),
+        (("1.png", "masks/p/2.png"), "2 3"),
         (("?",), "p/1 p/2 q/1"),  # no pattern reaches over a slash
     ],
 )

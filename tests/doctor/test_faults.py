@@ -2,7 +2,9 @@ import ast
 import inspect
 import json
 
+import numpy as np
 import pytest
+from scipy import ndimage
 from support import planted
 from support.planted import (
     CASES,
@@ -104,6 +106,50 @@ def test_a_folder_with_many_faults_trains_once_every_mend_is_pasted(tmp_path):
     assert 0 <= results["val"]["mIoU"] <= 1
 
 
+@pytest.mark.parametrize(
+    ("held", "lines"),
+    [
+        ((0, 1, 2), ["class_names=('class_0', 'class_1', 'class_2')"]),
+        ((3, 7), ["class_names=('background', 'object')", "label_map=((3, 0), (7, 1))"]),
+        (
+            (0, 1, 2, 255),
+            ["class_names=('class_0', 'class_1', 'class_2')", "ignore_values=(255,)"],
+        ),
+        (
+            (10, 20, 255),
+            [
+                "class_names=('class_0', 'class_1', 'class_2')",
+                "label_map=((10, 0), (20, 1), (255, 2))",
+            ],
+        ),
+        (
+            (*range(0, 256, 5), *(0, 255) * 99),  # soft edges
+            [
+                "class_names=('background', 'object')",
+                "label_map=((0, 0), (255, 1))",
+                "nearest=True",
+            ],
+        ),
+    ],
+)
+def test_classes_that_nothing_names_are_numbered(tmp_path, held, lines):
+    planted.draw(tmp_path, label=lambda seed, mask: planted.stripes(mask.shape, held))
+    config = make(tmp_path, folder={"class_names": ()})
+    [finding, *_] = find(survey(config))
+    assert (finding.fault, finding.level) == ("unnamed", "error")
+    assert finding.mend.split("\n") == [f"config.data.folder.{line}" for line in lines]
+    paste(config, finding.mend)
+    first_batch(config)
+
+
+def test_the_mend_of_pets_opened_as_a_folder_is_their_source(tmp_path):
+    for kind in ("images", "annotations/trimaps"):
+        (tmp_path / kind).mkdir(parents=True)
+    config = make(tmp_path, folder={"class_names": ()})
+    [finding, *_] = find(survey(config))
+    assert (finding.fault, finding.mend) == ("opening", "config.data.source='pets'")
+
+
 def test_masks_that_are_moved_are_told_by_how_much(tmp_path):
     config = moved_masks(tmp_path, True)  # by 4 rows down and 3 columns to the left
     [finding] = find(survey(config))
@@ -122,6 +168,11 @@ def test_copies_are_taken_out_of_the_training_split(tmp_path):
 @pytest.mark.parametrize(
     ("plant", "mend"),
     [
+        (
+            planted.classes_without_names,
+            "config.data.folder.class_names=('background', 'object')\n"
+            "config.data.folder.label_map=((0, 0), (255, 1))",
+        ),
         (values_0_and_255, "config.data.folder.label_map=((0, 0), (255, 1))"),
         (planted.values_from_1, "config.data.folder.label_map=((1, 0), (2, 1))"),
         (planted.void, "config.data.folder.ignore_values=(255,)"),
@@ -164,3 +215,31 @@ def test_a_video_in_two_splits_is_kept_whole_and_no_fault_in_one(tmp_path):
     assert films[0].isdisjoint(films[1])
     assert splits.near_pairs(seen.looks["train"])
     assert find(survey(planted.frames_that_follow(tmp_path / "twin", False))) == []
+
+
+def test_borders_that_are_bands_are_as_good_moved_either_way(tmp_path):
+    def banded(seed, mask):
+        inner = ndimage.binary_erosion(mask, iterations=4)
+        outer = ndimage.binary_dilation(mask, iterations=4)
+        return np.uint8(inner) + 2 * np.uint8(outer & ~inner)
+
+    planted.draw(tmp_path, count=30, size=(96, 96), radius=24, label=banded)
+    folder = {"class_names": ("back", "disk", "border")}
+    assert find(survey(make(tmp_path, image_size=(96, 96), folder=folder))) == []
+
+
+@pytest.mark.parametrize(
+    ("prefix", "one", "other", "is_fault"),
+    [("", 2, 10, True), ("film_", 2, 10, True), ("film_", 10, 12, False), ("", 10, 12, True)],
+)
+def test_what_is_nearly_the_same_in_one_split(tmp_path, prefix, one, other, is_fault):
+    planted.draw(tmp_path)
+    planted.copy(tmp_path, f"{one:02}", f"{other:02}", quality=60)
+    for kind in ("images", "masks"):
+        for file in sorted((tmp_path / kind).iterdir()):
+            file.rename(file.with_name(f"{prefix}{file.name}"))
+    (tmp_path / "val.txt").write_text("".join(f"{prefix}{n:02}\n" for n in (3, 4, 5)))
+    found = find(survey(make(tmp_path)))
+    assert [one.fault for one in found] == ["near"] * is_fault
+    if is_fault:
+        assert found[0].mend == f"config.data.folder.exclude=('{prefix}{other:02}',)"

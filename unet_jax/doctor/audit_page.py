@@ -9,7 +9,7 @@ from unet_jax.doctor.audit_runs import FILE, KEY, masks_of, read_suspects
 from unet_jax.doctor.finding import setting
 from unet_jax.doctor.html import Html, make
 from unet_jax.doctor.mends import flag
-from unet_jax.doctor.pictures import Album, find_pictures, frame
+from unet_jax.doctor.thumbnails import Album, find_thumbnails, frame
 
 SHOWN, LISTED = 12, 5  # images; regions of an image
 
@@ -52,9 +52,9 @@ def _image(image: Judged, folder: Path, albums: Sequence[Album]) -> Iterable[Htm
         kind="muted",
     )
     suspects = read_suspects(folder, image.id)
-    pictures = find_pictures(albums, [image.id], 1)
-    pictures += [one for album in albums[:1] if (one := album.marked(image.id, suspects))]
-    yield make("div", *map(frame, pictures), kind="pictures")
+    thumbnails = find_thumbnails(albums, [image.id], 1)
+    thumbnails += [one for album in albums[:1] if (one := album.marked(image.id, suspects))]
+    yield make("div", *map(frame, thumbnails), kind="thumbnails")
     items = [make("li", _region(region)) for region in image.regions[:LISTED]]
     more = len(image.regions) - LISTED
     yield make("ul", *items, *([make("li", f"and {more} more")] if more > 0 else []))

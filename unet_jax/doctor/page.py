@@ -13,12 +13,12 @@ from unet_jax.doctor.examine import ClassShare, Examination, class_shares
 from unet_jax.doctor.finding import MOST_FILES, Finding
 from unet_jax.doctor.html import Html, make
 from unet_jax.doctor.mends import flag, flags
-from unet_jax.doctor.pictures import BINS, Album, Histogram, Picture, find_pictures, frame
 from unet_jax.doctor.recommend import sentence
 from unet_jax.doctor.style import STYLE
+from unet_jax.doctor.thumbnails import BINS, Album, Histogram, Thumbnail, find_thumbnails, frame
 
 GENERATOR = "unet_jax --mode=doctor"
-SHOWN = 5  # pictures of a finding
+SHOWN = 5  # thumbnails of a finding
 _HATCHED = "#9b9b9b"
 _CHANNELS = {1: ("#8a8a94",), 3: ("#e5484d", "#30a46c", "#3e7bfa")}
 _HEIGHT = 24  # of a chart, in bins
@@ -112,7 +112,7 @@ def _finding(one: Finding, albums: Sequence[Album]) -> Iterable[Html]:
         yield make("pre", " \\\n".join(flags(one)), tabindex="0")
     else:
         yield make("p", make("strong", "Mend: "), one.mend)
-    yield from _pictures(find_pictures(albums, one.files, SHOWN))
+    yield from _thumbnails(find_thumbnails(albums, one.files, SHOWN))
     if one.files:
         count = len(one.files)
         listed = "1 file" if count == 1 else f"{count} files"
@@ -122,15 +122,15 @@ def _finding(one: Finding, albums: Sequence[Album]) -> Iterable[Html]:
         )
 
 
-def _pictures(pictures: Sequence[Picture]) -> Iterable[Html]:
-    if pictures:
-        yield make("div", *map(frame, pictures), kind="pictures")
+def _thumbnails(thumbnails: Sequence[Thumbnail]) -> Iterable[Html]:
+    if thumbnails:
+        yield make("div", *map(frame, thumbnails), kind="thumbnails")
 
 
 def _samples(found: Examination, album: Album) -> Iterable[Html]:
     for split, looks in found.survey.looks.items():
         yield make("h3", f"{split}: {len(looks)} images")
-        yield from _pictures(album.samples(split))
+        yield from _thumbnails(album.samples(split))
 
 
 def _classes(found: Examination) -> Iterable[Html]:

@@ -34,11 +34,11 @@ nav a { display: inline-block; margin: .6rem 1.2rem 0 0; padding: .3rem 0; color
 pre { margin: .3rem 0 .6rem; padding: .6rem .8rem; border-radius: 6px; background: var(--code);
   font: 14px/1.45 ui-monospace, "DejaVu Sans Mono", monospace; white-space: pre-wrap;
   overflow-wrap: anywhere; user-select: all; -webkit-user-select: all; }
-.pictures { display: grid; gap: .8rem; margin: .6rem 0; align-items: start;
+.thumbnails { display: grid; gap: .8rem; margin: .6rem 0; align-items: start;
   grid-template-columns: repeat(auto-fill, minmax(min(115px, 44%), 1fr)); }
 figure { margin: 0; min-width: 0; }
-.pictures img { display: block; width: 100%; max-width: 256px; height: auto; border-radius: 4px; }
-.pictures img.small { image-rendering: pixelated; }
+.thumbnails img { display: block; width: 100%; max-width: 256px; height: auto; border-radius: 4px; }
+.thumbnails img.small { image-rendering: pixelated; }
 figcaption { font-size: 14px; line-height: 1.3; margin-top: .2rem; }
 .gone { display: grid; place-items: center; aspect-ratio: 4 / 3; max-width: 256px; padding: .5rem;
   border: 1px dashed var(--rule); border-radius: 4px; color: var(--muted); font-size: 14px;

@@ -16,7 +16,7 @@ from unet_jax.doctor.html import Html, make
 from unet_jax.doctor.survey import Survey
 from unet_jax.errors import UserError
 
-SIDE = 256  # pixels of a picture's longer side at most
+SIDE = 256  # pixels of a thumbnail's longer side at most
 SAMPLES, COUNTED = 6, 16  # images of a split that are shown, and whose values are counted
 BINS, FEW = 64, 64  # of a histogram; pixels along an axis, about, that are counted
 ALPHA = 0.35  # of the colours of classes, so that the image under them is seen
@@ -24,14 +24,14 @@ _QUALITY = 90
 _SEED = 0  # of the random samples
 
 
-class Picture(NamedTuple):
+class Thumbnail(NamedTuple):
     """An image of a data set, ready to be embedded.
 
     Attributes:
         name: Of the image.
         split: That it is in.
         url: data:image/jpeg;base64,..., the image with its mask over it; "" where there is none.
-        width: Pixels of the picture.
+        width: Pixels of the thumbnail.
         height: Likewise.
         note: What is to be said of it; "" for nothing.
     """
@@ -79,12 +79,12 @@ class Album:
             for name in (one.id, *one.files)
         }
 
-    def find(self, name: str) -> Picture | None:
+    def find(self, name: str) -> Thumbnail | None:
         """Shows the image of a file, or of an id; None where the survey has not seen it."""
         place = self._places.get(name)
         return self.show(*place) if place else None
 
-    def marked(self, name: str, suspects: np.ndarray) -> Picture | None:
+    def marked(self, name: str, suspects: np.ndarray) -> Thumbnail | None:
         """Shows the image of an id in pale grey, with the pixels bool [*n] that are suspect."""
         place = self._places.get(name)
         if place is None or self._dataset is None:
@@ -97,9 +97,11 @@ class Album:
             return None
         other = np.where(flat.reshape(flat.shape + (1,) * (label.ndim - 2)), label == 0, label)
         parts = (shrink(part, is_label=True) for part in (label, other.astype(np.uint8)))
-        return _picture(name, place[0], figures.error_map(shrink(image), *parts), "suspect labels")
+        return _thumbnail(
+            name, place[0], figures.error_map(shrink(image), *parts), "suspect labels"
+        )
 
-    def samples(self, split: str) -> list[Picture]:
+    def samples(self, split: str) -> list[Thumbnail]:
         """Shows random images of a split, always the same, in their order."""
         return [self.show(split, index) for index in self._drawn(split)[:SAMPLES]]
 
@@ -109,7 +111,7 @@ class Album:
         good = [index for index in order if not looks[index].failed]
         return sorted(good[:SAMPLES]) + sorted(good[SAMPLES:COUNTED])
 
-    def show(self, split: str, index: int) -> Picture:
+    def show(self, split: str, index: int) -> Thumbnail:
         """Shows an image with its mask over it; without where its mask cannot be read."""
         look = self._survey.looks[split][index]
         assert self._dataset is not None
@@ -120,17 +122,19 @@ class Album:
             label = figures.flat_label(sample.truth(), axes)
             image = figures.flat_image(sample.image)
             if image.shape[:2] != label.shape[:2]:
-                return _picture(look.id, split, shrink(image), "without its mask, of another size")
+                return _thumbnail(
+                    look.id, split, shrink(image), "without its mask, of another size"
+                )
             drawn = figures.overlay(shrink(image), shrink(label, is_label=True), ALPHA)
-            return _picture(look.id, split, drawn, "")
+            return _thumbnail(look.id, split, drawn, "")
         except UserError:
             if not isinstance(source, PairSource):
-                return Picture(look.id, split, "", note="cannot be read")
+                return Thumbnail(look.id, split, "", note="cannot be read")
         try:
             image = source.pairs.read(source.indices[index]).decode_image(2)
         except UserError:
-            return Picture(look.id, split, "", note="cannot be read")
-        return _picture(
+            return Thumbnail(look.id, split, "", note="cannot be read")
+        return _thumbnail(
             look.id, split, shrink(figures.flat_image(image)), "its mask cannot be read"
         )
 
@@ -184,15 +188,15 @@ def shrink(pixels: np.ndarray, *, is_label: bool = False) -> np.ndarray:
     return np.asarray(small)
 
 
-def _picture(name: str, split: str, pixels: np.ndarray, note: str) -> Picture:
+def _thumbnail(name: str, split: str, pixels: np.ndarray, note: str) -> Thumbnail:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=_QUALITY, subsampling=0)
     url = f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-    return Picture(name, split, url, pixels.shape[1], pixels.shape[0], note)
+    return Thumbnail(name, split, url, pixels.shape[1], pixels.shape[0], note)
 
 
-def frame(one: Picture) -> Html:
-    """Makes the element of a picture with its name."""
+def frame(one: Thumbnail) -> Html:
+    """Makes the element of a thumbnail with its name."""
     said = f"{one.name}, {one.note}" if one.note else one.name
     if not one.url:
         return make("figure", make("div", one.note, kind="gone"), make("figcaption", one.name))
@@ -202,7 +206,7 @@ def frame(one: Picture) -> Html:
     return make("figure", image, make("figcaption", f"{said} ({one.split})"))
 
 
-def find_pictures(albums: Sequence[Album], files: Sequence[str], most: int) -> list[Picture]:
+def find_thumbnails(albums: Sequence[Album], files: Sequence[str], most: int) -> list[Thumbnail]:
     """Shows the first few images of some files, each once.
 
     Args:
@@ -211,15 +215,15 @@ def find_pictures(albums: Sequence[Album], files: Sequence[str], most: int) -> l
         most: How many are shown.
 
     Returns:
-        The pictures.
+        The thumbnails.
     """
-    found: dict[tuple[str, str], Picture] = {}
+    found: dict[tuple[str, str], Thumbnail] = {}
     for name in files:
         if len(found) >= most:
             break
         for album in albums:
-            picture = album.find(name)
-            if picture is not None:
-                found.setdefault((picture.split, picture.name), picture)
+            thumbnail = album.find(name)
+            if thumbnail is not None:
+                found.setdefault((thumbnail.split, thumbnail.name), thumbnail)
                 break
     return list(found.values())
