@@ -168,7 +168,7 @@ def fill(values: Values) -> dict[str, Any]:
 
     Returns:
         The values, those of a section in the order of `DEFAULTS`, but steps and terms in their own;
-        no section is added.
+        no section is added. A text where a tuple is meant is the tuple of it.
     """
     given = _items(values)
     defaults = {name: DEFAULTS[name] for name in DEFAULTS if name in given}
@@ -183,6 +183,8 @@ def _fill(values: Values, defaults: Mapping[str, Any]) -> dict[str, Any]:
     given, filled = _items(values), {}
     for name in (*defaults, *(name for name in given if name not in defaults)):
         value, default = given.get(name, defaults.get(name)), defaults.get(name)
+        if isinstance(value, str) and isinstance(default, tuple):
+            value = (value,)  # as the command line reads it
         are_sections = isinstance(value, Mapping | ConfigDict) and isinstance(default, Mapping)
         filled[name] = _fill(value, default) if are_sections else value
     return filled

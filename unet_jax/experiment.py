@@ -9,9 +9,10 @@ from ml_collections import ConfigDict
 from unet_jax.augment.make import check_augment, make_augment
 from unet_jax.config import call, check_sections
 from unet_jax.data.base import Dataset
+from unet_jax.data.class_weights import Weights, find_rule, weigh
 from unet_jax.data.sample import Spec
 from unet_jax.data.sources import Loading, read_loading
-from unet_jax.defaults import HEADLINE, complete
+from unet_jax.defaults import HEADLINE, complete, to_config
 from unet_jax.durations import MOST_STEPS, Plan, check_plan, make_plan
 from unet_jax.errors import UserError
 from unet_jax.losses.make import check_loss, make_loss
@@ -113,6 +114,8 @@ class Experiment(NamedTuple):
         init: init(key) -> the state before the first step.
         state_shapes: Shapes of the state, with shardings.
         train_step: The compiled step.
+        config: The whole config, with numbers for what it leaves to the data.
+        class_weights: What the data say of them; None where the config does.
     """
 
     dataset: Dataset
@@ -122,6 +125,8 @@ class Experiment(NamedTuple):
     init: Init
     state_shapes: State
     train_step: Step
+    config: ConfigDict
+    class_weights: Weights | None = None
 
     @property
     def model(self) -> UNet:
@@ -192,7 +197,10 @@ def _check_axes(model: UNet, loading: Loading, spec: Spec) -> None:
 
 
 def assemble(
-    config: ConfigDict, kept: Splits | None = None, like: Experiment | None = None
+    config: ConfigDict,
+    kept: Splits | None = None,
+    like: Experiment | None = None,
+    weights: Weights | None = None,
 ) -> Experiment:
     """Puts together what trains by a config.
 
@@ -201,6 +209,8 @@ def assemble(
         kept: The splits of a run that goes on; None draws them.
         like: What another config describes that has the same sections data, model, pretrained,
             task and mesh, and the same splits, of which then the data and the model are taken.
+        weights: The class weights that a run keeps which goes on; None finds them where the config
+            leaves them to the data.
 
     Returns:
         The parts.
@@ -233,6 +243,8 @@ def assemble(
     check_labels(config, task, dataset)
     check_headline(config.eval.headline, make_metrics(task.names, dataset.views, task.decides))
     _check_batches(network, plan)
+    check_loss(config.loss, num_classes=task.channels)  # before the pixels are counted
+    config, weights = _weigh(config, dataset, task, weights)
     parts = step_parts(config, network, plan)
     begins = network.model, parts["optimizer"], network.image_shape, network.shardings
     state_shapes = abstract_state(*begins)
@@ -244,7 +256,25 @@ def assemble(
         init=make_init(*begins, load),
         state_shapes=state_shapes,
         train_step=make_train_step(**parts, shardings=network.shardings, state=state_shapes),
+        config=config,
+        class_weights=weights,
     )
+
+
+def _weigh(
+    config: ConfigDict, dataset: Dataset, task: Task, kept: Weights | None
+) -> tuple[ConfigDict, Weights | None]:
+    """Puts the class weights in the place of a rule for them; see `assemble`."""
+    values = config.to_dict()
+    term = values["loss"].get("cross_entropy", {})
+    rule = find_rule(term.get("class_weights", ()))
+    if not rule:
+        return config, None
+    if kept is None or (kept.rule, len(kept.weights)) != (rule, task.channels):
+        train = dataset.splits["train"]
+        kept = weigh(rule, train, len(dataset.class_names), task)
+    term["class_weights"] = kept.weights
+    return to_config(values), kept
 
 
 def check_labels(config: ConfigDict, task: Task, dataset: Dataset) -> None:

@@ -33,7 +33,7 @@ from unet_jax.process.multihost import is_first, owned, stop_requests, wait_for_
 from unet_jax.process.owner import TRAINING
 from unet_jax.process.watchdog import Watchdog
 from unet_jax.run import Run
-from unet_jax.runs import layout, ours, splits
+from unet_jax.runs import class_weights, layout, ours, splits
 from unet_jax.runs import workdir as run_dir
 from unet_jax.runs.gallery import draw_missing
 from unet_jax.runs.intact import check_intact
@@ -192,7 +192,8 @@ def train_owned(
         wait_for_all("the run has all its figures")
         return
     kept = None if overwrite else splits.read(workdir)
-    experiment = assemble(config, kept)
+    weights = None if overwrite else class_weights.read(workdir)
+    experiment = assemble(config, kept, weights=weights)
     dataset, plan, shardings = experiment.dataset, experiment.plan, experiment.shardings
     before = None
     if shorter is not None:
@@ -274,7 +275,7 @@ def check_data(experiment: Experiment, eval_step: Predictor) -> None:
 
 
 def write_run(experiment: Experiment, workdir: Path, overrides: dict[str, Any], start: int) -> None:
-    """Writes run.json: what runs, on what; says where that is other than what the run began with.
+    """Writes what runs, on what, with which class weights; says what is other than at its begin.
 
     Args:
         experiment: What trains.
@@ -293,6 +294,7 @@ def write_run(experiment: Experiment, workdir: Path, overrides: dict[str, Any], 
         size |= {SHRINKAGE: largest_shrinkage(experiment)}
     split = describe_split(experiment.state_shapes, experiment.shardings)
     write_provenance(workdir, overrides, describe_devices(), split, size, start=start)
+    class_weights.write(workdir, experiment.class_weights)
 
 
 def count_parameters(experiment: Experiment) -> int:
@@ -336,6 +338,8 @@ def _print_header(experiment: Experiment, workdir: Path, start: int) -> None:
     }
     if e.network.task.names != e.dataset.class_names:
         facts["regions"] = ", ".join(e.network.task.names)
+    if e.class_weights:
+        facts["class weights"] = e.class_weights.describe(e.network.task.names)
     if e.loading.fit == "crop":
         facts["an epoch sees"] = _describe_crops(e)
     for level, warning in enumerate(e.model.checkerboards()):

@@ -20,7 +20,7 @@ from unet_jax.predict.predictor import Predictor
 from unet_jax.process.console import console, print_header
 from unet_jax.process.owner import PACK, owned
 from unet_jax.run import Run
-from unet_jax.runs import layout, splits
+from unet_jax.runs import class_weights, layout, splits
 from unet_jax.runs import workdir as run_dir
 from unet_jax.runs.gallery import draw_missing
 from unet_jax.runs.intact import check_intact
@@ -86,7 +86,7 @@ def _train_owned(
     kept = _kept(configs)
     shared, members = None, []
     for folder, config in configs.items():
-        experiment = assemble(config, kept, like=shared)
+        experiment = assemble(config, kept, like=shared, weights=class_weights.read(folder))
         shared = shared or experiment
         members.append(Member(folder, config, experiment))
     first = members[0].experiment
@@ -299,6 +299,10 @@ def _print_header(members: Sequence[Member], way: Way, start: int) -> None:
         "differ in": ", ".join(differ) or "nothing",
         "steps": f"{plan.total} of {plan.batch_size} images each",
     }
+    names = members[0].experiment.network.task.names
+    weights = dict.fromkeys(member.experiment.class_weights for member in members)
+    if said := [one.describe(names) for one in weights if one]:
+        facts["class weights"] = " | ".join(said)
     if start:
         facts["resumes at"] = f"step {start}"
     print_header("unet_jax", facts)
