@@ -58,6 +58,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "crops": 1,
         "largest_file": 1024,
         "value_range": (),
+        "foreground": 0.0,
+        "foreground_classes": (),
         "split": {
             "group_pattern": "",
             "group_folders": 0,

@@ -10,6 +10,7 @@ from unet_jax.augment.make import check_augment, make_augment
 from unet_jax.config import call, check_sections
 from unet_jax.data.base import Dataset
 from unet_jax.data.class_weights import Weights, find_rule, weigh
+from unet_jax.data.foreground import choose_classes
 from unet_jax.data.sample import Spec
 from unet_jax.data.sources import Loading, read_loading
 from unet_jax.defaults import HEADLINE, complete, to_config
@@ -166,6 +167,10 @@ def make_network(config: ConfigDict, class_names: tuple[str, ...], spec: Spec) -
     shardings = call(make_shardings, "config.mesh", config.mesh)
     check_batch_size("config.eval.batch_size", settings.batch_size, shardings)
     task = call(make_task, "config.task", config.task, class_names=class_names)
+    chosen, by_class = loading.foreground_classes, bool(task.label_shape)
+    loading = loading._replace(
+        foreground_classes=choose_classes(chosen, class_names, by_class=by_class)
+    )
     model = call(UNet, "config.model", config.model, num_classes=task.channels)
     check_options(model)
     _check_axes(model, loading, spec)

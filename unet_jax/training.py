@@ -12,6 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from unet_jax import extension
+from unet_jax.data import foreground
 from unet_jax.data.doctor import check
 from unet_jax.data.images import read_sizes
 from unet_jax.data.pipeline import seen_share, train_batches
@@ -269,6 +270,7 @@ def check_data(experiment: Experiment, eval_step: Predictor) -> None:
     for split in ("train", "val"):
         source, value_range = e.dataset.splits[split], e.network.spec.value_range
         check(source, split, len(e.dataset.class_names), value_range)
+    _reach(e)
     known = e.plan.batch_size * math.prod(e.loading.image_size)  # a step takes more memory
     val, size = e.dataset.splits["val"], e.network.settings.batch_size
     eval_step.check(e.network.variables, val, size, known)
@@ -342,6 +344,8 @@ def _print_header(experiment: Experiment, workdir: Path, start: int) -> None:
         facts["class weights"] = e.class_weights.describe(e.network.task.names)
     if e.loading.fit == "crop":
         facts["an epoch sees"] = _describe_crops(e)
+    if e.loading.foreground:
+        facts["foreground"] = _describe_foreground(e)
     for level, warning in enumerate(e.model.checkerboards()):
         if warning:
             facts[f"up_{level}"] = warning
@@ -359,6 +363,26 @@ def _describe_crops(e: Experiment) -> str:
     enough = math.ceil(loading.crops / share)
     more = f" (as many as there are with config.data.crops={enough})" if share < 0.5 else ""
     return f"{text}{share:.0%} of the pixels of {len(train)} images{more}"
+
+
+def _reach(e: Experiment) -> float:
+    """Returns the share of crops that are put on a chosen class; see `foreground.reach`."""
+    loading, names = e.loading, e.dataset.class_names
+    if not loading.foreground:
+        return 0.0
+    classes, train = loading.foreground_classes, e.dataset.splits["train"]
+    return foreground.reach(train, classes, len(names), loading.foreground)
+
+
+def _describe_foreground(e: Experiment) -> str:
+    """Says which share of the crops is put on which classes."""
+    reached, names = _reach(e), e.dataset.class_names
+    listed = ", ".join(names[k] for k in e.loading.foreground_classes)
+    text = f"{reached:.1%} of the crops are put on a pixel of {listed}"
+    if reached < e.loading.foreground:
+        share = reached / e.loading.foreground
+        text += f": of {e.loading.foreground:.1%}, since {share:.1%} of the images hold one"
+    return text
 
 
 def report(workdir: Path) -> None:

@@ -15,6 +15,7 @@ from unet_jax.data.synthetic import open_synthetic
 from unet_jax.durations import MOST_SEED
 from unet_jax.errors import UserError
 from unet_jax.process.regular import LARGEST
+from unet_jax.task import IGNORE
 
 MOST_WORKERS, MOST_PIXELS = 256, 2**15  # threads; pixels along an axis
 MOST_MEBIBYTES = 2**20  # of a file: 1 TiB
@@ -36,6 +37,8 @@ class Loading(NamedTuple):
         crops: Random parts of every image in an epoch.
         largest_file: MiB of the largest file that is read.
         value_range: The images' values of black and of white; () for those of `Spec`.
+        foreground: Share of the crops that are put on a pixel of a chosen class.
+        foreground_classes: Ids of these; see `foreground.choose_classes`.
     """
 
     image_size: tuple[int, ...]
@@ -45,6 +48,8 @@ class Loading(NamedTuple):
     crops: int = 1
     largest_file: int = LARGEST
     value_range: tuple[float, ...] = ()
+    foreground: float = 0.0
+    foreground_classes: tuple[int, ...] = ()
 
 
 def make_loading(
@@ -55,6 +60,8 @@ def make_loading(
     crops: int = 1,
     largest_file: int = LARGEST,
     value_range: tuple[float, ...] = (),
+    foreground: float = 0.0,
+    foreground_classes: tuple[int, ...] = (),
 ) -> Loading:
     """Checks the values of a config's data section that say how images are loaded.
 
@@ -66,6 +73,8 @@ def make_loading(
         crops: Random parts of an image in an epoch; `MOST_CROPS` at most.
         largest_file: MiB.
         value_range: (black, white), or ().
+        foreground: See `Loading`; above 0 it needs `fit` "crop".
+        foreground_classes: Ids; () for all but the background.
 
     Returns:
         How to load.
@@ -99,9 +108,21 @@ def make_loading(
             f"config.data.value_range={value_range} must be (black, white), such as (0, 4095), two "
             "numbers of which white is the larger one; or () for the range of the images' type."
         )
+    check_range("config.data.foreground", foreground, 0, 1)
+    if foreground and fit != "crop":
+        raise UserError(
+            f"config.data.foreground={foreground} must be 0, or more with config.data.fit='crop'."
+        )
+    are_ids = all(type(k) is int and 0 <= k < IGNORE for k in foreground_classes)
+    if not are_ids or len(set(foreground_classes)) < len(foreground_classes):
+        raise UserError(
+            f"config.data.foreground_classes={foreground_classes} must be different class ids, "
+            "such as (2, 5); or () for all but the background."
+        )
     size = image_size * 2 if len(image_size) == 1 else tuple(image_size)
     ends = tuple(map(float, value_range))  # an int may be more than the devices count to
-    return Loading(size, fit, workers, context, crops, largest_file, ends)
+    shared = {"foreground": foreground, "foreground_classes": foreground_classes}
+    return Loading(size, fit, workers, context, crops, largest_file, ends, **shared)
 
 
 def _is_range(value_range: tuple[Any, ...]) -> bool:
@@ -143,6 +164,8 @@ def open_data(
     crops: int = 1,
     largest_file: int = LARGEST,
     value_range: tuple[float, ...] = (),
+    foreground: float = 0.0,
+    foreground_classes: tuple[int, ...] = (),
     split: Mapping[str, Any] | None = None,
     folder: Mapping[str, Any] | None = None,
     tfds: Mapping[str, Any] | None = None,
@@ -173,6 +196,12 @@ def open_data(
             12 bits in uint16; () for the smallest and the largest of an integer type, and (0, 1) of
             floating-point numbers. Values outside become less than 0 or more than 1, and such
             images are named before training; `augment.make.colour` cuts them to 0 and 1.
+        foreground: Share of the crops whose middle is put on a pixel of a chosen class, such as
+            0.33 as in nnU-Net, with `fit` "crop": a class drawn from those that the image holds,
+            then one of its pixels. An image that holds none gives a crop from anywhere, as all
+            others do; the header says the share that is reached.
+        foreground_classes: Ids of the classes, such as (2, 5); () for all but class 0, or for all
+            where labels are by class.
         split: Arguments of `split_rules.make_rules`: groups that stay whole, and strata.
         folder: Arguments of `open_folder`.
         tfds: Arguments of `open_tfds`.
@@ -191,7 +220,10 @@ def open_data(
             f"config.data.val_fraction={val_fraction} must be more than 0 and less than 1."
         )
     check_range("config.data.split_seed", split_seed, 0, MOST_SEED)
-    loading = make_loading(image_size, fit, workers, context, crops, largest_file, value_range)
+    chosen = foreground, foreground_classes
+    loading = make_loading(
+        image_size, fit, workers, context, crops, largest_file, value_range, *chosen
+    )
     rules = call(make_rules, "config.data.split", split or {}, fold=fold, folds=folds)
     drawn = {"split_seed": split_seed, "rules": rules}
     on_disk = {"path": path, "val_fraction": val_fraction, "kept": kept, **drawn}
