@@ -1,6 +1,7 @@
 """The real command, from config to checkpoint and back."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -45,6 +46,13 @@ def test_a_run_leaves_what_it_promises(finished):
     assert set(results["val"]) >= {"mIoU", "IoU/background", "pixel_accuracy"}
     for text in ("devices", "parameters", "FLOPs per image", "background", "mean", "figures"):
         assert text in done.stdout
+    best = re.findall(r"of the best checkpoint: (\S+)", done.stdout)
+    assert set(best) <= names
+    assert f"predictions_{results['val']['step']:08d}.png" in best
+    for line in lines:  # the score of each evaluation, as it was written
+        if "val/mIoU" in line:
+            said = f"step {line['step']}/40  validation mIoU {line['val/mIoU']:.4f}\n"
+            assert said in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
 
 

@@ -49,6 +49,11 @@ PREDICT, EVAL = ("--input", "--output", "--replace", "--checkpoint"), ("--split"
         (["--mode=eval", "--overwrite"], ["--overwrite is not for", "--mode=train", *EVAL]),
         (["--mode=eval", "--output=out"], ["--output=out is not for", "--mode=predict", *EVAL]),
         (["--mode=plan", "--nooverwrite"], ["--nooverwrite is not for --mode=plan", "--memory"]),
+        (["--write_page=mine.py"], ["--mode=doctor is missing: --write_page=mine.py"]),
+        (
+            ["--mode=doctor", "--split=val"],
+            ["--split=val is not for --mode=doctor", "--write_page"],
+        ),
         (["--process_id=1", "--num_processes=2"], ["--multihost is missing: --num_processes=2"]),
         (["--nomultihost", "--coordinator=a:1"], ["--coordinator=a:1 is not for --nomultihost"]),
     ],

@@ -23,7 +23,7 @@ from unet_jax.process import runtime, signals, streams
 from unet_jax.process.paths import expand
 
 _LONGEST, _LONGEST_VALUE = 2000, 2**16  # letters of an error, and of a flag's value
-_PATHS, _ROOM = ("workdir", "output", "study"), 200  # flags; letters of a name below
+_PATHS, _ROOM = ("workdir", "output", "study", "write_page"), 200  # flags; letters of a name below
 _NO_ROOM = ("ENOSPC", "EDQUOT", os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT))
 
 
@@ -352,7 +352,7 @@ def _needs_page(given: Mapping[str, str]) -> bool:
 def _page_of(given: Mapping[str, str]) -> str:
     """Returns the page where the user gives none: the config of the run, or `DEFAULT_PAGE`."""
     saved = expand(given.get("workdir") or "", "--workdir") / "config.json"
-    is_new = given.get("mode", "train") in ("train", "plan") and not os.path.exists(saved)
+    is_new = given.get("mode", "train") in ("train", "plan", "doctor") and not os.path.exists(saved)
     return str(DEFAULT_PAGE if is_new or "workdir" not in flags.FLAGS else saved)
 
 

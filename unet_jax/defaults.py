@@ -82,6 +82,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
             "layout": "",
             "test_fraction": 0.0,
             "lists": "",
+            "exclude": (),
+            "ignore_masks": "",
         },
         "tfds": {"verify_checksums": True},
         "synthetic": {

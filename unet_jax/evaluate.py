@@ -9,7 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from unet_jax.config import check_sections
-from unet_jax.data.doctor import check
+from unet_jax.data.check import check
 from unet_jax.data.sample import Source
 from unet_jax.defaults import complete
 from unet_jax.errors import UserError

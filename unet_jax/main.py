@@ -4,6 +4,7 @@ unet-jax --config=oxford_pets.py --workdir=runs/pets
 unet-jax --mode=eval --split=test --workdir=runs/pets
 unet-jax --mode=predict --input=photo.jpg --workdir=runs/pets
 unet-jax --mode=plan --memory=16GiB --config=oxford_pets.py
+unet-jax --mode=doctor --config=folder.py --config.data.path=mine --workdir=runs/doctor
 
 --config is a file, a stock page such as oxford_pets.py:cpu where there is no such file, or the
 folder of a run. Any value of it can be set by --config.SECTION.KEY=VALUE. `python -m unet_jax.main`
@@ -34,7 +35,9 @@ CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Config page; default: that of the run in --workdir.", lock_config=True
 )
 WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.")
-MODE = flags.DEFINE_enum("mode", "train", ["train", "eval", "predict", "plan"], "What to do.")
+MODE = flags.DEFINE_enum(
+    "mode", "train", ["train", "eval", "predict", "plan", "doctor"], "What to do."
+)
 flags.register_multi_flags_validator(
     ["workdir", "mode"],
     lambda given: given["workdir"] or given["mode"] == "plan",
@@ -53,6 +56,12 @@ OUTPUT = flags.DEFINE_string("output", None, "predict: folder for masks; WORKDIR
 REPLACE = flags.DEFINE_bool("replace", False, "predict: Replace results that are there already.")
 MEMORY = flags.DEFINE_string(
     "memory", None, "plan: of each device, such as 16GiB; default: what the device reports."
+)
+WRITE_PAGE = flags.DEFINE_string(
+    "write_page", None, "doctor: config page to write, with what fits the data."
+)
+AUDIT = flags.DEFINE_multi_string(
+    "audit", [], "doctor: a trained run that judges labels; may be repeated, for each fold."
 )
 MULTIHOST = flags.DEFINE_bool(
     "multihost", None, "This is one of many processes; found by itself under Slurm and Open MPI."
@@ -80,6 +89,8 @@ MODES = {
     "split": ("eval",),
     "checkpoint": ("eval", "predict"),
     "overwrite": ("train",),
+    "write_page": ("doctor",),
+    "audit": ("doctor",),
 }
 """The modes that take a flag; a flag that is not here is for all of them."""
 FULL_DISK = {
@@ -90,6 +101,7 @@ FULL_DISK = {
     "predict": "Free some space and predict again: results that are written are whole, and "
     "--replace writes them again.",
     "plan": "Free some space and plan again.",
+    "doctor": "Free some space and look again: each file that is there is whole.",
 }
 """What a full disk means, by mode."""
 OF_MANY = {"coordinator": (True,), "num_processes": (True,), "process_id": (True,)}
@@ -117,7 +129,7 @@ LEFT = {
 
 
 def run() -> None:
-    """Does what the flags say; see `train`, `evaluate`, `plan` and `predict` for what it raises."""
+    """Does what the flags say; see the function of each mode for what it raises."""
     command_line.refuse_unused("mode", MODES)
     if MODE.value in LEFT:
         signals.leave(LEFT[MODE.value])
@@ -173,6 +185,11 @@ def _work(config: Any, workdir: Path) -> None:
         from unet_jax.plan.memory import plan
 
         plan(config, MEMORY.value, workdir if WORKDIR.value else None)
+    elif MODE.value == "doctor":
+        from unet_jax.doctor.run import doctor_run
+
+        page = expand(WRITE_PAGE.value, "--write_page") if WRITE_PAGE.value else None
+        doctor_run(config, workdir, page, [expand(run, "--audit") for run in AUDIT.value])
     else:
         from unet_jax.predict.run import predict_run
 

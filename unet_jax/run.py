@@ -115,6 +115,7 @@ class Run:
         headline = self.experiment.network.settings.headline
         if evaluates:
             self._logs.scalars(step, {f"val/{name}": value for name, value in scores.items()})
+            self._logs.score(step, headline.title, scores.get(headline.name))
             self._validation.draw(step)  # after its line, which the learning curves show
         self._logs.flush()
         class_names, config = self.experiment.dataset.class_names, compare.identity(self._config)

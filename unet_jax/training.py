@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from unet_jax import extension
 from unet_jax.data import foreground
-from unet_jax.data.doctor import check
+from unet_jax.data.check import check
 from unet_jax.data.images import read_sizes
 from unet_jax.data.pipeline import seen_share, train_batches
 from unet_jax.data.sample import written
@@ -34,7 +34,7 @@ from unet_jax.process.multihost import is_first, owned, stop_requests, wait_for_
 from unet_jax.process.owner import TRAINING
 from unet_jax.process.watchdog import Watchdog
 from unet_jax.run import Run
-from unet_jax.runs import class_weights, layout, ours, splits
+from unet_jax.runs import class_weights, history, layout, ours, splits
 from unet_jax.runs import workdir as run_dir
 from unet_jax.runs.gallery import draw_missing
 from unet_jax.runs.intact import check_intact
@@ -264,7 +264,7 @@ def check_data(experiment: Experiment, eval_step: Predictor) -> None:
         eval_step: Evaluates its network.
 
     Raises:
-        UserError: One does not fit; see `doctor.check` and `Predictor.check`.
+        UserError: One does not fit; see `check.check` and `Predictor.check`.
     """
     e = experiment
     for split in ("train", "val"):
@@ -391,3 +391,5 @@ def report(workdir: Path) -> None:
     title = f"validation, best checkpoint (step {val['step']})"
     print_scores(title, val, class_names_of(val))
     console.print(f"figures: {workdir / layout.FIGURES}")
+    for figure in history.figures_of(workdir, val["step"]):
+        console.print(f"  of the best checkpoint: {figure.name}")

@@ -52,7 +52,7 @@ def crops(source, size, share, classes=(1, 2), **given):
         key: given.pop(key) for key in ("workers", "context") if key in given
     }
     loading = Loading(size, "crop", foreground=share, foreground_classes=classes, **loading)
-    given = {"batch_size": 4, "seed": 3, "start": 0, "stop": 30} | given
+    given = {"batch_size": 4, "seed": 3, "start": 0, "stop": 12} | given
     batches = list(train_batches(source, loading, **given))
     return [row for batch in batches for row in zip(*batch.values(), strict=True)]
 
@@ -89,13 +89,13 @@ def test_crops_on_classes_hold_them_and_all_others_are_as_without(sizes, size, l
             there = label.any(axis=-1) if labels else label > 0
             assert (there & (weight == 1)).any()
             on += 1
-    assert on > 40
-    assert others == 60
+    assert on > 15
+    assert others == 24
 
 
 def test_a_crop_has_the_pixel_in_its_middle_or_touches_the_border():
     source = Rare(SIZES)
-    for image, label, _ in crops(source, (8, 12), 1.0, (2,), stop=40):
+    for image, label, _ in crops(source, (8, 12), 1.0, (2,)):
         *start, index = corner(image)
         whole = [max(n, size) for n, size in zip((8, 12), SIZES[index], strict=True)]
         assert all(0 <= s <= w - n for s, w, n in zip(start, whole, (8, 12), strict=True))
@@ -118,8 +118,8 @@ def test_an_image_without_the_class_gives_plain_crops():
         index = corner(before[0])[-1]
         same[index, all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))] += 1
     assert {(0, False), (2, False)}.isdisjoint(same)
-    assert same[0, True] == same[2, True] == 20
-    assert same[5, False] > 10
+    assert same[0, True] == same[2, True] == 8
+    assert same[5, False] > 4
 
 
 @pytest.mark.parametrize("labels", [0, 2])
@@ -144,8 +144,8 @@ def test_the_same_on_any_threads_rows_and_start():
     source = Rare(SIZES, without=(1,))
     whole = crops(source, (8, 12), 0.33, workers=1)
     assert_same(whole, crops(source, (8, 12), 0.33, workers=4))
-    assert_same(whole[4 * 17 :], crops(source, (8, 12), 0.33, start=17))
-    assert_same(whole, crops(source, (8, 12), 0.33, batch_size=8, stop=15))
+    assert_same(whole[4 * 7 :], crops(source, (8, 12), 0.33, start=7))
+    assert_same(whole, crops(source, (8, 12), 0.33, batch_size=8, stop=6))
     first, second = (crops(source, (8, 12), 0.33, rows=rows) for rows in ([0, 1], [2, 3]))
     pairs = [x[i : i + 2] for i in range(0, len(first), 2) for x in (first, second)]
     assert_same(whole, [row for pair in pairs for row in pair])

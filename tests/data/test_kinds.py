@@ -6,8 +6,8 @@ import tifffile
 from PIL import Image
 from support.encoded import write_array
 
-from unet_jax.data import doctor
 from unet_jax.data.base import IGNORE
+from unet_jax.data.check import check as check_split
 from unet_jax.data.folder import open_folder
 from unet_jax.data.sample import make_spec
 from unet_jax.errors import UserError
@@ -63,7 +63,7 @@ def test_a_folder_of_one_kind(tmp_path, shape, channels, dtype, suffix):
         kept = suffix if suffix != ".npy" else {2: ".png", 3: ".npy"}[len(shape)]
         save(tmp_path / "masks" / f"{name}{kept}", masks[name])
     split = opened(tmp_path, ignore_values=(2,))
-    doctor.check(split, "train")
+    check_split(split, "train")
     assert split.spec == make_spec(len(shape), channels, dtype)
     for index, name in enumerate(split.ids):
         sample = split.read(index)
@@ -94,7 +94,7 @@ def test_a_folder_of_two_kinds_is_one_line(tmp_path, other, says):
     for name, listed in {"train": "a\nd\nb", "val": "c"}.items():
         (tmp_path / f"{name}.txt").write_text(listed)
     with pytest.raises(UserError) as error:
-        doctor.check(opened(tmp_path), "train")
+        check_split(opened(tmp_path), "train")
     text = str(error.value)
     assert f"d.npy has {says} 2 of the 3 images of the train split have 2 axes, 1 channels" in text
     assert "\n" not in text
@@ -110,7 +110,7 @@ def test_the_odd_file_is_named_where_it_is_the_first(tmp_path):
     with pytest.raises(
         UserError, match=r"a\.npy has 2 axes, 1 channels of uint8, and 2 of the 3 im"
     ):
-        doctor.check(opened(tmp_path), "train")
+        check_split(opened(tmp_path), "train")
 
 
 def test_a_volume_and_its_mask_have_one_size(tmp_path):
@@ -118,4 +118,4 @@ def test_a_volume_and_its_mask_have_one_size(tmp_path):
         save(tmp_path / "images" / f"{name}.npy", noise((4, 7, 9), "uint16"))
         save(tmp_path / "masks" / f"{name}.npy", noise((5, 7, 9), "uint8") % 2)
     with pytest.raises(UserError, match=r"npy is 4x7x9 \(depth x height x width\) but .* is 5x7x9"):
-        doctor.check(opened(tmp_path), "train")
+        check_split(opened(tmp_path), "train")

@@ -3,8 +3,8 @@ import pytest
 from PIL import Image
 from support.encoded import indexed
 
-from unet_jax.data import doctor
 from unet_jax.data.base import IGNORE
+from unet_jax.data.check import check as check_split
 from unet_jax.data.folder import open_folder
 from unet_jax.data.labels import write_values
 from unet_jax.errors import UserError
@@ -40,7 +40,7 @@ def labels(root, **given):
     """Opens the folder; the labels of all splits by name, after the check of every file."""
     splits = open_folder(root, 0.5, 0, **given).splits
     for name, split in splits.items():
-        doctor.check(split, name)
+        check_split(split, name)
     samples = [split.read(i) for split in splits.values() for i in range(len(split))]
     return {sample.id: sample.label for sample in samples}
 
@@ -261,4 +261,4 @@ def test_another_map_of_colours_is_checked_anew(tmp_path):
     other = fine | {"label_map": (((1, 0, 0), 0), ((9, 9, 9), 1))}
     split = open_folder(root, 0.5, 0, **other).splits["train"]
     with pytest.raises(UserError, match="colours that are no class"):
-        doctor.check(split, "train")
+        check_split(split, "train")

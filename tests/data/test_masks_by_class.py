@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unet_jax.data import doctor
 from unet_jax.data.base import IGNORE
+from unet_jax.data.check import check as check_split
 from unet_jax.data.folder import open_folder
 from unet_jax.errors import UserError
 from unet_jax.runs import splits
@@ -142,20 +142,20 @@ def test_a_mask_of_two_images(tmp_path):
 def test_the_check_reads_every_mask(root):
     dataset = opened(root)
     for name, split in dataset.splits.items():
-        doctor.check(split, name)
+        check_split(split, name)
     # Each class has a colour of its own: nothing is compared.
     for class_name in CLASSES:
         image = Image.fromarray(np.ones((5, 7), np.uint8))
         image.putpalette(bytes([0, 0, 0, len(class_name), 7, 7]))
         image.save(root / "masks" / f"a_{class_name}.png")
     for name, split in dataset.splits.items():
-        doctor.check(split, name)
+        check_split(split, name)
     save(root / "masks" / "a_ring.png", np.zeros((5, 6), np.uint8))
     [(name, split)] = [(n, s) for n, s in dataset.splits.items() if "a" in s.ids]
     with pytest.raises(UserError, match=r"a\.png is 5x7 .* but its mask .*a_ring\.png is 5x6"):
-        doctor.check(split, name)
+        check_split(split, name)
     with pytest.raises(UserError, match="no pixel of the train split's 6 masks counts"):
-        doctor.check(opened(root.parent / "data", ignore_values=VALUES).splits["train"], "train")
+        check_split(opened(root.parent / "data", ignore_values=VALUES).splits["train"], "train")
 
 
 def test_a_change_of_any_mask_is_a_change(root):

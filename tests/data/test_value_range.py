@@ -13,7 +13,7 @@ from support.plain import plain_logits
 import unet_jax
 from unet_jax.augment.scale import to_unit
 from unet_jax.config import load
-from unet_jax.data import doctor
+from unet_jax.data.check import check as check_split
 from unet_jax.data.folder import open_folder
 from unet_jax.data.pipeline import train_batches
 from unet_jax.data.sources import read_loading
@@ -167,7 +167,7 @@ def test_images_with_values_outside_are_named(tmp_path, monkeypatch, capsys):
     splits = open_folder(str(tmp_path), 0.5, 0, class_names=("x", "y")).splits
 
     def said(split, *value_range):
-        doctor.check(splits[split], split, 2, *value_range)
+        check_split(splits[split], split, 2, *value_range)
         return " ".join(capsys.readouterr().out.split())
 
     for _ in range(2):  # also where the files have passed before

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from unet_jax.compare import may_differ
-from unet_jax.data import doctor, storage
+from unet_jax.data import storage
+from unet_jax.data.check import check as check_split
 from unet_jax.data.files import list_images, read_header, read_list, say_once
 from unet_jax.data.folder import open_folder
 from unet_jax.data.sets.pets import open_pets
@@ -131,7 +132,7 @@ def test_a_pair_that_is_no_file_ends_training_and_its_checks(tmp_path, monkeypat
     make(file)
     dataset = open_folder(str(tmp_path), 0.2, 0, class_names=("x", "y"))
     (split,) = (name for name, source in dataset.splits.items() if "b" in source.ids)
-    for check in (doctor.check, splits.fingerprints):
+    for check in (check_split, splits.fingerprints):
         with refused(file, KINDS[make]):
             check(dataset.splits[split], split)
 

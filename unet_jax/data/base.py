@@ -76,8 +76,8 @@ class Encoded(NamedTuple):
         image_name: Where the image came from.
         mask_names: Likewise of the masks.
         reader: How the masks become values.
-        weight: Of an image that is black where pixels do not count; b"" where all do.
-        weight_name: Where it came from.
+        weights: Of images that are black where pixels do not count; () where all do.
+        weight_names: Where these came from.
     """
 
     image: bytes
@@ -85,8 +85,8 @@ class Encoded(NamedTuple):
     image_name: str
     mask_names: tuple[str, ...]
     reader: MaskReader = read_each
-    weight: bytes = b""
-    weight_name: str = ""
+    weights: tuple[bytes, ...] = ()
+    weight_names: tuple[str, ...] = ()
 
     def decode_image(self, axes: int, window: Window | None = None) -> np.ndarray:
         """Decodes the image, with so many axes of pixels, or the window of it: [*n, C]."""
@@ -103,22 +103,27 @@ class Encoded(NamedTuple):
         Raises:
             UserError: What says so cannot be read, or has another shape.
         """
-        if not self.weight:
-            return np.ones(shape, bool)
-        form = find_format(self.weight_name)
-        read = form.read(io.BytesIO(self.weight), self.weight_name, len(shape), window)
+        counts = np.ones(shape, bool)
+        for weight, name in zip(self.weights, self.weight_names, strict=True):
+            counts &= self._decode_weight(weight, name, shape, window)
+        return counts
+
+    def _decode_weight(
+        self, weight: bytes, name: str, shape: tuple[int, ...], window: Window | None
+    ) -> np.ndarray:
+        read = find_format(name).read(io.BytesIO(weight), name, len(shape), window)
         if read.shape[:-1] != shape:
             raise UserError(
-                f"{self.weight_name} is {written(read.shape[:-1])} but the mask of its image "
+                f"{name} is {written(read.shape[:-1])} but the mask of its image "
                 f"{self.mask_names[0]} is {written(shape)}; they must have one size. Change "
-                "config.data.folder.weight."
+                "config.data.folder.weight, or config.data.folder.ignore_masks."
             )
         brightest = read.max(axis=-1)
         counts = brightest != 0
         if (brightest[counts] != brightest.max()).any():
             raise UserError(
-                f"{self.weight_name} holds more than black, which does not count, and one other "
-                "value, which does; save it without loss and without soft edges."
+                f"{name} holds more than black, which does not count, and one other value, which "
+                "does; save it without loss and without soft edges."
             )
         return counts
 
@@ -130,7 +135,7 @@ class Encoded(NamedTuple):
             storage.digest_folder(Path(name)) if find_format(name).is_folder else data
             for name, data in encoded
         )
-        return image, b"".join((*masks, self.weight))
+        return image, b"".join((*masks, *self.weights))
 
 
 class Pairs(Protocol):
@@ -139,6 +144,10 @@ class Pairs(Protocol):
     @property
     def ids(self) -> Sequence[str]:
         """Returns one name per pair."""
+        ...
+
+    def names(self, index: int) -> tuple[str, ...]:
+        """Returns the names of a pair's files (or records): the image's, then the masks'."""
         ...
 
     def read(self, index: int) -> Encoded:
@@ -235,7 +244,7 @@ class PairSource:
     def _labels(self, encoded: Encoded, window: Window | None = None) -> list[np.ndarray]:
         """Returns the label, or that of each class; `IGNORE` where pixels do not count."""
         labels = [self._table[mask.ids] for mask in encoded.decode_masks(window)]
-        if encoded.weight:
+        if encoded.weights:
             ignored = ~encoded.decode_weight(labels[0].shape, window)
             for label in labels:
                 label[ignored] = IGNORE

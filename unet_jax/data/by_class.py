@@ -1,9 +1,10 @@
 """Masks of classes that may overlap: a file for every class of an image, NAME_CLASS.png."""
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from unet_jax.data.base import MOST_VALUE
+from unet_jax.data.exclude import UnpairedError
 from unet_jax.data.storage import AnyPath
 from unet_jax.errors import UserError
 from unet_jax.task import IGNORE
@@ -56,6 +57,7 @@ def match_masks(
     masks: Mapping[str, AnyPath],
     class_names: Sequence[str],
     suffix: str,
+    is_out: Callable[[str, AnyPath], bool],
     *,
     must_match: bool,
 ) -> dict[str, tuple[AnyPath, ...]]:
@@ -66,6 +68,8 @@ def match_masks(
         masks: Likewise.
         class_names: K names.
         suffix: What the name of a mask has behind that of its class.
+        is_out: Tells of an image without all its masks, or of a mask without an image, by name and
+            file, whether it is left out.
         must_match: Whether an image without all its masks, or a mask without an image, is an error;
             else both are left out.
 
@@ -86,21 +90,25 @@ def match_masks(
                     f"{other!r} of {image}; rename one of the images."
                 )
             wanted[name] = image, class_name
-    missing = [name for name in wanted if name not in masks]
+    missing = [
+        n for n in wanted if n not in masks and not is_out(wanted[n][0], images[wanted[n][0]])
+    ]
     if missing and must_match:
         image, class_name = wanted[missing[0]]
-        raise UserError(
+        raise UnpairedError(
             f"{len(missing)} of the {len(wanted)} masks of {len(images)} images are missing, the "
             f"first is that of class {class_name!r} of {images[image]}: add {missing[0]}.png to "
             "the masks, with 0 everywhere where there is nothing of the class, or change "
-            f"{_KEY}.class_names, {_KEY}.mask_suffix or {_KEY}.by_class=True."
+            f"{_KEY}.class_names, {_KEY}.mask_suffix or {_KEY}.by_class=True.",
+            list(dict.fromkeys(images[wanted[name][0]] for name in missing)),
         )
-    alone = [file for name, file in masks.items() if name not in wanted]
+    alone = [f for name, f in masks.items() if name not in wanted and not is_out(name, f)]
     if alone and must_match:
-        raise UserError(
+        raise UnpairedError(
             f"{len(alone)} of {len(masks)} masks are of no image or of no class, the first is "
             f"{alone[0]}; with {_KEY}.by_class=True a mask is NAME_CLASS{suffix}.png, of one of "
-            f"{', '.join(class_names)}. Rename or remove it, or change {_KEY}.class_names."
+            f"{', '.join(class_names)}. Rename or remove it, or change {_KEY}.class_names.",
+            alone,
         )
     whole: dict[str, tuple[AnyPath, ...]] = {}
     for image, file in images.items():

@@ -6,7 +6,7 @@ import io
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -47,7 +47,7 @@ class FilePairs:
         largest: int = LARGEST,
         *,
         reader: MaskReader = read_each,
-        weights: Sequence[AnyPath] = (),
+        weights: Sequence[tuple[AnyPath, ...]] = (),
     ) -> None:
         """Describes the pairs; nothing is read.
 
@@ -56,21 +56,30 @@ class FilePairs:
             files: The (image, mask, ...) of each, in the same order.
             largest: MiB of the largest file that is read.
             reader: How masks are read.
-            weights: Files that are black where the pixels of an image do not count, in the same
-                order; none where all do.
+            weights: Of each the files that are black where its pixels do not count, in the same
+                order; () where all pixels count.
         """
         self.ids, self.files, self._largest = tuple(ids), tuple(files), largest
-        self.reader, self.weights = reader, tuple(weights)
+        self.reader, self.weights = reader, tuple(weights) or ((),) * len(self.ids)
+
+    def weighed(self, weights: Mapping[str, AnyPath]) -> "FilePairs":
+        """Returns the pairs with one more file of black pixels for some, by id."""
+        found = zip(self.ids, self.weights, strict=True)
+        more = [(*own, *([weights[name]] if name in weights else [])) for name, own in found]
+        return FilePairs(self.ids, self.files, self._largest, reader=self.reader, weights=more)
+
+    def names(self, index: int) -> tuple[str, ...]:
+        """Returns the names of a pair's files; see `Pairs`."""
+        return tuple(map(str, self.files[index]))
 
     def read(self, index: int) -> Encoded:
         """Reads one pair; see `Pairs`."""
-        names = tuple(map(str, self.files[index]))
+        names = self.names(index)
         image, *masks = (read_encoded(file, self._largest) for file in self.files[index])
         encoded = Encoded(image, tuple(masks), names[0], names[1:], self.reader)
-        if not self.weights:
-            return encoded
-        weight = storage.read_bytes(self.weights[index], self._largest)
-        return encoded._replace(weight=weight, weight_name=str(self.weights[index]))
+        files = self.weights[index]
+        weights = tuple(read_encoded(file, self._largest) for file in files)
+        return encoded._replace(weights=weights, weight_names=tuple(map(str, files)))
 
     def header(self, index: int) -> Header:
         """Reads the header of the image, which has as many axes as its mask; see `Pairs`."""
@@ -82,7 +91,7 @@ class FilePairs:
 
     def stamp(self, index: int) -> str:
         """Joins all files' names, sizes and times, and how masks are read; see `Pairs`."""
-        files = (*self.files[index], *self.weights[index : index + 1])
+        files = (*self.files[index], *self.weights[index])
         name = getattr(self.reader, "__qualname__", None)  # of a function, whose repr changes
         how = () if self.reader is read_each else (name or repr(self.reader),)
         return " ".join((*map(storage.stamp, files), *how))
@@ -153,7 +162,10 @@ def read_image(
 
 
 def list_images(
-    folder: AnyPathT, key: str, without: Callable[[Path], bool] = lambda _: False
+    folder: AnyPathT,
+    key: str,
+    without: Callable[[Path], bool] = lambda _: False,
+    is_out: Callable[[str, Any], bool] = lambda *_: False,
 ) -> dict[str, AnyPathT]:
     """Lists the images below a folder, and says what is passed over.
 
@@ -162,6 +174,8 @@ def list_images(
             read.
         key: The config key that leads to it, for errors.
         without: Tells of a local subfolder whether it is left out.
+        is_out: Tells of one of two files that share an id, by that and its path, whether it is
+            left out.
 
     Returns:
         Files by id: the path below the folder, without suffix, its accents composed (NFC), so that
@@ -181,7 +195,9 @@ def list_images(
             (unread if kind in UNREAD else passed).append((file, kind))
             continue
         name = unicodedata.normalize("NFC", file.relative_to(folder).with_suffix("").as_posix())
-        if name in found:
+        if name in found and is_out("", file):
+            continue
+        if name in found and not is_out("", found[name]):
             raise UserError(f"{found[name]} and {file} have the same name; rename one of them.")
         found[name] = file
     read = f"images are read from {', '.join(SUFFIXES)} files"

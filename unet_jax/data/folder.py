@@ -6,7 +6,8 @@ from typing import Any
 
 from unet_jax.data import storage
 from unet_jax.data.base import Dataset, PairSource, pick
-from unet_jax.data.files import FilePairs, read_list, say_once
+from unet_jax.data.exclude import Exclusion
+from unet_jax.data.files import FilePairs, list_images, read_list, say_once
 from unet_jax.data.labels import Labels, make_labels, make_reader
 from unet_jax.data.layouts import find_pairs
 from unet_jax.data.layouts.base import SPLIT_WORDS, Found, Given
@@ -36,6 +37,8 @@ def open_folder(
     layout: str = "",
     test_fraction: float = 0.0,
     lists: str = "",
+    exclude: tuple[str, ...] = (),
+    ignore_masks: str = "",
     largest_file: int = LARGEST,
     kept: Mapping[str, Iterable[str]] | None = None,
     rules: Rules = NO_RULES,
@@ -81,6 +84,12 @@ def open_folder(
         test_fraction: Share of the training images kept for the test.
         lists: Folder of the lists: below `path`, or anywhere where it begins with / or ~ or is
             remote; "" for `path` itself.
+        exclude: Images that are left out of every split: ids, or ends of paths of images or masks,
+            in which * stands for any letters but "/". Also a file without a partner, or one of two
+            that share a name, can be left out.
+        ignore_masks: Folder of images that are black where pixels of a label count neither in the
+            loss nor in the scores, each of the name of the id that it is for, such as an audit of
+            labels writes; labels of other ids count whole. Where it lies is as for `lists`.
         largest_file: MiB of the largest file that is read.
         kept: Ids by split of a run that keeps its own splits; see `sources.open_data`.
         rules: Folds, groups and strata. With folds, images for training and for validation are
@@ -98,32 +107,60 @@ def open_folder(
     default = (0, 255) if by_class else range(len(class_names))
     reader = make_reader(label_map, ignore_values, default, nearest=nearest)
     layers = class_names if by_class else ()
-    given = Given(images, masks, mask_suffix, weight, layers, class_names, reader, largest_file)
+    exclusion = Exclusion(exclude)
+    given = Given(
+        *(images, masks, mask_suffix, weight, layers, class_names, reader, largest_file, exclusion)
+    )
     if class_names or by_class:  # what is wrong with them is told before any folder is listed
         make_labels(class_names, label_map, ignore_values, by_class=by_class)
     found = find_pairs(root, layout, given._replace(must_match=kept is None))
+    if ignore_masks:
+        found = found._replace(pairs=_ignoring(found.pairs, root, ignore_masks))
+    files = zip(found.pairs.ids, found.pairs.files, strict=True)
+    out = {i for i, (name, paths) in enumerate(files) if exclusion.has(name, *paths)}
     labels = _labels(found, class_names, label_map, ignore_values, by_class=by_class)
     split_by = ""
     if kept is None:
-        splits = _begin_splits(found, _listed(found, root, lists), rules)
+        exclusion.check_used()
+        splits = _begin_splits(found, _listed(found, root, lists, exclusion), rules)
+        splits = {name: [i for i in of if i not in out] for name, of in splits.items()}
         used = sorted({index for indices in splits.values() for index in indices})
         images_used = PairSource(found.pairs, used, labels.values, by_class=by_class)
         facts = find_facts(rules, images_used, _positions(found.pairs), path, _names(found))
         split_by = _draw(facts, splits, val_fraction, test_fraction, split_seed)
         check_whole(facts, splits)
         place = root / images if storage.is_folder(root / images) else root
-        _say_left_out(found.pairs.ids, splits, place)
+        _say_left_out(found.pairs.ids, splits, place, out)
+        if exclude:
+            names = sorted(exclusion.names)
+            say_once(
+                f"{root}: {len(names)} left out by config.data.folder.exclude, such as {names[0]}"
+            )
     else:
         splits = {split: pick(found.pairs.ids, names) for split, names in kept.items()}
     sources = _sources(found.pairs, splits, labels.values, by_class=by_class)
     return Dataset(sources, labels.class_names, by_class=by_class, split_by=split_by)
 
 
-def _listed(found: Found, root: AnyPath, lists: str) -> dict[str, list[int]]:
+def _ignoring(pairs: FilePairs, root: AnyPath, text: str) -> FilePairs:
+    """Adds to pairs the files that say which of their pixels do not count."""
+    key = "config.data.folder.ignore_masks"
+    folder = storage.below(root, text, key)
+    weights = list_images(folder, key)
+    if not weights.keys() & set(pairs.ids):
+        raise UserError(
+            f"{key}={text!r} holds no file for any image: its first is for {next(iter(weights))!r} "
+            f"and the first image is {pairs.ids[0]!r}; name the files by the ids of the images."
+        )
+    say_once(f"{folder}: parts of {len(weights.keys() & set(pairs.ids))} labels are ignored")
+    return pairs.weighed(weights)
+
+
+def _listed(found: Found, root: AnyPath, lists: str, exclusion: Exclusion) -> dict[str, list[int]]:
     """Returns the splits that lists name, or else the layout."""
     folder, listed = _lists_folder(root, lists), {}
     if lists or found.reads_lists:
-        listed = _read_lists(folder, found.pairs)
+        listed = _read_lists(folder, found.pairs, exclusion)
     named = {n: pick(found.pairs.ids, found.splits[n]) for n in SPLITS if n in found.splits}
     return listed or named
 
@@ -208,7 +245,7 @@ def _lists_folder(root: AnyPath, lists: str) -> AnyPath:
     return folder
 
 
-def _read_lists(folder: AnyPath, pairs: FilePairs) -> dict[str, list[int]]:
+def _read_lists(folder: AnyPath, pairs: FilePairs, exclusion: Exclusion) -> dict[str, list[int]]:
     """Reads the lists that are there: indices of images by split."""
     position = _positions(pairs)
     owner: dict[int, AnyPath] = {}
@@ -220,6 +257,8 @@ def _read_lists(folder: AnyPath, pairs: FilePairs) -> dict[str, list[int]]:
         listed[split] = []
         for name in read_list(file, known=position):
             found = position.get(name) or position.get(PurePosixPath(name).as_posix(), [])
+            if not found and exclusion.has_name(name):
+                continue
             if len(found) != 1:
                 raise UserError(
                     f"{file} names {name!r}, but there "
@@ -243,8 +282,10 @@ def _positions(pairs: FilePairs) -> dict[str, list[int]]:
     return position
 
 
-def _say_left_out(ids: Sequence[str], splits: Mapping[str, list[int]], images: AnyPath) -> None:
-    used = {index for indices in splits.values() for index in indices}
+def _say_left_out(
+    ids: Sequence[str], splits: Mapping[str, list[int]], images: AnyPath, out: set[int]
+) -> None:
+    used = {index for indices in splits.values() for index in indices} | out
     left_out = [name for index, name in enumerate(ids) if index not in used]
     if left_out:
         say_once(f"{images}: {len(left_out)} in no list passed over, such as {left_out[0]}")

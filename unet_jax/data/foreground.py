@@ -1,6 +1,7 @@
 """Training crops that are put on pixels of chosen classes, however rare they are."""
 
 import fractions
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -26,8 +27,13 @@ def is_on(position: int, share: float) -> bool:
     Returns:
         Whether it is.
     """
-    exact = fractions.Fraction(share).limit_denominator(_FINEST)
-    return (position + 1) * exact // 1 > position * exact // 1
+    over, under = _ratio(share)
+    return (position + 1) * over // under > position * over // under
+
+
+@functools.lru_cache(maxsize=8)
+def _ratio(share: float) -> tuple[int, int]:
+    return fractions.Fraction(share).limit_denominator(_FINEST).as_integer_ratio()
 
 
 def choose_classes(

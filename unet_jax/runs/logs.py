@@ -80,6 +80,11 @@ class Logs:
         if self._progress:
             self._progress.update(step, images_per_s, loss)
 
+    def score(self, step: int, name: str, value: float | None) -> None:
+        """Prints the score of an evaluation of the validation split; None of an absent class."""
+        if self._progress:
+            self._progress.say(step, f"validation {name} {_percent(value)}")
+
     def flush(self) -> None:
         """Brings metrics.jsonl to the disk, before a checkpoint that counts on its lines."""
         os.fsync(self._file.fileno())
@@ -103,6 +108,9 @@ class Silence(Logs):
 
     def progress(self, step: int, images_per_s: float, loss: float) -> None:
         """Shows nothing."""
+
+    def score(self, step: int, name: str, value: float | None) -> None:
+        """Prints nothing."""
 
     def flush(self) -> None:
         """Flushes nothing."""
@@ -229,11 +237,14 @@ class _Progress:
         if console.is_terminal or (now - self._last < PLAIN_SECONDS and step < self._total):
             return
         self._last = now
-        line = f"step {step}/{self._total}  loss {loss:.4f}  {rate:.1f} images/s"
+        line = f"loss {loss:.4f}  {rate:.1f} images/s"
         if step > first:
             left = (now - began) / (step - first) * (self._total - step)
             line += f"  {duration(left)} left"
-        console.print(line)
+        self.say(step, line)
+
+    def say(self, step: int, what: str) -> None:
+        console.print(f"step {step}/{self._total}  {what}")
 
     def close(self) -> None:
         self._bar.stop()

@@ -10,7 +10,7 @@ from support import miniatures
 from support.paths import ROOT
 
 from unet_jax.config import call
-from unet_jax.data import doctor
+from unet_jax.data.check import check as check_split
 from unet_jax.data.sources import open_data
 from unet_jax.studies.pages import make_config, parse_overrides
 
@@ -67,7 +67,7 @@ def test_a_documented_command_reads_what_it_names(name, tmp_path, monkeypatch):
     dataset, _ = call(open_data, "config.data", config.data)
     assert {"train", "val"} <= set(dataset.splits)
     for split, source in dataset.splits.items():
-        doctor.check(source, split)
+        check_split(source, split)
         values = np.unique(
             [value for i in range(len(source)) for value in source.read(i).label.flat]
         )

@@ -8,8 +8,8 @@ import pytest
 from support import miniatures
 from support.miniatures import save
 
-from unet_jax.data import doctor
 from unet_jax.data.base import IGNORE
+from unet_jax.data.check import check as check_split
 from unet_jax.data.folder import open_folder
 from unet_jax.data.layouts.polygons import draw_polygon, draw_runs, read_runs
 from unet_jax.errors import UserError
@@ -58,7 +58,7 @@ def frame():
 def opened(root, **given):
     dataset = open_folder(str(root), 0.5, 0, **given)
     for name, split in dataset.splits.items():
-        doctor.check(split, name)
+        check_split(split, name)
     return dataset
 
 

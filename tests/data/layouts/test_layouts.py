@@ -8,8 +8,8 @@ import pytest
 from support import miniatures
 from support.miniatures import save
 
-from unet_jax.data import doctor
 from unet_jax.data.base import IGNORE
+from unet_jax.data.check import check as check_split
 from unet_jax.data.folder import open_folder
 from unet_jax.data.layouts import LAYOUTS
 from unet_jax.data.layouts.cityscapes import LABEL_IDS
@@ -38,7 +38,7 @@ def root(tmp_path):
 def opened(root, **given):
     dataset = open_folder(str(root), 0.34, 0, **given)
     for name, split in dataset.splits.items():
-        doctor.check(split, name)
+        check_split(split, name)
     return dataset
 
 
@@ -302,7 +302,9 @@ def test_patterns_match_hidden_files_and_other_cases_as_they_should(root, capsys
     save(root / "a/._n0_m.png", np.zeros((2, 3)))
     (root / "a/notes.txt").write_text("x")
     given = {"images": "a/n{name}.png", "masks": "a/n{name}_m.png", "class_names": NAMES}
-    with pytest.raises(UserError, match=r"4 images have no mask .*a/n0_m\.png; add it, or change"):
+    with pytest.raises(
+        UserError, match=r"4 images have no mask .*a/n0_m\.png; add it, name it in .*, or change"
+    ):
         opened(root, **given)  # a mask is an image too by this pattern
     (root / "b").mkdir()
     for file in [*root.glob("a/n?_m.png")]:

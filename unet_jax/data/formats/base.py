@@ -21,6 +21,10 @@ _ALWAYS_READ = 2**30  # bytes of pixels, whatever the file has; Pillow decodes n
 _MOST_RATIO = 200  # of bytes of pixels to those of the file, above that
 
 
+class NotFiniteError(UserError):
+    """An image has values that are NaN or infinite."""
+
+
 class Header(NamedTuple):
     """What a file says of its image before its pixels are decoded.
 
@@ -29,14 +33,19 @@ class Header(NamedTuple):
         channels: C; 1 of a mask.
         dtype: Name of the type of the values.
         spacing: Lengths of a pixel's sides, one for each axis; 1 where the file does not tell.
-        is_turned: Whether the file holds its pixels turned by 90 degrees.
+        orientation: How the file holds its pixels, as the EXIF standard numbers it; 1 as shown.
     """
 
     shape: tuple[int, ...]
     channels: int
     dtype: str
     spacing: tuple[float, ...]
-    is_turned: bool = False
+    orientation: int = 1
+
+    @property
+    def is_turned(self) -> bool:
+        """Whether the file holds its pixels turned by 90 degrees."""
+        return self.orientation > 4
 
     def spec(self) -> Spec:
         """Returns the spec of images such as this one."""
@@ -139,7 +148,8 @@ def as_image(values: np.ndarray, name: str) -> np.ndarray:
     with np.errstate(over="ignore"):
         image = values.astype(dtype, order="C")
     if image.dtype.kind == "f" and not np.isfinite(image).all():
-        raise UserError(f"{name} holds values that are NaN or infinite; replace them.")
+        count = image.size - np.count_nonzero(np.isfinite(image))
+        raise NotFiniteError(f"{name} holds {count} values that are NaN or infinite; replace them.")
     return image
 
 

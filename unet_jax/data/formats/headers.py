@@ -13,7 +13,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT, _ORIENTATION = 258, 262, 339, 274  # TIFF tags
 _LOSSY_TIFF = ("jpeg", "tiff_jpeg", "webp", "tiff_sgilog", "tiff_sgilog24")
 _SHORT = 3  # the type of a number of 16 bits in EXIF
-_TURNS = {
+TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -32,7 +32,6 @@ _ARRAY_TURNS = {
     7: (True, True, True),
     8: (True, True, False),
 }
-SWAPPING = tuple(_TURNS[orientation] for orientation in (5, 6, 7, 8))  # height and width
 
 
 def verify_png(data: bytes) -> None:
@@ -88,17 +87,18 @@ def find_exif(opened: Image.Image, data: bytes) -> bytes:
     return png_exif(io.BytesIO(data)) if opened.format == "PNG" else opened.info.get("exif", b"")
 
 
-def turn_of(opened: Image.Image, exif: bytes) -> Image.Transpose | None:
-    """Tells how an image's pixels must be turned to lie as viewers show them.
+def orientation_of(opened: Image.Image, exif: bytes) -> int:
+    """Tells how an image's pixels, as Pillow gives them, lie for a viewer.
 
     Args:
         opened: The opened image; Pillow turns TIFF files by itself.
         exif: Its EXIF block.
 
     Returns:
-        The turn; None where there is nothing to do or the block cannot be read.
+        1 to 8, as the EXIF standard numbers them; 1 where there is nothing to turn.
     """
-    return None if opened.format == "TIFF" else _TURNS.get(orientation_in(exif))
+    found = 1 if opened.format == "TIFF" else orientation_in(exif)
+    return found if found in TURNS else 1
 
 
 def turned(pixels: np.ndarray, orientation: int, axis: int = 0) -> np.ndarray:

@@ -203,13 +203,13 @@ class _Opened:
         """Returns the header; see `Format`."""
         place, sizes = self._find(axes), self._series.shape
         shape, channels = place.shape(sizes), place.count(sizes)
-        turn = _orientation(self._key) > 4
-        if turn:
+        orientation = _orientation(self._key)
+        if orientation > 4:
             shape = (*shape[:-2], shape[-1], shape[-2])
         dtype = self._key.dtype.name if axes is None else dtype_of(self._key.dtype, self._name)
         if axes == 2 and self.is_photograph:
             channels = 3
-        return Header(shape, channels, dtype, (1.0,) * len(shape), turn)
+        return Header(shape, channels, dtype, (1.0,) * len(shape), orientation)
 
     def check_mask(self) -> None:
         """Checks what a mask must not be.

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from unet_jax.data.base import MaskReader, read_each
+from unet_jax.data.exclude import Exclusion
 from unet_jax.data.files import FilePairs
 from unet_jax.data.storage import AnyPath
 from unet_jax.errors import UserError
@@ -18,6 +19,9 @@ SPLIT_WORDS = {
 """The splits that folders, or parts of their names, stand for."""
 
 
+NOTHING = Exclusion()
+
+
 class Given(NamedTuple):
     """What a config says of the files; see `folder.open_folder`.
 
@@ -30,6 +34,7 @@ class Given(NamedTuple):
         class_names: The classes that the config names; () where it names none.
         reader: How masks are read.
         largest: MiB of the largest file that is read.
+        exclusion: What is left out of every split.
         must_match: Whether an image without its mask is an error; else both are left out.
     """
 
@@ -41,6 +46,7 @@ class Given(NamedTuple):
     class_names: tuple[str, ...] = ()
     reader: MaskReader = read_each
     largest: int = LARGEST
+    exclusion: Exclusion = NOTHING
     must_match: bool = True
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from unet_jax.data import storage
 from unet_jax.data.by_class import match_masks
+from unet_jax.data.exclude import UnpairedError
 from unet_jax.data.files import FilePairs, list_images, say_once
 from unet_jax.data.layouts.base import KEY, SPLIT_WORDS, Found, Given, Layout
 from unet_jax.data.storage import AnyPath
@@ -18,12 +19,13 @@ BESIDE = ("annot", "_masks", "_mask", "_labels", "_label", "_annotations", "_gt"
 """What the name of a split's folder of masks has behind that of its images."""
 
 
-def pair_folders(root: AnyPath, given: Given) -> FilePairs:
+def pair_folders(root: AnyPath, given: Given, above: str = "") -> FilePairs:
     """Pairs the files of two folders by their names.
 
     Args:
         root: The folder of both.
         given: What the config says; an image and its mask have one path below their folders.
+        above: What ids have before the names that are paired.
 
     Returns:
         The pairs; an id is the path below the folder of the images, without suffix.
@@ -32,8 +34,12 @@ def pair_folders(root: AnyPath, given: Given) -> FilePairs:
         UserError: A folder is missing, or a file has no partner.
     """
     images, masks, mask_suffix = given.images, given.masks, given.mask_suffix
-    image_files = list_images(root / images, f"config.data.path or {KEY}.images")
-    found = list_images(root / masks, f"config.data.path or {KEY}.masks")
+
+    def is_out(name: str, file: AnyPath) -> bool:
+        return given.exclusion.has(f"{above}{name}" if name else "", file)
+
+    image_files = list_images(root / images, f"config.data.path or {KEY}.images", is_out=is_out)
+    found = list_images(root / masks, f"config.data.path or {KEY}.masks", is_out=is_out)
     if storage.is_same(root / images, root / masks):
         raise UserError(
             f"{KEY}.images={images!r} and {KEY}.masks={masks!r} are one "
@@ -41,7 +47,7 @@ def pair_folders(root: AnyPath, given: Given) -> FilePairs:
         )
     if given.layers:
         whole = match_masks(
-            image_files, found, given.layers, mask_suffix, must_match=given.must_match
+            image_files, found, given.layers, mask_suffix, is_out, must_match=given.must_match
         )
         return FilePairs(tuple(whole), list(whole.values()), given.largest, reader=given.reader)
     mask_of = {n.removesuffix(mask_suffix): f for n, f in found.items() if n.endswith(mask_suffix)}
@@ -50,12 +56,14 @@ def pair_folders(root: AnyPath, given: Given) -> FilePairs:
         ("image", image_files, mask_of, f"{masks}/NAME{mask_suffix}.png"),
         ("mask", mask_of, image_files, f"{images}/NAME.jpg or .png"),
     ):
-        alone = [file for name, file in here.items() if name not in there]
+        alone = [f for name, f in here.items() if name not in there and not is_out(name, f)]
         if alone and given.must_match:
             partner = "mask" if kind == "image" else "image"
-            raise UserError(
+            raise UnpairedError(
                 f"{len(alone)} of {len(here)} {kind}s have no {partner}, the first is {alone[0]}; "
-                f"add {other} of the same name, remove them, or change {KEY}.mask_suffix."
+                f"add {other} of the same name, remove them, name them in {KEY}.exclude, or change "
+                f"{KEY}.mask_suffix.",
+                alone,
             )
     if others:
         say_once(
@@ -96,7 +104,7 @@ def find_by_split(root: AnyPath, given: Given) -> Found:
                 f"{root / images}: {len(images_there)} images without a folder of masks passed over"
             )
             continue
-        pairs = pair_folders(root, given._replace(images=images, masks=masks))
+        pairs = pair_folders(root, given._replace(images=images, masks=masks), f"{folder}/")
         ids += [f"{folder}/{name}" for name in pairs.ids]
         files += pairs.files
     pairs = FilePairs(ids, files, given.largest, reader=given.reader)

@@ -7,6 +7,7 @@ from pathlib import PurePath
 from typing import NamedTuple
 
 from unet_jax.data import storage
+from unet_jax.data.exclude import Exclusion, UnpairedError
 from unet_jax.data.files import SUFFIXES, FilePairs, say_once
 from unet_jax.data.layouts.base import KEY, SPLIT_WORDS, Found, Given, refuse_layers
 from unet_jax.data.storage import AnyPath
@@ -180,25 +181,29 @@ def find_patterns(root: AnyPath, given: Given) -> Found:
     for file, values in image_of.values():
         keys = [_key(values, pattern.names) for pattern in patterns[1:]]
         others = [by_key.get(key) for by_key, key in zip(partners, keys, strict=True)]
+        name = "/".join(values[name] for name in images.names)
+        lacks = None in others and given.must_match
+        if lacks and given.exclusion.has(name, file):
+            continue
         if others[0] is None:
             alone.setdefault(values.get(SPLIT, ""), []).append(file)
-        elif None in others and given.must_match:
-            raise UserError(
+        elif lacks:
+            raise UnpairedError(
                 f"{file} has no file of {KEY}.weight={given.weight!r}; add it or change the "
-                "pattern."
+                "pattern.",
+                [file],
             )
         elif None not in others:
-            name = "/".join(values[name] for name in images.names)
             whole[name] = _Whole(values, (file, *(other.file for other in others if other)))
     if given.must_match:
         _check_alone(root, alone, whole, masks)
-        _check_lonely(image_of, partners[0], images, masks)
+        _check_lonely(image_of, partners[0], images, masks, given.exclusion)
     pairs = FilePairs(
         tuple(whole),
         [files[:2] for _, files in whole.values()],
         given.largest,
         reader=given.reader,
-        weights=[files[2] for _, files in whole.values()] if given.weight else (),
+        weights=[files[2:] for _, files in whole.values()],
     )
     splits: dict[str, list[str]] = {}
     for name, (values, _) in whole.items():
@@ -278,18 +283,24 @@ def _check_alone(
         if split and split not in with_masks and SPLIT_WORDS[split.lower()] != "train":
             say_once(f"{root}: {len(files)} images of {split!r} have no masks and are passed over")
             continue
-        raise UserError(
+        raise UnpairedError(
             f"{len(files)} images have no mask of {masks.key}={masks.text!r}, the first is "
-            f"{files[0]}; add it, or change the pattern."
+            f"{files[0]}; add it, name it in {KEY}.exclude, or change the pattern.",
+            files,
         )
 
 
-def _check_lonely(image_of: _ByKey, mask_of: _ByKey, images: Pattern, masks: Pattern) -> None:
+def _check_lonely(
+    image_of: _ByKey, mask_of: _ByKey, images: Pattern, masks: Pattern, exclusion: Exclusion
+) -> None:
     """Masks without an image are an error."""
     used = {_key(values, masks.names) for _, values in image_of.values()}
-    lonely = [one.file for key, one in mask_of.items() if key not in used]
+    alone = [one.file for key, one in mask_of.items() if key not in used]
+    lonely = [file for file in alone if not exclusion.has("", file)]
     if lonely:
-        raise UserError(
+        raise UnpairedError(
             f"{len(lonely)} of {len(mask_of)} masks have no image, the first is {lonely[0]}; "
-            f"change {images.key}={images.text!r}, {masks.key}={masks.text!r}, or the files."
+            f"change {images.key}={images.text!r}, {masks.key}={masks.text!r}, {KEY}.exclude, or "
+            "the files.",
+            lonely,
         )

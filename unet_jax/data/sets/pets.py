@@ -43,11 +43,15 @@ class RecordPairs:
         self.ids, self._records, self._split = records.names, records, split
         self._path = path
 
+    def names(self, index: int) -> tuple[str, ...]:
+        """Names the record's image and mask; see `Pairs`."""
+        name = f"oxford_iiit_pet/{self._split}/{self.ids[index]}"
+        return f"{name}.jpg", f"{name}.png"
+
     def read(self, index: int) -> Encoded:
         """Reads one pair; see `Pairs`."""
-        record = self._records[index]
-        name = f"oxford_iiit_pet/{self._split}/{self.ids[index]}"
-        return Encoded(record["image"], (record["mask"],), f"{name}.jpg", (f"{name}.png",))
+        record, (image, mask) = self._records[index], self.names(index)
+        return Encoded(record["image"], (record["mask"],), image, (mask,))
 
     def header(self, index: int) -> Header:
         """Reads the header of the record's image; see `Pairs`."""

@@ -193,7 +193,7 @@ def _check_pair(source: PairSource, index: int) -> tuple[list[_Found], _Values, 
     # Where each object has a file, they make one mask, which goes by the name of the first.
     for mask, name in zip(masks, encoded.mask_names, strict=False):
         _check_shape(encoded, image, mask, name)
-    counts = encoded.decode_weight(masks[0].ids.shape) if encoded.weight else ...
+    counts = encoded.decode_weight(masks[0].ids.shape) if encoded.weights else ...
     found = [
         _Found(np.unique(mask.ids[counts]).tolist(), mask.palette, name)
         for mask, name in zip(masks, encoded.mask_names, strict=False)
@@ -227,7 +227,7 @@ def _check_values(source: PairSource, found: Sequence[_Found], split: str) -> No
             f"{source.cure or _cures(source, sorted(files), wrong)}"
         )
     if split == "train" and all(source.label_map[value] == IGNORE for value in files):
-        weighs = isinstance(source.pairs, FilePairs) and source.pairs.weights
+        weighs = isinstance(source.pairs, FilePairs) and any(source.pairs.weights)
         weight = ", or black in config.data.folder.weight" if weighs else ""
         raise UserError(
             f"no pixel of the {split} split's {len(found)} masks counts, so nothing can be learnt: "

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 from support.encoded import SHOWN, indexed, jpeg
 
-from unet_jax.data import doctor
 from unet_jax.data.base import IGNORE, PairSource
+from unet_jax.data.check import check as check_split
 from unet_jax.data.files import FilePairs
 from unet_jax.data.folder import open_folder
 from unet_jax.data.sample import RGB, Sample
@@ -50,7 +50,7 @@ def pairs(tmp_path, monkeypatch):
 def check(pairs, indices=(0, 2, 3, 5), label_map=LABEL_MAP):
     """Returns which pairs the check read."""
     pairs.was_read.clear()
-    doctor.check(PairSource(pairs, indices, label_map), "train")
+    check_split(PairSource(pairs, indices, label_map), "train")
     return sorted(pairs.was_read)
 
 
@@ -103,7 +103,7 @@ def test_drawn_images_are_not_checked(tmp_path, monkeypatch):
     monkeypatch.setenv("UNET_JAX_CACHE", str(tmp_path / "cache"))
     split = open_synthetic(train=1).splits["train"]
     monkeypatch.setattr(type(split), "read", lambda *_: pytest.fail("drawn"))
-    doctor.check(split, "train")
+    check_split(split, "train")
     assert not (tmp_path / "cache").exists()
 
 
@@ -168,7 +168,7 @@ def test_both_cures_work_as_they_are_written(tmp_path, monkeypatch, values, give
 
     def checked(**cure):
         split = open_folder(str(tmp_path), 0.25, 0, **{**given, **cure}).splits["train"]
-        doctor.check(split, "train")
+        check_split(split, "train")
         return split.read(0).label
 
     with pytest.raises(UserError) as error:
@@ -191,18 +191,18 @@ def test_both_cures_work_as_they_are_written(tmp_path, monkeypatch, values, give
 def test_other_trimaps_of_pets_get_no_advice_on_a_label_map(pairs):
     source = PairSource(pairs, (0, 1), {1: 0, 2: 1, 3: 2}, "Take the original ones.")
     with pytest.raises(UserError, match=r"no class: 0; .*found are .*\. Take the original ones\.$"):
-        doctor.check(source, "train")
+        check_split(source, "train")
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
 def test_a_training_split_of_ignored_pixels_is_an_error(pairs, split):
     source = PairSource(pairs, (0, 1), {0: IGNORE, 1: IGNORE})
     if split != "train":
-        doctor.check(source, split)
-        doctor.check(source, split)
+        check_split(source, split)
+        check_split(source, split)
     with pytest.raises(UserError, match=r"no pixel of the train split's 2 masks .*0 in 2, 1 in 2"):
-        doctor.check(source, "train")
-    doctor.check(PairSource(pairs, (0, 1), {0: IGNORE, 1: 0}), "train")
+        check_split(source, "train")
+    check_split(PairSource(pairs, (0, 1), {0: IGNORE, 1: 0}), "train")
 
 
 @pytest.mark.parametrize("orientation", SHOWN)
@@ -229,7 +229,7 @@ def checked_splits(pairs, **splits):
     """Checks splits; returns the pairs that were read."""
     pairs.was_read.clear()
     for split, indices in splits.items():
-        doctor.check(PairSource(pairs, indices, LABEL_MAP), split)
+        check_split(PairSource(pairs, indices, LABEL_MAP), split)
     return sorted(pairs.was_read)
 
 
@@ -308,10 +308,10 @@ def test_a_file_that_is_no_longer_in_the_data_does_not_count(pairs, is_there):
     paint(pairs.files[1][1], (BLACK, GREEN))
     checked_splits(pairs, train=(0,))
     if is_there:  # but in no split
-        doctor.check(PairSource(pairs, (1,), LABEL_MAP, used={"b", "c"}), "val")
+        check_split(PairSource(pairs, (1,), LABEL_MAP, used={"b", "c"}), "val")
     else:
         rest = FilePairs(pairs.ids[1:], pairs.files[1:])
-        doctor.check(PairSource(rest, (0,), LABEL_MAP), "val")
+        check_split(PairSource(rest, (0,), LABEL_MAP), "val")
 
 
 def test_many_values_are_cut_short(pairs):
@@ -368,11 +368,11 @@ GOOD, HIGH = np.eye(4, 6, dtype=np.uint8), np.eye(4, 6, dtype=np.uint8) * 2
 )
 def test_sources_of_other_kinds_are_checked_too(source, says):
     with pytest.raises(UserError, match=says):
-        doctor.check(source, "val", 2)
+        check_split(source, "val", 2)
 
 
 def test_other_sources_need_a_pixel_to_learn_from():
-    doctor.check(Arrays(FILLED, GOOD), "train", 2)
-    doctor.check(Arrays(FILLED, FILLED), "val", 2)
+    check_split(Arrays(FILLED, GOOD), "train", 2)
+    check_split(Arrays(FILLED, FILLED), "val", 2)
     with pytest.raises(UserError, match=r"^no pixel of the train split's 2 labels counts"):
-        doctor.check(Arrays(FILLED, FILLED), "train", 2)
+        check_split(Arrays(FILLED, FILLED), "train", 2)

@@ -1,0 +1,153 @@
+import ast
+import inspect
+import json
+
+import pytest
+from support import planted
+from support.planted import (
+    CASES,
+    change,
+    make,
+    moved_masks,
+    the_same_in_both_splits,
+    values_0_and_255,
+)
+
+from unet_jax.data.check import check
+from unet_jax.data.pipeline import train_batches
+from unet_jax.data.sources import open_data
+from unet_jax.doctor.faults import FAULTS, find
+from unet_jax.doctor.survey import survey
+from unet_jax.errors import UserError
+from unet_jax.training import train_and_evaluate
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("UNET_JAX_CACHE", str(tmp_path / "cache"))
+
+
+def paste(config, mend):
+    """Sets the values that the lines of a mend name, as a page would."""
+    for line in mend.split("\n"):
+        key, _, value = line.removeprefix("config.").partition("=")
+        *path, name = key.split(".")
+        section = config
+        for part in path:
+            section = section[part]
+        assert name in section, key
+        section[name] = ast.literal_eval(value)
+
+
+def first_batch(config):
+    """Opens the data of a config, checks both splits as training does, and reads a batch."""
+    dataset, loading = open_data(**config.data)
+    for split in ("train", "val"):
+        source = dataset.splits[split]
+        check(source, split, len(dataset.class_names), loading.value_range or None)
+    options = {"batch_size": 4, "seed": 0, "start": 0, "stop": 1}
+    [batch] = train_batches(dataset.splits["train"], loading, **options)
+    return batch, dataset
+
+
+@pytest.mark.parametrize("plant", CASES, ids=lambda plant: plant.__name__)
+def test_a_planted_fault_is_named_and_its_mend_works(tmp_path, plant):
+    config = plant(tmp_path / "data", True)
+    found = find(survey(config))
+    assert {one.fault for one in found} == {CASES[plant]}, found
+    assert all(one.says and one.mend for one in found)
+    if not all(one.is_config() for one in found):
+        return
+    for one in found:
+        paste(config, one.mend)
+    batch, dataset = first_batch(config)
+    assert batch["image"].shape[:3] == (4, *config.data.image_size)
+    assert batch["weight"].any()
+    assert batch["label"][batch["weight"] > 0].max() < len(dataset.class_names)
+    assert find(survey(config)) == []
+
+
+@pytest.mark.parametrize("plant", CASES, ids=lambda plant: plant.__name__)
+def test_nothing_is_found_without_it(tmp_path, plant):
+    config = plant(tmp_path / "data", False)
+    assert find(survey(config)) == []
+    first_batch(config)
+
+
+def test_every_fault_is_planted_at_least_once():
+    assert {*CASES.values()} == FAULTS.keys() - {"opening"}
+    assert len(CASES) >= 30
+    assert all(len(inspect.getsource(plant).splitlines()) <= 20 for plant in CASES)
+
+
+def test_a_folder_with_many_faults_trains_once_every_mend_is_pasted(tmp_path):
+    root = tmp_path / "data"
+    values_0_and_255(root, True)
+    change(root / "images", lambda image: image // 16)
+    change(root / "masks", lambda mask: mask[:-8], {4})
+    (root / "images" / "03.png").write_bytes(b"")
+    (root / "masks" / "09.png").unlink()
+    config = make(root)
+    config.mesh.data = 1
+    with pytest.raises(UserError):
+        train_and_evaluate(config, tmp_path / "run")
+    found = find(survey(config))
+    assert [one.fault for one in found] == ["pairs", "unreadable", "sizes", "values", "value_range"]
+    left_out = set()
+    for one in found:
+        paste(config, one.mend)
+        left_out |= {*config.data.folder.exclude}
+        config.data.folder.exclude = tuple(sorted(left_out))
+    assert find(survey(config)) == []
+    train_and_evaluate(config, tmp_path / "run")
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert 0 <= results["val"]["mIoU"] <= 1
+
+
+def test_masks_that_are_moved_are_told_by_how_much(tmp_path):
+    config = moved_masks(tmp_path, True)  # by 4 rows down and 3 columns to the left
+    [finding] = find(survey(config))
+    assert "moved by about +4 pixels down and -3 to the right" in finding.says
+
+
+def test_copies_are_taken_out_of_the_training_split(tmp_path):
+    config = the_same_in_both_splits(tmp_path, True)  # 02 of val is 10 of train
+    [finding] = find(survey(config))
+    assert finding.mend == "config.data.folder.exclude=('10',)"
+    assert (finding.level, finding.files) == ("error", (str(tmp_path / "images" / "10.png"),))
+    change(tmp_path / "masks", lambda mask: 1 - mask, {10})
+    assert "the masks of 1 of them differ" in find(survey(config))[0].says
+
+
+@pytest.mark.parametrize(
+    ("plant", "mend"),
+    [
+        (values_0_and_255, "config.data.folder.label_map=((0, 0), (255, 1))"),
+        (planted.values_from_1, "config.data.folder.label_map=((1, 0), (2, 1))"),
+        (planted.void, "config.data.folder.ignore_values=(255,)"),
+        (planted.a_stray_value, "config.data.folder.ignore_values=(37,)"),
+        (planted.one_more_class, "config.data.folder.class_names=('back', 'disk', 'class_2')"),
+        (
+            planted.soft_edges,
+            "config.data.folder.label_map=((0, 0), (255, 1))\nconfig.data.folder.nearest=True",
+        ),
+        (
+            planted.masks_in_colours,
+            "config.data.folder.label_map=(((0, 0, 0), 0), ((200, 0, 0), 1))",
+        ),
+        (
+            planted.one_palette_differs,
+            "config.data.folder.label_map=(((0, 0, 0), 0), ((200, 0, 0), 1))",
+        ),
+        (planted.twelve_bits, "config.data.value_range=(0, 4095)"),
+        (planted.four_bits, "config.data.value_range=(0, 15)"),
+        (planted.floats_to_255, "config.data.value_range=(0, 255)"),
+        (planted.videos, "config.data.split.group_pattern='^(.*?)[^A-Za-z0-9]*\\\\d+[^/\\\\d]*$'"),
+        (planted.parts_larger_than_images, "config.data.image_size=(48, 64)"),
+        (planted.squeezed_images, "config.data.image_size=(40, 52)"),
+        (planted.tiny_objects, "config.model.features=(4, 8)"),
+    ],
+)
+def test_mends_are_what_a_person_would_write(tmp_path, plant, mend):
+    [finding] = find(survey(plant(tmp_path, True)))
+    assert finding.mend == mend

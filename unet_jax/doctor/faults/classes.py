@@ -1,0 +1,103 @@
+"""How often classes are there."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from unet_jax.doctor.finding import Finding, setting
+from unet_jax.doctor.look import Look
+from unet_jax.doctor.survey import Survey
+
+RATIO = 20.0  # of the pixels of the most frequent class to those of the rarest
+SPLITS = ("train", "val", "test")
+
+
+def pixels(survey: Survey) -> dict[str, np.ndarray]:
+    """Counts the pixels of every class: int64 [K] by split."""
+    counts = {}
+    for split, looks in survey.looks.items() if survey.class_names else ():
+        counts[split] = np.zeros(len(survey.class_names), np.int64)
+        for one in looks:
+            if one.classes is not None:
+                counts[split] += one.classes[:-1]
+    return counts
+
+
+def absent(survey: Survey) -> Iterator[Finding]:
+    """Names classes that a split lacks."""
+    by_split = pixels(survey)
+    everywhere = np.sum([*by_split.values()], axis=0)
+    # Where there is one class alone, that is told as a fault of its own.
+    if not survey.is_understood() or (everywhere > 0).sum() <= (0 if survey.by_class else 1):
+        return
+    never = [k for k, n in enumerate(survey.class_names) if not everywhere[k]]
+    if never:
+        names = ", ".join(survey.class_names[k] for k in never)
+        yield Finding(
+            "absent",
+            "warning",
+            (),
+            f"no mask of any split holds {names}, so nothing can be learnt of it and its score is "
+            "undefined",
+            "Check config.data.folder.class_names and config.data.folder.label_map, or leave the "
+            "class out.",
+        )
+    for split, counts in by_split.items():
+        lacking = [k for k in range(len(survey.class_names)) if not counts[k] and everywhere[k]]
+        if not lacking or not counts.any():
+            continue
+        names = ", ".join(survey.class_names[k] for k in lacking)
+        effect = "so it cannot be learnt" if split == "train" else "so its score is undefined there"
+        yield Finding(
+            "absent",
+            "error" if split == "train" else "warning",
+            (),
+            f"the {split} split of {len(survey.looks[split])} images holds no pixel of {names}, "
+            f"{effect}",
+            _stratified(survey),
+        )
+
+
+def _stratified(survey: Survey) -> str:
+    if survey.config.data.split.stratify_classes:
+        return "Add images that hold it, or raise config.data.val_fraction."
+    return setting("data.split.stratify_classes", True)
+
+
+def imbalance(survey: Survey) -> Iterator[Finding]:
+    """Names classes that are rare, where the loss does not weigh classes yet."""
+    counts = pixels(survey).get("train")
+    if counts is None or (counts > 0).sum() < 2 or survey.by_class or not survey.is_understood():
+        return
+    if any("class_weights" in term and term.class_weights for term in survey.config.loss.values()):
+        return
+    shares = counts / counts.sum()
+    there = shares[shares > 0]
+    if there.max() <= RATIO * there.min():
+        return
+    rare = [k for k in range(len(shares)) if 0 < shares[k] * RATIO < there.max()]
+    listed = ", ".join(f"{survey.class_names[k]} {shares[k]:.2%}" for k in rare)
+    yield Finding(
+        "imbalance",
+        "warning",
+        (),
+        f"of the training pixels that count, the most frequent class has {there.max():.1%} and "
+        f"these have less than a {RATIO:g}th of that: {listed}",
+        setting("loss.cross_entropy.class_weights", median_frequency(survey.looks["train"])),
+    )
+
+
+def median_frequency(looks: Sequence[Look]) -> tuple[float, ...]:
+    """Returns weights of classes by median frequency balancing.
+
+    Eigen and Fergus (2015), "Predicting Depth, Surface Normals and Semantic Labels with a Common
+    Multi-scale Convolutional Architecture", 6.3.2: the median of all classes' frequencies by that
+    of the class, where a frequency is the class's share of the pixels of images that hold it. A
+    class that is never there gets 1.
+    """
+    counts = np.stack([one.classes[:-1] for one in looks if one.classes is not None])
+    there = (counts > 0).astype(float)
+    places = (there * counts.sum(axis=1, keepdims=True)).sum(axis=0)
+    frequency = np.divide(counts.sum(axis=0), places, where=places > 0, out=np.zeros(len(places)))
+    middle = np.median(frequency[frequency > 0])
+    return tuple(round(float(middle / f), 4) if f else 1.0 for f in frequency)

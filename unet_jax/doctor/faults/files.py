@@ -1,0 +1,95 @@
+"""Files that cannot be read, or not together."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from unet_jax.doctor.finding import MOST_FILES, Finding, Level, excluding
+from unet_jax.doctor.look import Look
+from unet_jax.doctor.survey import Survey
+
+KEPT_OUT = "Take them out of the lists of names, or mend the files."
+
+
+def opening(survey: Survey) -> Iterator[Finding]:
+    """Names why the data do not open as the config says."""
+    yield from (one for one in survey.opening if one.fault == "opening")
+
+
+def pairs(survey: Survey) -> Iterator[Finding]:
+    """Names images without a mask, and masks without an image."""
+    yield from (one for one in survey.opening if one.fault == "pairs")
+
+
+def unreadable(survey: Survey) -> Iterator[Finding]:
+    """Names files that are truncated, damaged or of no kind that is read."""
+    kinds = ("files", "image", "weight")
+    found = [one for _, one in survey.all() if one.failed in kinds]
+    # A mask of colours has a fault of its own.
+    found += [one for _, one in survey.all() if one.failed == "mask" and not one.colours]
+    yield from of_images(survey, "unreadable", "error", found, _first_error("cannot be read"))
+
+
+def not_finite(survey: Survey) -> Iterator[Finding]:
+    """Names images with NaN or infinite values."""
+    found = [one for _, one in survey.all() if one.failed == "finite"]
+    yield from of_images(survey, "not_finite", "error", found, _first_error("are not finite"))
+
+
+def sizes(survey: Survey) -> Iterator[Finding]:
+    """Names images whose mask has another size, for another reason than how the file is turned."""
+    found = [one for _, one in survey.all() if one.failed == "sizes" and not is_turned(one)]
+    says = _first_error("have a mask of another size")
+    yield from of_images(survey, "sizes", "error", found, says)
+
+
+def orientation(survey: Survey) -> Iterator[Finding]:
+    """Names images that viewers turn, whose mask was drawn on the image as it is stored."""
+    found = [one for _, one in survey.all() if one.failed == "sizes" and is_turned(one)]
+    if not found:
+        return
+    first = found[0]
+    yield Finding(
+        "orientation",
+        "error",
+        files_of(found),
+        f"{len(found)} images are turned by their EXIF orientation ({first.orientation} of "
+        f"{first.files[0]}, and {first.mask_orientation} of its mask), so that they are shown as "
+        "high as their masks are wide",
+        "Write the pixels of these images as they are shown and remove the orientation, then draw "
+        "the masks on that; or save the images without EXIF where the masks fit the stored pixels.",
+    )
+
+
+def is_turned(look: Look) -> bool:
+    """Tells whether an image would fit its mask if one were turned by 90 degrees as stored."""
+    differs = (look.orientation > 4) != (look.mask_orientation > 4)
+    return differs and look.shape[:-2] + look.shape[:-3:-1] == look.mask_shape
+
+
+def of_images(
+    survey: Survey,
+    fault: str,
+    level: Level,
+    looks: Sequence[Look],
+    say: Callable[[Sequence[Look]], str],
+) -> Iterator[Finding]:
+    """Yields a finding of some images, which can be left out; nothing where there are none.
+
+    Args:
+        survey: What was seen.
+        fault: Its name.
+        level: How bad it is.
+        looks: Those of the images.
+        say: What is wrong with them.
+    """
+    if looks:
+        mend = excluding(survey.config, [one.id for one in looks], KEPT_OUT)
+        yield Finding(fault, level, files_of(looks), say(looks), mend)
+
+
+def files_of(looks: Sequence[Look]) -> tuple[str, ...]:
+    """Returns the first few image files."""
+    return tuple(one.files[0] if one.files else one.id for one in looks[:MOST_FILES])
+
+
+def _first_error(what: str) -> Callable[[Sequence[Look]], str]:
+    return lambda looks: f"{len(looks)} images {what}; the first: {looks[0].error.rstrip('.')}"
