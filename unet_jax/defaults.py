@@ -60,6 +60,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "value_range": (),
         "foreground": 0.0,
         "foreground_classes": (),
+        "cache": 0,
+        "cache_dir": "",
         "split": {
             "group_pattern": "",
             "group_folders": 0,

@@ -12,7 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from unet_jax import extension
-from unet_jax.data import foreground
+from unet_jax.data import cache, foreground
 from unet_jax.data.check import check
 from unet_jax.data.images import read_sizes
 from unet_jax.data.pipeline import seen_share, train_batches
@@ -219,7 +219,8 @@ def train_owned(
     _print_header(experiment, workdir, start)
     order = {"batch_size": plan.batch_size, "seed": plan.seed, "start": start, "stop": plan.total}
     rows = process_rows(plan.batch_size, shardings).tolist()
-    batches = train_batches(dataset.splits["train"], experiment.loading, **order, rows=rows)
+    train = cache.keep(dataset.splits["train"], experiment.loading)
+    batches = train_batches(train, experiment.loading, **order, rows=rows)
     on_devices = (put_batch(batch, shardings) for batch in batches)
     key = replicate(step_key, shardings)
     with run.open(start):

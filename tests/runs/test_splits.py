@@ -53,6 +53,7 @@ def make_config(data):
     config.eval.batch_size, config.eval.shown = 8, 2
     config.mesh.data = 1
     config.loss.cross_entropy.class_weights = ("balanced",)
+    config.data.cache, config.data.cache_dir = 1, str(data.parent / "decoded")
     return config
 
 
@@ -134,6 +135,7 @@ def test_a_run_goes_on_with_its_own_images_and_steps(trained, copied, capsys, mo
     (root / "data" / "val.txt").write_text("n000\n")
     config.eval.shown, config.eval.batch_size = 3, 4
     monkeypatch.setattr(class_weights, "count_images", lambda *_: 1 / 0)
+    shutil.copytree(trained / "decoded", root / "decoded")
     training.train_and_evaluate(config, root / "run")
     shown = capsys.readouterr().out
     pixels = np.zeros(2, int)

@@ -39,6 +39,8 @@ class Loading(NamedTuple):
         value_range: The images' values of black and of white; () for those of `Spec`.
         foreground: Share of the crops that are put on a pixel of a chosen class.
         foreground_classes: Ids of these; see `foreground.choose_classes`.
+        cache: MiB of decoded training images that are kept; see `data.cache`.
+        cache_dir: Folder of the file that keeps them between runs; "" for none.
     """
 
     image_size: tuple[int, ...]
@@ -50,6 +52,8 @@ class Loading(NamedTuple):
     value_range: tuple[float, ...] = ()
     foreground: float = 0.0
     foreground_classes: tuple[int, ...] = ()
+    cache: int = 0
+    cache_dir: str = ""
 
 
 def make_loading(
@@ -62,6 +66,8 @@ def make_loading(
     value_range: tuple[float, ...] = (),
     foreground: float = 0.0,
     foreground_classes: tuple[int, ...] = (),
+    cache: int = 0,
+    cache_dir: str = "",
 ) -> Loading:
     """Checks the values of a config's data section that say how images are loaded.
 
@@ -75,6 +81,8 @@ def make_loading(
         value_range: (black, white), or ().
         foreground: See `Loading`; above 0 it needs `fit` "crop".
         foreground_classes: Ids; () for all but the background.
+        cache: MiB; 0 keeps nothing.
+        cache_dir: A folder, which needs `cache`; or "".
 
     Returns:
         How to load.
@@ -121,8 +129,13 @@ def make_loading(
         )
     size = image_size * 2 if len(image_size) == 1 else tuple(image_size)
     ends = tuple(map(float, value_range))  # an int may be more than the devices count to
-    shared = {"foreground": foreground, "foreground_classes": foreground_classes}
-    return Loading(size, fit, workers, context, crops, largest_file, ends, **shared)
+    check_range("config.data.cache", cache, 0, MOST_MEBIBYTES)
+    if cache_dir and not cache:
+        raise UserError(
+            f"config.data.cache_dir={cache_dir!r} needs config.data.cache, the MiB it may hold."
+        )
+    chosen = foreground, foreground_classes, cache, cache_dir
+    return Loading(size, fit, workers, context, crops, largest_file, ends, *chosen)
 
 
 def _is_range(value_range: tuple[Any, ...]) -> bool:
@@ -166,6 +179,8 @@ def open_data(
     value_range: tuple[float, ...] = (),
     foreground: float = 0.0,
     foreground_classes: tuple[int, ...] = (),
+    cache: int = 0,
+    cache_dir: str = "",
     split: Mapping[str, Any] | None = None,
     folder: Mapping[str, Any] | None = None,
     tfds: Mapping[str, Any] | None = None,
@@ -202,6 +217,10 @@ def open_data(
             others do; the header says the share that is reached.
         foreground_classes: Ids of the classes, such as (2, 5); () for all but class 0, or for all
             where labels are by class.
+        cache: MiB of training images that are kept in memory once they are decoded (and, with
+            `fit` "resize", resized); what does not fit is decoded each time. 0 keeps none.
+        cache_dir: Folder of a file that keeps them between runs, where all of them fit into
+            `cache`; memory holds no more of it than is in use. It may be deleted at any time.
         split: Arguments of `split_rules.make_rules`: groups that stay whole, and strata.
         folder: Arguments of `open_folder`.
         tfds: Arguments of `open_tfds`.
@@ -220,7 +239,7 @@ def open_data(
             f"config.data.val_fraction={val_fraction} must be more than 0 and less than 1."
         )
     check_range("config.data.split_seed", split_seed, 0, MOST_SEED)
-    chosen = foreground, foreground_classes
+    chosen = foreground, foreground_classes, cache, cache_dir
     loading = make_loading(
         image_size, fit, workers, context, crops, largest_file, value_range, *chosen
     )
