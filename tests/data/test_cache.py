@@ -51,10 +51,10 @@ def batches(source, loading):
     ]
 
 
-def images(data, loading):
+def images(source, loading):
     """Returns the bytes of all images and labels as a batch is made of them."""
-    source = cache.keep(open_train(data), loading)
-    samples = [source.read(index) for index in range(len(source))]
+    kept = cache.keep(source, loading)
+    samples = [kept.read(index) for index in range(len(kept))]
     return [(x.image.tobytes(), x.label.tobytes(), x.id, x.spacing) for x in samples]
 
 

@@ -9,8 +9,8 @@ from typing import Any, Self
 import jax
 from ml_collections import ConfigDict
 
+from unet_jax.data.cache import prepare
 from unet_jax.data.pipeline import train_batches
-from unet_jax.data.resize import resize_image, resize_label
 from unet_jax.data.sample import Sample, Source, Spec, Window
 from unet_jax.data.sources import Loading
 from unet_jax.errors import NonFiniteLossError, UserError
@@ -205,11 +205,8 @@ class Remembered:
         return self._load(int(index)) if window is None else self._source.read(index, window)
 
     def _load_once(self, index: int) -> Sample:
-        sample, loading = self._source.read(index), self._loading
-        if loading is None or loading.fit != "resize":
-            return sample
-        image = resize_image(sample.image, loading.image_size)
-        return sample._replace(image=image, label=resize_label(sample.truth(), loading.image_size))
+        sample = self._source.read(index)
+        return sample if self._loading is None else prepare(sample, self._loading)
 
 
 class Pack:
