@@ -9,6 +9,7 @@ from support.paths import ROOT
 
 from unet_jax.config import keys_of, load, to_json
 from unet_jax.data.folder import open_folder
+from unet_jax.data.normalise import make_normalise
 from unet_jax.data.sets.pets import open_tfds
 from unet_jax.data.sources import open_data
 from unet_jax.data.split_rules import make_rules
@@ -29,6 +30,7 @@ PAGES = sorted((ROOT / "configs").glob("*.py"))
 ON_DISK = ("path", "val_fraction", "split_seed", "largest_file", "kept", "rules")
 FUNCTIONS = {
     "data": (open_data, ("kept",)),
+    "data.normalise": (make_normalise, ()),
     "data.folder": (open_folder, ON_DISK),
     "data.tfds": (open_tfds, ON_DISK),
     "data.split": (make_rules, ("fold", "folds")),
@@ -60,9 +62,9 @@ def test_literals_are_the_functions_own_defaults(section):
         literal = literal[part]
     expected = {name: p.default for name, p in keys_of(function, hidden).items()}
     if section == "data":  # sections of their own, above
-        assert [expected.pop(name) for name in ("split", "folder", "tfds", "synthetic")] == [
-            None
-        ] * 4
+        below = [name for name, value in literal.items() if isinstance(value, dict)]
+        assert below == ["normalise", "split", "folder", "tfds", "synthetic"]
+        assert [expected.pop(name) for name in below] == [None] * 5
         literal = {name: value for name, value in literal.items() if not isinstance(value, dict)}
     assert literal == expected
     assert {name: type(value) for name, value in literal.items()} == {

@@ -159,7 +159,7 @@ def test_a_search_minimises_and_prunes_what_is_higher(tmp_path, monkeypatch, cap
     sweep = Sweep(*parts, [{}], True)
     with owned(sweep.folder, SWEEP):
         search.search(sweep, Minimise(), "tpe", 14)
-    storage = f"sqlite:///{sweep.folder / search.STORAGE}"
+    storage = search.storage_of(sweep.folder)
     found = optuna.load_study(study_name="search", storage=storage).get_trials()
     done = [trial for trial in found if trial.state.name == "COMPLETE"]
     pruned = [trial for trial in found if trial.state.name == "PRUNED"]

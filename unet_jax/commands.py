@@ -21,7 +21,7 @@ _STARTS = {("-m", module) for module in CHECKOUT.values()}
 
 
 def main() -> None:
-    """Is `unet-jax`: trains, evaluates, predicts and plans."""
+    """Is `unet-jax`: trains, evaluates, predicts, plans and looks at data."""
     _run("unet-jax")
 
 

@@ -58,6 +58,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "crops": 1,
         "largest_file": 1024,
         "value_range": (),
+        "normalise": {"kind": "range", "of": "train", "percentiles": (0.5, 99.5)},
         "foreground": 0.0,
         "foreground_classes": (),
         "cache": 0,

@@ -184,7 +184,7 @@ def evaluate_run(config: ConfigDict, workdir: Path, *, split: str, checkpoint: s
             "run was trained on."
         )
     check_labels(config, network.task, dataset)
-    check(source, split, len(dataset.class_names), network.spec.value_range)
+    check(source, split, len(dataset.class_names), network.known_range)
     say_other_scale(source, network.loading, workdir)
     shown = fixed_images(source, network.settings.shown)
     result = evaluate(

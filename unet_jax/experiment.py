@@ -1,18 +1,20 @@
 """What a config describes, put together: the only place where its parts meet."""
 
 import functools
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from unet_jax.augment.make import check_augment, make_augment
+from unet_jax.augment.make import Augment, check_augment, make_augment
 from unet_jax.config import call, check_sections
 from unet_jax.data.base import Dataset
 from unet_jax.data.class_weights import Weights, find_rule, weigh
 from unet_jax.data.foreground import choose_classes
-from unet_jax.data.sample import Spec
+from unet_jax.data.sample import Ends, Spec
 from unet_jax.data.sources import Loading, read_loading
+from unet_jax.data.statistics import find_ends
 from unet_jax.defaults import HEADLINE, complete, to_config
 from unet_jax.durations import MOST_STEPS, Plan, check_plan, make_plan
 from unet_jax.errors import UserError
@@ -103,6 +105,13 @@ class Network(NamedTuple):
         """Returns [*n, C] of a training image."""
         return (*self.loading.image_size, self.spec.channels)
 
+    @property
+    def known_range(self) -> tuple[float, float]:
+        """Returns black and white where they are given; of all numbers where images tell them."""
+        how = self.loading.normalise
+        is_given = not (how.is_of_image or how.is_of_train)
+        return self.spec.value_range if is_given else (-math.inf, math.inf)
+
 
 class Experiment(NamedTuple):
     """What trains; nothing has run yet.
@@ -145,13 +154,17 @@ class Experiment(NamedTuple):
         return self.network.shardings
 
 
-def make_network(config: ConfigDict, class_names: tuple[str, ...], spec: Spec) -> Network:
+def make_network(
+    config: ConfigDict, class_names: tuple[str, ...], spec: Spec, ends: Ends | None = None
+) -> Network:
     """Makes the network of a config, without its data and its weights.
 
     Args:
         config: The whole config.
         class_names: Of the labels.
         spec: Of the images.
+        ends: Black and white of each channel of the training split, where values are normalised by
+            them; see `normalise.Normalise`.
 
     Returns:
         The network.
@@ -160,6 +173,8 @@ def make_network(config: ConfigDict, class_names: tuple[str, ...], spec: Spec) -
         UserError: A value does not fit.
     """
     loading = read_loading(config.data)
+    if ends:
+        loading = loading._replace(normalise=loading.normalise._replace(ends=ends))
     if loading.value_range:
         black, white = loading.value_range
         spec = spec._replace(value_range=(black, white))
@@ -205,6 +220,7 @@ def assemble(
     config: ConfigDict,
     kept: Splits | None = None,
     like: Experiment | None = None,
+    ends: Ends | None = None,
     weights: Weights | None = None,
 ) -> Experiment:
     """Puts together what trains by a config.
@@ -214,6 +230,8 @@ def assemble(
         kept: The splits of a run that goes on; None draws them.
         like: What another config describes that has the same sections data, model, pretrained,
             task and mesh, and the same splits, of which then the data and the model are taken.
+        ends: Black and white of the training split that a run keeps; None finds them where values
+            are normalised by them.
         weights: The class weights that a run keeps which goes on; None finds them where the config
             leaves them to the data.
 
@@ -237,7 +255,10 @@ def assemble(
         )
     plan = plan_of(config, images)
     if like is None:
-        network = make_network(config, dataset.class_names, dataset.splits["train"].spec)
+        train, how = dataset.splits["train"], read_loading(config.data).normalise
+        if how.is_of_train and not ends:
+            ends = find_ends(train, how)
+        network = make_network(config, dataset.class_names, train.spec, ends)
         load = call(make_pretrained, "config.pretrained", config.pretrained)
         if load:
             load(network.variables)  # whether the file fits
@@ -347,7 +368,7 @@ def step_parts(
             "model": model,
             "loss": make_loss(loss, task),
             "optimizer": optim,
-            "augment": make_augment(augment, spec.value_range),
+            "augment": _make_augment(augment, network),
         }
     values: dict[str, Any] = config.to_dict()
     for (*path, name), number in numbers.items():
@@ -357,8 +378,14 @@ def step_parts(
         "model": UNet(**values["model"], num_classes=task.channels),
         "loss": make_loss(values["loss"], task),
         "optimizer": make_optimizer(**values["optim"], **length),
-        "augment": make_augment(values["augment"], spec.value_range),
+        "augment": _make_augment(values["augment"], network),
     }
+
+
+def _make_augment(steps: Mapping[str, Mapping[str, Any]], network: Network) -> Augment:
+    how = network.loading.normalise
+    value_range = how.value_range(network.spec)
+    return make_augment(steps, value_range, cuts=how.cuts, is_bounded=how.is_bounded)
 
 
 def plan_of(config: ConfigDict, images: int) -> Plan:

@@ -8,9 +8,10 @@ from ml_collections import ConfigDict
 
 from unet_jax.config import choose
 from unet_jax.data.sample import RGB, Spec
+from unet_jax.data.sources import read_loading
 from unet_jax.errors import UserError
 from unet_jax.experiment import Network, make_network
-from unet_jax.runs import layout
+from unet_jax.runs import layout, statistics
 from unet_jax.runs.checkpoint import Checkpoints
 from unet_jax.runs.intact import check_of_run
 from unet_jax.task import KINDS, MultiLabel
@@ -48,7 +49,14 @@ def restore(config: ConfigDict, workdir: Path, which: str) -> Trained:
     """
     checkpoints, step, meta = _open_checkpoint(config, workdir, which)
     class_names = tuple(meta["class_names"])
-    network = make_network(config, class_names, _spec_of(meta))
+    ends = statistics.read(workdir)
+    if read_loading(config.data).normalise.is_of_train and not ends:
+        raise UserError(
+            f"{workdir / layout.STATISTICS} is not there, and config.data.normalise.of='train' "
+            "needs what it says of the training images; put it back, or train again with "
+            "--overwrite."
+        )
+    network = make_network(config, class_names, _spec_of(meta), ends)
     variables = checkpoints.restore_variables(step, network.variables)
     checkpoints.close()
     return Trained(network, variables, class_names, step)

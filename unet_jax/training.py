@@ -34,7 +34,7 @@ from unet_jax.process.multihost import is_first, owned, stop_requests, wait_for_
 from unet_jax.process.owner import TRAINING
 from unet_jax.process.watchdog import Watchdog
 from unet_jax.run import Run
-from unet_jax.runs import class_weights, history, layout, ours, splits
+from unet_jax.runs import class_weights, history, layout, ours, splits, statistics
 from unet_jax.runs import workdir as run_dir
 from unet_jax.runs.gallery import draw_missing
 from unet_jax.runs.intact import check_intact
@@ -193,8 +193,9 @@ def train_owned(
         wait_for_all("the run has all its figures")
         return
     kept = None if overwrite else splits.read(workdir)
+    ends = None if overwrite else statistics.read(workdir)
     weights = None if overwrite else class_weights.read(workdir)
-    experiment = assemble(config, kept, weights=weights)
+    experiment = assemble(config, kept, ends=ends, weights=weights)
     dataset, plan, shardings = experiment.dataset, experiment.plan, experiment.shardings
     before = None
     if shorter is not None:
@@ -208,7 +209,9 @@ def train_owned(
     if is_first():
         if before:
             extension.take_back(workdir, before, plan)
-        run_dir.begin(workdir, config, overwrite=overwrite, split=split)
+        normalise = statistics.write(experiment.loading.normalise)
+        texts = {"split": split, "statistics": normalise}
+        run_dir.begin(workdir, config, overwrite=overwrite, **texts)
     wait_for_all("the run has begun")
     init_key, step_key = jax.random.split(jax.random.key(plan.seed))
     run = Run(experiment, eval_step, workdir)
@@ -219,8 +222,8 @@ def train_owned(
     _print_header(experiment, workdir, start)
     order = {"batch_size": plan.batch_size, "seed": plan.seed, "start": start, "stop": plan.total}
     rows = process_rows(plan.batch_size, shardings).tolist()
-    train = cache.keep(dataset.splits["train"], experiment.loading)
-    batches = train_batches(train, experiment.loading, **order, rows=rows)
+    train, loading = cache.keep(dataset.splits["train"], experiment.loading)
+    batches = train_batches(train, loading, **order, rows=rows)
     on_devices = (put_batch(batch, shardings) for batch in batches)
     key = replicate(step_key, shardings)
     with run.open(start):
@@ -245,7 +248,8 @@ def check_memory(experiment: Experiment) -> None:
     e, there = experiment, device_memory()
     spec = e.network.spec
     label_bytes = math.prod(e.network.task.label_shape) + 1  # with the weight
-    pixel = spec.channels * np.dtype(spec.dtype).itemsize + label_bytes
+    value = np.dtype(e.loading.normalise.dtype(spec)).itemsize
+    pixel = spec.channels * value + label_bytes
     batch = e.plan.batch_size * math.prod(e.loading.image_size) * pixel // e.shardings.mesh.size
     state = bytes_per_device(e.state_shapes)
     if state + batch > there:
@@ -269,8 +273,7 @@ def check_data(experiment: Experiment, eval_step: Predictor) -> None:
     """
     e = experiment
     for split in ("train", "val"):
-        source, value_range = e.dataset.splits[split], e.network.spec.value_range
-        check(source, split, len(e.dataset.class_names), value_range)
+        check(e.dataset.splits[split], split, len(e.dataset.class_names), e.network.known_range)
     _reach(e)
     known = e.plan.batch_size * math.prod(e.loading.image_size)  # a step takes more memory
     val, size = e.dataset.splits["val"], e.network.settings.batch_size
@@ -333,6 +336,7 @@ def _print_header(experiment: Experiment, workdir: Path, start: int) -> None:
         "data": ", ".join(f"{name} {count}" for name, count in counts.items()),
         **({"splits": e.dataset.split_by} if e.dataset.split_by else {}),
         "classes": ", ".join(e.dataset.class_names),
+        "values": e.loading.normalise.describe(e.network.spec),
         "parameters": f"{count_parameters(e):,}",
         "FLOPs per image": f"{count_flops(e):,} (forward, {e.loading.image_size})",
         "steps": f"{plan.total} of {plan.batch_size} images, "

@@ -81,9 +81,9 @@ def main(page: str, *given: str) -> None:
     first = experiments[WIDTHS[0]]
     plain, loading = first.dataset.splits["train"], first.loading._replace(cache=MEBIBYTES)
     with tempfile.TemporaryDirectory() as folder:
-        sources = {"decoded each time": plain, "kept in memory": keep(plain, loading)}
+        sources = {"decoded each time": plain, "kept in memory": keep(plain, loading)[0]}
         began = time.perf_counter()
-        sources["mapped from a file"] = keep(plain, loading._replace(cache_dir=folder))
+        sources["mapped from a file"] = keep(plain, loading._replace(cache_dir=folder))[0]
         made = time.perf_counter() - began
         rates: dict[str, list[float]] = {name: [] for name in sources}
         measure_loading(first, sources["kept in memory"])  # which decodes them

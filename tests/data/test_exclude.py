@@ -31,6 +31,7 @@ def ids(root, *exclude, **section):
         (("images/1.png",), "2 3 p/1 p/2 q/1"),
         (("masks/2.png", "q/1"), "1 3 p/1 p/2"),
         (("p/*.png", "[13]"), "2 q/1"),
+        (("1.png", "masks/p/2.png"), "2 3"),
         (("?",), "p/1 p/2 q/1"),  # no pattern reaches over a slash
     ],
 )
@@ -87,6 +88,13 @@ def test_lists_may_name_what_is_left_out(tmp_path):
     (tmp_path / "train.txt").write_text("1\nlone\n2\n")
     (tmp_path / "val.txt").write_text("3.png\n4.png\n")
     assert ids(tmp_path, "3", "lone") == ["1", "2", "4"]
+    (tmp_path / "val.txt").write_text("3.png\nnobody\n4.png\nnone.png\n")
+    with pytest.raises(
+        UnpairedError, match=r"names 'nobody', .* no such image.*\(2 such"
+    ) as caught:
+        ids(tmp_path, "lone")
+    assert caught.value.files == ("nobody", "none.png")
+    assert ids(tmp_path, "lone", *caught.value.files) == ["1", "2", "3", "4"]
 
 
 def test_masks_by_class(tmp_path):

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from support.encoded import indexed
 
@@ -215,7 +216,7 @@ def test_instance_maps_are_anything_above_0(tmp_path):
         ),
         ({"ignore_values": ((0, 0, 0),)}, r"ignore_values=.* names colours, so .*label_map must"),
         ({"label_map": (("9-1", 0),)}, r"label_map has \('9-1', 0\).* a range, such as '1-255'"),
-        ({"label_map": (("1-65536", 0),)}, r"label_map has \('1-65536', 0\)"),
+        ({"label_map": (("65536-65537", 0),)}, r"label_map has \('65536-65537', 0\)"),
         ({"label_map": (("1", 0),)}, r"label_map has \('1', 0\)"),
         (
             {"label_map": (("1-9", 0), (9, 1))},
@@ -262,3 +263,57 @@ def test_another_map_of_colours_is_checked_anew(tmp_path):
     split = open_folder(root, 0.5, 0, **other).splits["train"]
     with pytest.raises(UserError, match="colours that are no class"):
         check_split(split, "train")
+
+
+def save_png(file, mask):
+    Image.fromarray(mask.astype(np.uint16)).save(file)
+
+
+def save_tiff(file, mask):
+    tifffile.imwrite(file, mask, photometric="minisblack")
+
+
+OBJECTS = {  # suffix, how it is written, the largest number
+    "png of 16 bits": (".png", save_png, 65535),
+    "tiff of 16 bits": (".tif", lambda file, mask: save_tiff(file, mask.astype("u2")), 65535),
+    "tiff of 32 bits": (".tif", lambda file, mask: save_tiff(file, mask.astype("u4")), 2**32 - 1),
+    "npy of 16 bits": (".npy", lambda file, mask: np.save(file, mask.astype("u2")), 65535),
+    "npy of 32 bits": (".npy", lambda file, mask: np.save(file, mask.astype("i4")), 2**31 - 1),
+    "npz of 64 bits": (".npz", lambda file, mask: np.savez(file, mask), 2**40),
+}
+
+
+@pytest.mark.parametrize("kind", OBJECTS)
+@pytest.mark.parametrize("last", ["65535", "5000000000"])
+def test_numbers_of_objects_of_any_size_are_one_class(tmp_path, kind, last):
+    suffix, save, most = OBJECTS[kind]
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    masks = {}
+    for number, name in enumerate("abc"):
+        rng = np.random.default_rng(number)
+        numbers = [0, 1, 255, 256, 257, 300, 65280, 65535, most]
+        masks[name] = rng.choice(numbers, (7 + number, 5))
+        masks[name].flat[: len(numbers)] = numbers
+        np.save(tmp_path / "images" / f"{name}.npy", np.zeros(masks[name].shape, np.uint8))
+        save(tmp_path / "masks" / f"{name}{suffix}", masks[name])
+    given = {"class_names": ("a", "b"), "label_map": ((0, 0), (f"1-{last}", 1))}
+    for name, split in open_folder(str(tmp_path), 0.34, 0, **given).splits.items():
+        check_split(split, name)
+        for index, image in enumerate(split.ids):
+            label, part = split.read(index).label, split.read(index, (slice(2, 6), slice(1, 4)))
+            for place, value in np.ndenumerate(masks[image]):
+                assert label[place] == (value > 0)
+            np.testing.assert_array_equal(part.label, label[2:6, 1:4])
+
+
+def test_many_numbers_are_told_to_be_objects(tmp_path):
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    for name in "ab":
+        np.save(tmp_path / "images" / f"{name}.npy", np.zeros((10, 30), np.uint8))
+        np.save(tmp_path / "masks" / f"{name}.npy", np.arange(300).reshape(10, 30))
+    split = open_folder(str(tmp_path), 0.5, 0, class_names=("a", "b")).splits["train"]
+    with pytest.raises(UserError, match=r"label_map=\(\(0, 0\), \('1-65535', 1\)\)") as error:
+        check_split(split, "train")
+    assert len(str(error.value)) < 1000

@@ -4,12 +4,13 @@ import pytest
 from support.paths import ROOT
 
 from unet_jax.doctor import alignment
-from unet_jax.doctor.faults import FAULTS, classes, intensities, labels, objects, splits
+from unet_jax.doctor.faults import FAULTS, classes, files, intensities, labels, objects, splits
 from unet_jax.doctor.faults import alignment as lying
 
 TEXT = (ROOT / "docs" / "doctor.md").read_text()
 ROWS = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", TEXT, re.MULTILINE))
 THRESHOLDS = {
+    "orientation": (f"stronger by {files.GAIN} if",),
     "values": (
         f"over {labels.MANY} values",
         f"{labels.NEARLY_ALL:.0%}",

@@ -16,7 +16,7 @@ from support.planted import (
 from unet_jax.data.check import check
 from unet_jax.data.pipeline import train_batches
 from unet_jax.data.sources import open_data
-from unet_jax.doctor.faults import FAULTS, find
+from unet_jax.doctor.faults import FAULTS, find, splits
 from unet_jax.doctor.survey import survey
 from unet_jax.errors import UserError
 from unet_jax.training import train_and_evaluate
@@ -151,3 +151,16 @@ def test_copies_are_taken_out_of_the_training_split(tmp_path):
 def test_mends_are_what_a_person_would_write(tmp_path, plant, mend):
     [finding] = find(survey(plant(tmp_path, True)))
     assert finding.mend == mend
+
+
+def test_a_video_in_two_splits_is_kept_whole_and_no_fault_in_one(tmp_path):
+    config = planted.frames_that_follow(tmp_path, True)
+    near, groups = find(survey(config))
+    assert (near.fault, groups.fault, near.mend) == ("near", "groups", groups.mend)
+    paste(config, near.mend)
+    seen = survey(config)
+    assert find(seen) == []
+    films = [{look.id[:5] for look in looks} for looks in seen.looks.values()]
+    assert films[0].isdisjoint(films[1])
+    assert splits.near_pairs(seen.looks["train"])
+    assert find(survey(planted.frames_that_follow(tmp_path / "twin", False))) == []

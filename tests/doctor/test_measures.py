@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from PIL import Image
 from scipy import fft, ndimage
-from support.encoded import by_pillow
+from support.encoded import SHOWN, by_pillow
 
 from unet_jax.data.formats.pillow import count_values
 from unet_jax.doctor import alignment, measures, objects
-from unet_jax.doctor.faults import classes, splits
+from unet_jax.doctor.faults import classes, files, splits
 from unet_jax.doctor.faults.objects import middle_by_area
 from unet_jax.doctor.look import Look
 
@@ -94,6 +94,19 @@ def test_what_is_nearly_the_same_is_found_and_nothing_else():
     assert seen(images[3].copy()).digest == looks[3].digest
 
 
+def test_a_digest_is_of_every_pixel_the_shape_and_the_type():
+    image = noise((500, 300))
+    digests = {measures.measure(image).digest}
+    for row, column in ((0, 0), (0, 299), (250, 151), (499, 299)):
+        other = image.copy()
+        other[row, column, 1] ^= 1
+        digests.add(measures.measure(other).digest)
+    digests.add(measures.measure(image.reshape(300, 500, 3)).digest)
+    digests.add(measures.measure(image.view(np.int8)).digest)
+    assert len(digests) == 7
+    assert measures.measure(np.asfortranarray(image)).digest in digests
+
+
 def _file(data):
     import io
 
@@ -154,6 +167,7 @@ def test_objects_of_large_masks_and_of_classes_that_overlap():
 def test_the_middle_by_area():
     sides, areas = np.array([1, 50, 10, 1, 1]), np.array([1, 40, 39, 1, 1])
     assert middle_by_area(sides, areas) == 10
+    assert middle_by_area(np.array([4, 2, 3, 1]), np.full(4, 7)) == 2
     assert middle_by_area(sides, np.array([1, 400, 39, 1, 1])) == 50
 
 
@@ -204,9 +218,16 @@ def test_turns_are_what_they_are_called():
 
 
 def test_weights_are_those_of_the_paper():
-    held = [np.array([90, 10, 0, 5]), np.array([40, 0, 0, 60]), np.array([80, 20, 0, 0])]
+    held = [np.array([90, 10, 0, 0, 5]), np.array([40, 0, 0, 0, 60]), np.array([70, 20, 0, 10, 0])]
     found = classes.median_frequency([Look("x", classes=one) for one in held])
-    # class 0: 210 of 300 pixels that count; class 1: 30 of 200 in the images that hold it
-    frequencies = [210 / (100 + 40 + 100), 30 / 200]
-    middle = np.median(frequencies)
-    np.testing.assert_allclose(found, [*(middle / f for f in frequencies), 1], atol=1e-4)
+    # Class 1 has 30 of the 200 pixels that count in the images that hold it; the last do not count.
+    frequencies = [200 / (100 + 40 + 100), 30 / 200, 10 / 100]
+    first, second, third = (0.15 / f for f in frequencies)
+    np.testing.assert_allclose(found, [first, second, 1, third], atol=1e-4)
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_orientations_are_turns(orientation):
+    mask = np.arange(9).reshape(3, 3)
+    turn = files._AS_TURN[orientation]
+    np.testing.assert_array_equal(alignment.turned(mask, turn), SHOWN[orientation](mask))

@@ -162,12 +162,14 @@ def test_lists_and_groups_that_do_not_fit_hide_no_other_fault(tmp_path):
     found = find(survey(make(tmp_path, split={"group_pattern": "^(.)"})))
     assert [one.fault for one in found] == ["opening", "constant"]
     assert "the group '0'" in found[0].says
-    (tmp_path / "val.txt").rename(tmp_path / "good.txt")
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "val.txt").write_text("04\nnobody\n")
-    found = find(survey(make(tmp_path, folder={"lists": "other"})))
-    assert [one.fault for one in found] == ["opening", "constant"]
-    assert "'nobody'" in found[0].says
+    (tmp_path / "val.txt").write_text("04\nnobody\n05\n")
+    found = find(survey(make(tmp_path)))
+    assert [one.fault for one in found] == ["pairs", "constant"]
+    assert found[0].mend == "config.data.folder.exclude=('nobody',)"
+    (tmp_path / "val.txt").write_text("05\n04\n04\n")
+    found = find(survey(make(tmp_path, folder={"lists": "."})))
+    assert [one.fault for one in found] == ["opening"]
+    assert "names 04 more than once" in found[0].says
 
 
 def test_numbers_that_do_not_fit_are_for_training_to_tell(tmp_path):

@@ -11,6 +11,7 @@ from PIL import Image
 from support.predicting import broken_pixels, draw, make_run, predict, tree
 
 from unet_jax.errors import MissingResultsError, UserError
+from unet_jax.predict import inputs
 from unet_jax.predict import run as prediction
 from unet_jax.process import whole
 
@@ -164,8 +165,12 @@ def test_an_output_that_is_none_is_told_before_anything_is_read(run, tmp_path, m
     draw(tmp_path / "photos" / "s" / "a.png")
     output, says = make(tmp_path)
     before = tree(tmp_path)
-    for name in ("restore", "list_images", "read_header"):
-        monkeypatch.setattr(prediction, name, None)
+    for module, name in (
+        (prediction, "restore"),
+        (prediction, "read_header"),
+        (inputs, "list_images"),
+    ):
+        monkeypatch.setattr(module, name, None)
     with pytest.raises(UserError, match=re.escape(says)) as caught:
         predict(run, [tmp_path / "photos"], output, replace=True)
     assert "--output" in str(caught.value)

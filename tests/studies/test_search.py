@@ -45,7 +45,7 @@ def do(sweep, engine, count, sampler="tpe"):
 
 
 def asked(sweep):
-    storage = f"sqlite:///{sweep.folder / search.STORAGE}"
+    storage = search.storage_of(sweep.folder)
     return optuna.load_study(study_name="search", storage=storage).get_trials()
 
 

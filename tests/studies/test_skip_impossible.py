@@ -126,7 +126,7 @@ def test_a_search_leaves_them_out_too(tmp_path, capsys):
     assert sorted(engine.submitted) == sorted(record.trials)
     assert len(record.trials) + len(record.impossible) == 4
     states = optuna.load_study(
-        study_name="search", storage=f"sqlite:///{sweep.folder / search.STORAGE}"
+        study_name="search", storage=search.storage_of(sweep.folder)
     ).get_trials()
     failed = [trial for trial in states if trial.state == optuna.trial.TrialState.FAIL]
     assert len(failed) == len(record.impossible)

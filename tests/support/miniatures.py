@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import tifffile
 from PIL import Image
 
 RNG_SHAPES = [(5, 7), (9, 4), (1, 3), (16, 16)]
@@ -34,6 +35,26 @@ def camvid(root: Path) -> dict[str, np.ndarray]:
         save(root / split / f"{name}.png", image)
         save(root / f"{split}annot" / f"{name}.png", masks[f"{split}/{name}"])
     (root / "train.txt").write_text("/SegNet/CamVid/train/x.png /SegNet/CamVid/trainannot/x.png\n")
+    return masks
+
+
+COLOURS = {"Sky": (128, 128, 128), "Void": (0, 0, 0), "Car, parked": (64, 0, 128)}
+
+
+def camvid_by_colour(root: Path, listing: str = "class_dict.csv") -> dict[str, np.ndarray]:
+    """Kaggle's CamVid: train/NAME.png, train_labels/NAME_L.png in colour, class_dict.csv."""
+    masks, colours = {}, np.array(list(COLOURS.values()))
+    for number, split in enumerate(("train", "train", "val", "test")):
+        image, masks[f"{split}/{number}"] = draw(number, [0, 1, 2])
+        save(root / split / f"{number}.png", image)
+        save(root / f"{split}_labels" / f"{number}_L.png", colours[masks[f"{split}/{number}"]])
+    if listing == "labelmap.txt":
+        lines = [f"{name}:{','.join(map(str, rgb))}::" for name, rgb in COLOURS.items()]
+        text = "# label:color_rgb:parts:actions\n" + "\n".join(lines)
+    else:
+        lines = [f'"{name}",{", ".join(map(str, rgb))}' for name, rgb in COLOURS.items()]
+        text = "name,r,g,b\n" + "\n".join(lines)
+    (root / listing).write_text(text + "\n")
     return masks
 
 
@@ -107,6 +128,33 @@ def ade20k(root: Path) -> dict[str, np.ndarray]:
     lines += [f"{k}\t0.1\t5\t6\t1\tname {k}, other {k}" for k in range(1, 151)]
     (root / "objectInfo150.txt").write_text("\n".join(lines))
     return masks
+
+
+def stacks(root: Path, dtype: str = "uint8") -> tuple[np.ndarray, np.ndarray]:
+    """ISBI 2012: train-volume.tif, train-labels.tif and test-volume.tif; returns both of train."""
+    root.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    volume = rng.integers(0, 256, (12, 9, 5)).astype(dtype)
+    labels = rng.choice([0, 255], volume.shape).astype(np.uint8)
+    for name, pages in {
+        "train-volume": volume,
+        "train-labels": labels,
+        "test-volume": volume,
+    }.items():
+        tifffile.imwrite(root / f"{name}.tif", pages, photometric="minisblack")
+    return volume, labels
+
+
+def channels(root: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """t1/NAME.png, t2/NAME.png (grey) and rgb/NAME.png; masks/NAME.png of 0 and 1."""
+    found = {}
+    for number in range(4):
+        image, mask = draw(number, [0, 1])
+        found[str(number)] = np.concatenate([image[..., 1:], image], axis=-1), mask
+        for folder, array in (("t1", image[..., 1]), ("t2", image[..., 2]), ("rgb", image)):
+            save(root / folder / f"{number}.png", array)
+        save(root / "masks" / f"{number}.png", mask)
+    return found
 
 
 def objects(root: Path) -> dict[str, np.ndarray]:

@@ -123,6 +123,18 @@ def turned_by_exif(root, spoilt):
     return make(root)
 
 
+def upside_down_by_exif(root, spoilt):
+    draw(root)
+    exif = Image.Exif()
+    exif[274] = 3
+    for number in (1, 2, 6):
+        image = read(root / "images" / f"{number:02}.png")
+        if spoilt:  # drawn on what is stored
+            change(root / "masks", lambda mask: mask[::-1, ::-1], {number})
+        save(root / "images" / f"{number:02}.png", image[::-1, ::-1].copy(), exif=exif)
+    return make(root)
+
+
 def not_a_number(root, spoilt):
     for seed in range(COUNT):
         image = photo(seed, blob(seed))[..., 0].astype(np.float32) / 255
@@ -322,6 +334,20 @@ def videos(root, spoilt):
     return make(root)
 
 
+def frames_that_follow(root, spoilt):
+    for seed in range(30):
+        video, frame = divmod(seed, 6)
+        mask = blob(video if spoilt else seed, radius=12)
+        mask = np.roll(mask, frame, axis=1)
+        ground = photo(video if spoilt else seed, mask).astype(float)
+        few = np.random.default_rng(seed).integers(0, 16 + spoilt * 8, (5, 7)).astype(np.uint8)
+        change_of_light = np.asarray(Image.fromarray(few).resize(SIZE[::-1]))[..., None]
+        name = f"film{'abcde'[video]}_{frame}.png"
+        save(root / "images" / name, (ground + change_of_light).clip(0, 250).astype(np.uint8))
+        save(root / "masks" / name, np.uint8(mask))
+    return make(root)
+
+
 def darker_val(root, spoilt):
     draw(root, count=32)
     lists(root, range(10), range(32))
@@ -416,6 +442,7 @@ CASES = {
     mask_without_image: "pairs",
     mask_of_other_size: "sizes",
     turned_by_exif: "orientation",
+    upside_down_by_exif: "orientation",
     not_a_number: "not_finite",
     deeper_image: "kinds",
     values_0_and_255: "values",

@@ -10,7 +10,7 @@ from unet_jax.augment.intensity import Intensity, check_colour, colour
 from unet_jax.augment.scale import to_unit
 from unet_jax.augment.spatial import Arrays, Spatial, check_zoom, flip, resample, zoom
 from unet_jax.config import check_parts
-from unet_jax.data.sample import Spec
+from unet_jax.data.sample import Range, Spec
 
 Augment = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], Arrays]
 
@@ -60,7 +60,11 @@ def check_augment(section: Mapping[str, Any], spec: Spec) -> dict[str, dict[str,
 
 
 def make_augment(
-    steps: Mapping[str, Mapping[str, Any]], value_range: tuple[float, float]
+    steps: Mapping[str, Mapping[str, Any]],
+    value_range: Range,
+    *,
+    cuts: bool = False,
+    is_bounded: bool = True,
 ) -> Augment:
     """Makes an augmentation; each image of a batch draws its own values.
 
@@ -70,11 +74,16 @@ def make_augment(
 
     Args:
         steps: By name of `STEPS`, the arguments of the step.
-        value_range: The images' values of black and of white; see `Spec`.
+        value_range: The images' values of black and of white; see `Normalise.value_range`.
+        cuts: Whether values outside become black and white.
+        is_bounded: Whether black and white are the ends of what values there are. Where they are
+            not, steps that change values see each image from its own smallest to its own largest
+            value as 0 to 1.
 
     Returns:
         augment(image [B, *n, C], label uint8 [B, *n] or [B, *n, L], weight uint8 [B, *n], key) ->
-        (image float32 in [0, 1], label int32, weight float32) of the same sizes.
+        (image float32, in [0, 1] where black and white are the ends, label int32, weight float32)
+        of the same sizes.
     """
     made = {name: STEPS[name].make(**values) for name, values in steps.items()}
     spatial = {name: step for name, step in made.items() if isinstance(step, Spatial)}
@@ -83,13 +92,20 @@ def make_augment(
     def one(image: jax.Array, label: jax.Array, weight: jax.Array, key: jax.Array) -> Arrays:
         keys = dict(zip(STEPS, jax.random.split(key, len(STEPS)), strict=True))
         image, label, weight = _move(spatial, keys, image, label, weight)
+        if is_bounded or not intensity:
+            return change(image, keys), label, weight
+        low, high = image.min(), image.max()
+        width = jnp.where(high > low, high - low, 1)
+        return change((image - low) / width, keys) * width + low, label, weight
+
+    def change(image: jax.Array, keys: Mapping[str, jax.Array]) -> jax.Array:
         for name, step in intensity.items():
             image = step.change(keys[name], image)
-        return image, label, weight
+        return image
 
     def augment(image: jax.Array, label: jax.Array, weight: jax.Array, key: jax.Array) -> Arrays:
         keys = jax.random.split(key, image.shape[0])
-        unit = to_unit(image, value_range)
+        unit = to_unit(image, value_range, cuts=cuts)
         return jax.vmap(one)(unit, label.astype(jnp.int32), weight.astype(jnp.float32), keys)
 
     return augment

@@ -155,7 +155,9 @@ def zoom_and_shift(
     inside = [(source[axis] >= 0) & (source[axis] < size[axis]) for axis in (0, 1)]
     rows, columns = (jnp.clip(source[axis], 0, size[axis] - 1) for axis in (0, 1))
     known = inside[0][:, None] & inside[1][None, :]
-    image = jnp.where(known[..., None], jnp.clip(moved + GREY, 0, 1), GREY)
+    # Linear: what is outside of the image's own values is rounding.
+    low, high = jnp.minimum(image.min(), 0), jnp.maximum(image.max(), 1)
+    image = jnp.where(known[..., None], jnp.clip(moved + GREY, low, high), GREY)
     label = _where(known, label[rows][:, columns], 0)
     weight = jnp.where(known, weight[rows][:, columns], 0)
     return image, label, weight

@@ -10,13 +10,11 @@ import numpy as np
 
 from unet_jax.data import storage
 from unet_jax.data.formats import find_format
-from unet_jax.data.formats.base import Header, Mask
+from unet_jax.data.formats.base import MOST_VALUE, Header, Mask
 from unet_jax.data.sample import Sample, Source, Spec, Window, written
 from unet_jax.errors import UserError
 from unet_jax.metrics.views import View
 from unet_jax.task import IGNORE
-
-MOST_VALUE = 2**16 - 1  # that a mask may hold
 
 
 class Dataset(NamedTuple):

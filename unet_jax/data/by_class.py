@@ -3,8 +3,8 @@
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 
-from unet_jax.data.base import MOST_VALUE
 from unet_jax.data.exclude import UnpairedError
+from unet_jax.data.formats.base import MOST_VALUE
 from unet_jax.data.storage import AnyPath
 from unet_jax.errors import UserError
 from unet_jax.task import IGNORE

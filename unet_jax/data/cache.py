@@ -20,6 +20,7 @@ import numpy as np
 
 from unet_jax.data.base import PairSource
 from unet_jax.data.images import read_sizes
+from unet_jax.data.normalise import RANGE
 from unet_jax.data.resize import resize_image, resize_label
 from unet_jax.data.sample import Sample, Source, Spec, Window
 from unet_jax.data.sources import Loading
@@ -34,7 +35,11 @@ _ALIGNED = 64  # bytes
 
 
 def prepare(sample: Sample, loading: Loading) -> Sample:
-    """Does to a training image what is the same each time: `fit` "resize" brings it to size."""
+    """Does to a training image what is the same each time: its values, and with "resize" its size.
+
+    What is left to do is that of the loading with `normalise.RANGE`.
+    """
+    sample = sample._replace(image=loading.normalise.prepare(sample.image))
     if loading.fit != "resize":
         return sample
     label = resize_label(sample.truth(), loading.image_size)
@@ -96,20 +101,23 @@ class Cached:
         return sample
 
 
-def keep(source: Source, loading: Loading) -> Source:
-    """Returns a training split whose images are kept, or as it is where the config keeps none."""
-    return Cached(source, loading) if loading.cache else source
+def keep(source: Source, loading: Loading) -> tuple[Source, Loading]:
+    """Keeps the images of a training split, where the config keeps any.
+
+    Args:
+        source: The split.
+        loading: How training brings its images to a size.
+
+    Returns:
+        The split to read from, and what is left to do to its images.
+    """
+    if not loading.cache:
+        return source, loading
+    return Cached(source, loading), loading._replace(normalise=RANGE)
 
 
 def _samples(source: PairSource, loading: Loading) -> list[Sample]:
     """Returns all images from the file, which is made where it is not there; [] where too large."""
-    needs = _bytes(source, loading)
-    if needs > loading.cache * MEBIBYTE:
-        console.print(
-            f"{KEY}={loading.cache} MiB is less than the {write_bytes(needs)} of the training "
-            f"images, so {KEY}_dir is not used."
-        )
-        return []
     key = _fingerprint(source, loading)
     file = Path(loading.cache_dir).expanduser() / f"{key}.images"
     try:
@@ -120,6 +128,13 @@ def _samples(source: PairSource, loading: Loading) -> list[Sample]:
         ) from None
     found = _open(file, key, source, loading)
     if found is None:
+        needs = _bytes(source, loading)
+        if needs > loading.cache * MEBIBYTE:
+            console.print(
+                f"{KEY}={loading.cache} MiB is less than the {write_bytes(needs)} of the training "
+                f"images, so {KEY}_dir is not used."
+            )
+            return []
         if file.exists():
             console.print(f"{file} is damaged, or no cache of these images; it is made anew.")
         try:
@@ -132,12 +147,13 @@ def _samples(source: PairSource, loading: Loading) -> list[Sample]:
 
 
 def _bytes(source: PairSource, loading: Loading) -> int:
-    """Returns how many bytes all images take, from headers alone."""
-    spec, count = source.spec, len(source)
-    labels = source.read_label(0).shape[spec.axes :]
-    pixel = spec.channels * np.dtype(spec.dtype).itemsize + math.prod(labels)
+    """Returns how many bytes all images take, from the first and the headers of the others."""
+    first = prepare(source.read(0), loading)
+    axes = first.image.ndim - 1
+    labels = first.truth().shape[axes:]
+    pixel = first.image.shape[-1] * first.image.itemsize + math.prod(labels)
     if loading.fit == "resize":
-        return count * math.prod(loading.image_size) * pixel
+        return len(source) * math.prod(loading.image_size) * pixel
     return sum(map(math.prod, read_sizes(source, loading.workers))) * pixel
 
 
@@ -148,7 +164,8 @@ def _fingerprint(source: PairSource, loading: Loading) -> str:
     size = loading.image_size if loading.fit == "resize" else ()
     meaning = sorted(source.label_map.items()), source.by_class
     versions = _RULES, np.__version__, importlib.metadata.version("pillow")
-    text = repr((stamps, list(source.ids), size, meaning, tuple(source.spec), versions))
+    values = tuple(source.spec), tuple(loading.normalise)
+    text = repr((stamps, list(source.ids), size, meaning, values, versions))
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from unet_jax.data.base import IGNORE, Encoded, PairSource
 from unet_jax.data.files import FilePairs
 from unet_jax.data.formats import find_format
-from unet_jax.data.formats.base import Mask
+from unet_jax.data.formats.base import MOST_VALUE, Mask
 from unet_jax.data.labels import write_values
 from unet_jax.data.sample import Source, Spec, check_spec, spec_of, written
 from unet_jax.data.synthetic import Shapes
@@ -28,6 +28,9 @@ from unet_jax.process.whole import write_whole
 
 T = TypeVar("T")
 _RULES = 5  # the number of these checks: what passed other ones is checked anew
+
+
+_MOST_CURED = 40  # values for which an error writes out a class each
 
 
 class _Found(NamedTuple):
@@ -238,6 +241,11 @@ def _check_values(source: PairSource, found: Sequence[_Found], split: str) -> No
 
 def _cures(source: PairSource, values: Sequence[int], wrong: Sequence[int]) -> str:
     """Writes out both values of the config that work with the masks as they are."""
+    if len(wrong) > _MOST_CURED:  # numbers of objects
+        return (
+            "Where they are numbers of objects, give all of them one class with "
+            f"config.data.folder.label_map=((0, 0), ('1-{MOST_VALUE}', 1))."
+        )
     classes = {v: k for v, k in source.label_map.items() if k != IGNORE}
     is_default = all(value == class_id for value, class_id in classes.items())
     label_map = {v: k for v, k in classes.items() if v in values or not is_default}

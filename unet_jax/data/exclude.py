@@ -13,14 +13,14 @@ _MAGIC = re.compile(r"[*?\[]")
 
 
 class UnpairedError(UserError):
-    """Files have no partner.
+    """Files have no partner, or names in a list no image.
 
     Attributes:
-        files: Their paths.
+        files: Their paths, or the names.
     """
 
-    def __init__(self, message: str, files: Sequence[AnyPath]) -> None:
-        """Takes the message and the files."""
+    def __init__(self, message: str, files: Sequence[AnyPath | str]) -> None:
+        """Takes the message, and the files or names."""
         super().__init__(message)
         self.files = tuple(map(str, files))
 
@@ -80,8 +80,9 @@ class Exclusion:
         return bool(found)
 
     def has_name(self, name: str) -> bool:
-        """Tells whether an image that is not there, of a list, was left out."""
-        return not {name, str(PurePosixPath(name).with_suffix(""))}.isdisjoint(self.names)
+        """Tells whether an image that is not there, of a list, is left out, and remembers it."""
+        was_out = not {name, str(PurePosixPath(name).with_suffix(""))}.isdisjoint(self.names)
+        return self.has(name) or was_out
 
     def check_used(self) -> None:
         """Checks that every pattern left something out.

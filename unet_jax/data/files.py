@@ -16,6 +16,7 @@ from unet_jax.data import storage
 from unet_jax.data.base import Encoded, MaskReader, read_each
 from unet_jax.data.formats import FOLDERS, FORMATS, find_format
 from unet_jax.data.formats.base import Header
+from unet_jax.data.parts import Part
 from unet_jax.data.sample import Window
 from unet_jax.data.storage import AnyPath, AnyPathT
 from unet_jax.errors import UserError
@@ -23,6 +24,9 @@ from unet_jax.process.console import console
 from unet_jax.process.regular import LARGEST
 
 T = TypeVar("T")
+AnyFile = AnyPath | Part
+"""Where an image lies."""
+
 SUFFIXES = tuple(FORMATS)
 # Files of images too, which are not read.
 UNREAD = frozenset(
@@ -43,7 +47,7 @@ class FilePairs:
     def __init__(
         self,
         ids: Sequence[str],
-        files: Sequence[tuple[AnyPath, ...]],
+        files: Sequence[tuple[AnyFile, ...]],
         largest: int = LARGEST,
         *,
         reader: MaskReader = read_each,
@@ -94,7 +98,7 @@ class FilePairs:
         files = (*self.files[index], *self.weights[index])
         name = getattr(self.reader, "__qualname__", None)  # of a function, whose repr changes
         how = () if self.reader is read_each else (name or repr(self.reader),)
-        return " ".join((*map(storage.stamp, files), *how))
+        return " ".join((*map(_stamp, files), *how))
 
     @property
     def place(self) -> str:
@@ -102,7 +106,11 @@ class FilePairs:
         return os.path.commonpath({str(mask.parent) for _, *masks in self.files for mask in masks})
 
 
-def read_header(file: AnyPath, largest: int = LARGEST, axes: int | None = None) -> Header:
+def _stamp(file: AnyFile) -> str:
+    return file.stamp() if isinstance(file, Part) else storage.stamp(file)
+
+
+def read_header(file: AnyFile, largest: int = LARGEST, axes: int | None = None) -> Header:
     """Reads the header of an image or a mask, without decoding it.
 
     Args:
@@ -116,6 +124,8 @@ def read_header(file: AnyPath, largest: int = LARGEST, axes: int | None = None) 
     Raises:
         UserError: It cannot be read, or is no image.
     """
+    if isinstance(file, Part):
+        return file.header(axes, largest)
 
     def read(stream: Any) -> Header:
         return find_format(file.name).header(stream, str(file), axes)
@@ -123,8 +133,10 @@ def read_header(file: AnyPath, largest: int = LARGEST, axes: int | None = None) 
     return _read_with(file, read, largest)
 
 
-def read_encoded(file: AnyPath, largest: int = LARGEST) -> bytes:
+def read_encoded(file: AnyFile, largest: int = LARGEST) -> bytes:
     """Reads an image or a mask without decoding it; of a folder nothing, which its format reads."""
+    if isinstance(file, Part):
+        return file.encode(2, largest)
     if file.suffix.lower() in FOLDERS:
         return storage.read_folder_with(file, bytes)
     return storage.read_bytes(file, largest)
@@ -138,7 +150,7 @@ def _read_with(file: AnyPath, read: Callable[[Any], T], largest: int) -> T:
 
 
 def read_image(
-    file: AnyPath, axes: int, largest: int = LARGEST, window: Window | None = None
+    file: AnyFile, axes: int, largest: int = LARGEST, window: Window | None = None
 ) -> np.ndarray:
     """Reads an image.
 
@@ -154,6 +166,8 @@ def read_image(
     Raises:
         UserError: It cannot be read, or is no image.
     """
+    if isinstance(file, Part):
+        return file.read(axes, largest, window)
 
     def read(stream: Any) -> np.ndarray:
         return find_format(file.name).read(stream, str(file), axes, window)

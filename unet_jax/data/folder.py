@@ -6,11 +6,13 @@ from typing import Any
 
 from unet_jax.data import storage
 from unet_jax.data.base import Dataset, PairSource, pick
-from unet_jax.data.exclude import Exclusion
+from unet_jax.data.class_lists import find_class_list
+from unet_jax.data.exclude import Exclusion, UnpairedError
 from unet_jax.data.files import FilePairs, list_images, read_list, say_once
 from unet_jax.data.labels import Labels, make_labels, make_reader
 from unet_jax.data.layouts import find_pairs
 from unet_jax.data.layouts.base import SPLIT_WORDS, Found, Given
+from unet_jax.data.parts import files_of
 from unet_jax.data.split_rules import NO_RULES, Rules
 from unet_jax.data.splits import Facts, check_whole, find_facts, say_val, take_share, take_val
 from unet_jax.data.storage import AnyPath
@@ -18,6 +20,7 @@ from unet_jax.errors import UserError
 from unet_jax.process.regular import LARGEST
 
 SPLITS = ("train", "val", "test")
+_HOW = "write one name a line, as a path below the folder of the images, with or without suffix"
 
 
 def open_folder(
@@ -50,6 +53,9 @@ def open_folder(
     also be patterns that pair files, such as "{split}/{name}.jpg" and "{split}_masks/{name}.png": a
     placeholder stands for the same letters wherever it is, * for any, neither for "/"; {split} says
     which split an image belongs to (train, training, val, valid, validation, test or testing).
+    Several patterns for `images`, with a comma between them, name the files whose channels are one
+    image; patterns that end with /{page} stand for the pages of files, of which the last fifth is
+    for validation.
 
     Where PATH/train.txt, val.txt or test.txt are there, they list the names of a split, one a line,
     as paths below the folder of the images, with or without suffix. Without train.txt, the
@@ -69,7 +75,8 @@ def open_folder(
         by_class: Whether there is a mask for every class of an image, NAME_CLASS.png, 0 where the
             class is not, so that classes may overlap. It goes with config.task.kind="multilabel".
         class_names: K names; the mask value k is class k. () for those of a layout that has its
-            own.
+            own, or of class_dict.csv or labelmap.txt in PATH, which name the colours too where
+            nothing here does.
         label_map: (mask value, class id) pairs; with them, values that are not named are errors.
             Several values may share a class. A value may be a range, such as "1-255"; or all may
             be colours (red, green, blue), by which masks are then read, whatever their palettes.
@@ -104,6 +111,9 @@ def open_folder(
     if not 0 <= test_fraction < 1:
         raise UserError(f"config.data.folder.test_fraction={test_fraction} must be in [0, 1).")
     root = _open_root(path, images, masks)
+    if not (class_names or label_map or ignore_values or by_class):
+        listed_classes = find_class_list(root)
+        class_names, label_map, ignore_values = listed_classes or ((), (), ())
     default = (0, 255) if by_class else range(len(class_names))
     reader = make_reader(label_map, ignore_values, default, nearest=nearest)
     layers = class_names if by_class else ()
@@ -116,13 +126,14 @@ def open_folder(
     found = find_pairs(root, layout, given._replace(must_match=kept is None))
     if ignore_masks:
         found = found._replace(pairs=_ignoring(found.pairs, root, ignore_masks))
-    files = zip(found.pairs.ids, found.pairs.files, strict=True)
-    out = {i for i, (name, paths) in enumerate(files) if exclusion.has(name, *paths)}
+    files = [[one for image in pair for one in files_of(image)] for pair in found.pairs.files]
+    named = zip(found.pairs.ids, files, strict=True)
+    out = {i for i, (name, paths) in enumerate(named) if exclusion.has(name, *paths)}
     labels = _labels(found, class_names, label_map, ignore_values, by_class=by_class)
     split_by = ""
     if kept is None:
-        exclusion.check_used()
         splits = _begin_splits(found, _listed(found, root, lists, exclusion), rules)
+        exclusion.check_used()
         splits = {name: [i for i in of if i not in out] for name, of in splits.items()}
         used = sorted({index for indices in splits.values() for index in indices})
         images_used = PairSource(found.pairs, used, labels.values, by_class=by_class)
@@ -254,22 +265,25 @@ def _read_lists(folder: AnyPath, pairs: FilePairs, exclusion: Exclusion) -> dict
         file = folder / f"{split}.txt"
         if not storage.has_file(file):
             continue
-        listed[split] = []
+        listed[split], missing = [], []
         for name in read_list(file, known=position):
             found = position.get(name) or position.get(PurePosixPath(name).as_posix(), [])
-            if not found and exclusion.has_name(name):
+            if not found:
+                missing += [] if exclusion.has_name(name) else [name]
                 continue
-            if len(found) != 1:
-                raise UserError(
-                    f"{file} names {name!r}, but there "
-                    f"{'are two such images' if found else 'is no such image'}; write one name "
-                    "a line, as a path below the folder of the images, with or without suffix."
-                )
+            if len(found) > 1:
+                raise UserError(f"{file} names {name!r}, but there are two such images; {_HOW}.")
             (index,) = found
             if index in owner:
                 raise UserError(f"{name!r} is in {owner[index]} and in {file}; leave it in one.")
             owner[index] = file
             listed[split].append(index)
+        if missing:
+            raise UnpairedError(
+                f"{file} names {missing[0]!r}, but there is no such image; {_HOW}, or name it in "
+                f"config.data.folder.exclude ({len(missing)} such names).",
+                missing,
+            )
     return listed
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import grain
 import numpy as np
 
+from unet_jax.data.normalise import RANGE, Normalise
 from unet_jax.data.pipeline import Size, label_and_weight, pad_label
 from unet_jax.data.sample import Sample, Source
 from unet_jax.errors import UserError
@@ -69,6 +70,7 @@ def image_batches(
     workers: int,
     rows: Callable[[int], Sequence[int]] = range,
     share: int = 1,
+    normalise: Normalise = RANGE,
 ) -> Iterator[Batch]:
     """Yields every image once, with its label at its own resolution or without.
 
@@ -85,6 +87,7 @@ def image_batches(
         workers: Threads that decode.
         rows: From B to the b of its rows 0..B-1 that this process reads.
         share: What B must be a multiple of.
+        normalise: What becomes of the images' values.
 
     Yields:
         "image" [b, *m, C], and "size" float32 [b, axes], of the image or label; with labels "label"
@@ -95,7 +98,9 @@ def image_batches(
         the images that this process reads without labels, by index, "samples", and "errors", why
         one cannot be read.
     """
-    example = _labelled(source, fit) if with_labels else _unlabelled(source, fit)
+    example = (
+        _labelled(source, fit, normalise) if with_labels else _unlabelled(source, fit, normalise)
+    )
     sizes = read_sizes(source, workers)
     groups = [
         group._replace(rows=tuple(map(int, rows(group.batch_size))))
@@ -130,7 +135,7 @@ def image_batches(
         }
 
 
-def _labelled(source: Source, fit: Fit) -> Callable[[int, Size], Example]:
+def _labelled(source: Source, fit: Fit, normalise: Normalise) -> Callable[[int, Size], Example]:
     """Returns what makes an example with its label, of an index and a canvas."""
 
     def example(index: int, canvas: Size) -> Example:
@@ -138,12 +143,13 @@ def _labelled(source: Source, fit: Fit) -> Callable[[int, Size], Example]:
         label = sample.truth()
         arrays = label_and_weight(pad_label(label, canvas), len(canvas))
         size = np.array(label.shape[: len(canvas)], np.float32)
-        return Example({"image": fit.put(sample.image, canvas), **arrays, "size": size})
+        image = fit.put(normalise.prepare(sample.image), canvas)
+        return Example({"image": image, **arrays, "size": size})
 
     return example
 
 
-def _unlabelled(source: Source, fit: Fit) -> Callable[[int, Size], Example]:
+def _unlabelled(source: Source, fit: Fit, normalise: Normalise) -> Callable[[int, Size], Example]:
     """Returns what makes an example without a label, also where the image cannot be read."""
     spec = source.spec
 
@@ -155,7 +161,8 @@ def _unlabelled(source: Source, fit: Fit) -> Callable[[int, Size], Example]:
             sample, error = None, str(found)
             image = np.zeros((*source.shape(index), spec.channels), spec.dtype)
         size = np.array(image.shape[:-1], np.float32)
-        arrays = {"image": fit.put(image, canvas), "size": size, "is_read": np.array(not error)}
+        read = fit.put(normalise.prepare(image), canvas)
+        arrays = {"image": read, "size": size, "is_read": np.array(not error)}
         return Example(arrays, sample, error)
 
     return example

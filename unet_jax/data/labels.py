@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from unet_jax.data.base import IGNORE, MOST_VALUE, MaskReader, read_each
+from unet_jax.data.base import IGNORE, MaskReader, read_each
 from unet_jax.data.by_class import values_by_class
 from unet_jax.data.formats import find_format
-from unet_jax.data.formats.base import Mask
+from unet_jax.data.formats.base import MOST_VALUE, Mask
 from unet_jax.data.sample import Window
 from unet_jax.errors import UserError
 
@@ -267,12 +267,15 @@ def _ignored(value: Any) -> Iterator[int]:
 
 
 def _numbers(value: Any) -> range:
-    """Returns the values that an entry names: a number, or a range "1-255"; none where wrong."""
+    """Returns the values that an entry names: a number, or a range "1-255"; none where wrong.
+
+    A range may go beyond `MOST_VALUE`, which stands for all values from there.
+    """
     if type(value) is int and 0 <= value <= MOST_VALUE:
         return range(value, value + 1)
     found = _RANGE.fullmatch(value) if isinstance(value, str) and len(value) < 20 else None
     low, high = map(int, found.groups()) if found else (1, 0)
-    return range(low, high + 1) if high <= MOST_VALUE else range(0)
+    return range(low, min(high, MOST_VALUE) + 1)
 
 
 def write_values(values: Iterable[int]) -> str:

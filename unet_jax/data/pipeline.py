@@ -86,7 +86,7 @@ def seen_share(sizes: Sequence[Size], loading: Loading) -> float:
 def _train_example(
     sample: Sample, loading: Loading, rng: np.random.Generator, *, on_classes: bool
 ) -> Batch:
-    image, label, size = sample.image, sample.truth(), loading.image_size
+    image, label, size = loading.normalise.prepare(sample.image), sample.truth(), loading.image_size
     if loading.fit == "resize":
         image, label = resize_image(image, size), resize_label(label, size)
     else:

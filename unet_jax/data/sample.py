@@ -10,6 +10,12 @@ from unet_jax.errors import UserError
 Window = tuple[slice, ...]
 """A part of an image: one slice with a start and a stop for each axis of pixels."""
 
+Ends = tuple[tuple[float, ...], tuple[float, ...]]
+"""The values of black and of white, of each channel."""
+
+Range = tuple[float, float] | Ends
+"""The values of black and of white, of all channels or of each."""
+
 
 class Spec(NamedTuple):
     """What all images of a source have in common.

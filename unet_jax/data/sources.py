@@ -9,6 +9,7 @@ import numpy as np
 from unet_jax.config import MOST_FLOAT, call, check_range, choose
 from unet_jax.data.base import Dataset
 from unet_jax.data.folder import open_folder
+from unet_jax.data.normalise import RANGE, Normalise, make_normalise
 from unet_jax.data.sets.pets import open_pets, open_tfds
 from unet_jax.data.split_rules import make_rules
 from unet_jax.data.synthetic import open_synthetic
@@ -37,6 +38,7 @@ class Loading(NamedTuple):
         crops: Random parts of every image in an epoch.
         largest_file: MiB of the largest file that is read.
         value_range: The images' values of black and of white; () for those of `Spec`.
+        normalise: What becomes of values.
         foreground: Share of the crops that are put on a pixel of a chosen class.
         foreground_classes: Ids of these; see `foreground.choose_classes`.
         cache: MiB of decoded training images that are kept; see `data.cache`.
@@ -50,6 +52,7 @@ class Loading(NamedTuple):
     crops: int = 1
     largest_file: int = LARGEST
     value_range: tuple[float, ...] = ()
+    normalise: Normalise = RANGE
     foreground: float = 0.0
     foreground_classes: tuple[int, ...] = ()
     cache: int = 0
@@ -64,6 +67,7 @@ def make_loading(
     crops: int = 1,
     largest_file: int = LARGEST,
     value_range: tuple[float, ...] = (),
+    normalise: Mapping[str, Any] | None = None,
     foreground: float = 0.0,
     foreground_classes: tuple[int, ...] = (),
     cache: int = 0,
@@ -79,6 +83,7 @@ def make_loading(
         crops: Random parts of an image in an epoch; `MOST_CROPS` at most.
         largest_file: MiB.
         value_range: (black, white), or ().
+        normalise: Arguments of `normalise.make_normalise`.
         foreground: See `Loading`; above 0 it needs `fit` "crop".
         foreground_classes: Ids; () for all but the background.
         cache: MiB; 0 keeps nothing.
@@ -129,13 +134,14 @@ def make_loading(
         )
     size = image_size * 2 if len(image_size) == 1 else tuple(image_size)
     ends = tuple(map(float, value_range))  # an int may be more than the devices count to
+    how = call(make_normalise, "config.data.normalise", normalise or {})
     check_range("config.data.cache", cache, 0, MOST_MEBIBYTES)
     if cache_dir and not cache:
         raise UserError(
             f"config.data.cache_dir={cache_dir!r} needs config.data.cache, the MiB it may hold."
         )
     chosen = foreground, foreground_classes, cache, cache_dir
-    return Loading(size, fit, workers, context, crops, largest_file, ends, *chosen)
+    return Loading(size, fit, workers, context, crops, largest_file, ends, how, *chosen)
 
 
 def _is_range(value_range: tuple[Any, ...]) -> bool:
@@ -177,6 +183,7 @@ def open_data(
     crops: int = 1,
     largest_file: int = LARGEST,
     value_range: tuple[float, ...] = (),
+    normalise: Mapping[str, Any] | None = None,
     foreground: float = 0.0,
     foreground_classes: tuple[int, ...] = (),
     cache: int = 0,
@@ -211,6 +218,7 @@ def open_data(
             12 bits in uint16; () for the smallest and the largest of an integer type, and (0, 1) of
             floating-point numbers. Values outside become less than 0 or more than 1, and such
             images are named before training; `augment.make.colour` cuts them to 0 and 1.
+        normalise: Arguments of `normalise.make_normalise`: what becomes of values.
         foreground: Share of the crops whose middle is put on a pixel of a chosen class, such as
             0.33 as in nnU-Net, with `fit` "crop": a class drawn from those that the image holds,
             then one of its pixels. An image that holds none gives a crop from anywhere, as all
@@ -239,10 +247,9 @@ def open_data(
             f"config.data.val_fraction={val_fraction} must be more than 0 and less than 1."
         )
     check_range("config.data.split_seed", split_seed, 0, MOST_SEED)
+    shape = image_size, fit, workers, context, crops, largest_file
     chosen = foreground, foreground_classes, cache, cache_dir
-    loading = make_loading(
-        image_size, fit, workers, context, crops, largest_file, value_range, *chosen
-    )
+    loading = make_loading(*shape, value_range, normalise, *chosen)
     rules = call(make_rules, "config.data.split", split or {}, fold=fold, folds=folds)
     drawn = {"split_seed": split_seed, "rules": rules}
     on_disk = {"path": path, "val_fraction": val_fraction, "kept": kept, **drawn}

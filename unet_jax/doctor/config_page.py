@@ -8,6 +8,11 @@ from ml_collections import ConfigDict
 from unet_jax.defaults import DEFAULTS, PARTS
 
 WIDTH = 100  # letters of a line, as in the stock pages
+TOGETHER = {
+    "data": ("loading", ("image_size", "fit", "val_fraction", "crops", "value_range", "workers")),
+    "train": ("often", ("eval_every", "checkpoint_every", "log_every")),
+}
+"""Keys of a section that get one name together where it is long."""
 
 
 def write_page(config: ConfigDict, about: str) -> str:
@@ -43,13 +48,23 @@ def _name_parts(section: str, changes: Mapping[str, Any]) -> tuple[list[str], st
     line = _entry(f"{section}=", changes, 8)
     if "\n" not in line:
         return [], line
-    parts = {key: value for key, value in changes.items() if isinstance(value, Mapping)}
-    above = [_entry(f"{key} = ", value, 4, "") for key, value in parts.items()]
-    return above, _entry(f"{section}=", dict(changes) | {key: _Name(key) for key in parts}, 8)
+    named = {k: v for k, v in changes.items() if isinstance(v, Mapping) and len(v) > 1}
+    shown: dict[str, Any] = {**changes} | {key: _Name(key) for key in named}
+    line = _entry(f"{section}=", shown, 8)
+    if "\n" in line and section in TOGETHER:
+        name, keys = TOGETHER[section]
+        named[name] = {key: shown[key] for key in keys if key in shown}
+        shown = {key: value for key, value in shown.items() if key not in keys}
+        line = _entry(f"{section}=", shown | {_Spread(name): None}, 8)
+    return [_entry(f"{key} = ", value, 4, "") for key, value in named.items()], line
 
 
 class _Name(str):
     """A variable of the page."""
+
+
+class _Spread(str):
+    """A variable of the page, whose keys are keys of the dict that it is in."""
 
 
 def differences(config: ConfigDict) -> dict[str, dict[str, Any]]:
@@ -96,7 +111,7 @@ def _entry(before: str, value: Any, indent: int, after: str = ",") -> str:
         return line
     if isinstance(value, Mapping):
         ends = "{}"
-        inner = [_entry(f"{_literal(k)}: ", v, indent + 4) for k, v in value.items()]
+        inner = [_entry(*_item(k, v), indent + 4) for k, v in value.items()]
     else:
         ends = "()" if isinstance(value, tuple) else "[]"
         inner = [_entry("", v, indent + 4) for v in value]
@@ -105,12 +120,18 @@ def _entry(before: str, value: Any, indent: int, after: str = ",") -> str:
     )
 
 
+def _item(key: str, value: Any) -> tuple[str, Any]:
+    """Returns what stands before a value of a dict, and the value."""
+    return ("**", _Name(key)) if isinstance(key, _Spread) else (f"{_literal(key)}: ", value)
+
+
 def _literal(value: Any) -> str:
     """Writes a value as Python, with double quotes where a text has none."""
     if isinstance(value, _Name):
         return str(value)
     if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{_literal(k)}: {_literal(v)}' for k, v in value.items())}}}"
+        items = (_item(key, item) for key, item in value.items())
+        return f"{{{', '.join(f'{before}{_literal(item)}' for before, item in items)}}}"
     if isinstance(value, tuple):
         return f"({', '.join(map(_literal, value))}{',' if len(value) == 1 else ''})"
     if isinstance(value, list):

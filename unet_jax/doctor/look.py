@@ -62,7 +62,8 @@ class Look(NamedTuple):
         classes: int64 [K + 1], pixels of each class, and last of those that count nowhere.
         unknown: Pixels whose value is no class.
         colours: Pixels by colour of a mask that holds colours and no class ids.
-        objects: int32 [n, 4], see `objects.measure`; None where the look was not close.
+        objects: int32 [n, 4], see `objects.measure`; None where the look was not close, as it also
+            is where an image is turned otherwise than its mask.
         alignment: See `alignment.measure`; None where the look was not close.
     """
 
@@ -147,7 +148,9 @@ def look(source: Source, index: int, num_classes: int, *, close: bool) -> Look:
             f"{written(seen.mask_shape)}"
         )
         return seen._replace(failed="sizes", error=says)
-    return _look_closely(seen, image, [mask.ids for mask in masks], meaning) if close else seen
+    if close or seen.orientation != seen.mask_orientation:
+        return _look_closely(seen, image, [mask.ids for mask in masks], meaning)
+    return seen
 
 
 def _look_at_image(seen: Look, encoded: Encoded, axes: int) -> tuple[Look, np.ndarray | None]:

@@ -37,7 +37,10 @@ def settings(findings: Iterable[Finding]) -> dict[str, tuple[Any, Finding]]:
 def _lines(finding: Finding) -> Iterator[tuple[str, Any]]:
     for line in finding.mend.splitlines() if finding.is_config() else ():
         key, _, value = line.removeprefix("config.").partition("=")
-        yield key, ast.literal_eval(value)
+        try:
+            yield key, ast.literal_eval(value)
+        except ValueError:  # a word, as on the command line
+            yield key, value
 
 
 def apply(config: ConfigDict, values: Mapping[str, Any]) -> ConfigDict:

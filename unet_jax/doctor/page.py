@@ -10,7 +10,7 @@ from unet_jax.doctor import record
 from unet_jax.doctor.audit import Audit
 from unet_jax.doctor.audit_page import audit_section
 from unet_jax.doctor.examine import ClassShare, Examination, class_shares
-from unet_jax.doctor.finding import Finding
+from unet_jax.doctor.finding import MOST_FILES, Finding
 from unet_jax.doctor.html import Html, make
 from unet_jax.doctor.mends import flag, flags
 from unet_jax.doctor.pictures import BINS, Album, Histogram, Picture, find_pictures, frame
@@ -114,8 +114,12 @@ def _finding(one: Finding, albums: Sequence[Album]) -> Iterable[Html]:
         yield make("p", make("strong", "Mend: "), one.mend)
     yield from _pictures(find_pictures(albums, one.files, SHOWN))
     if one.files:
-        heading = make("summary", f"{len(one.files)} files" if len(one.files) > 1 else "1 file")
-        yield make("details", heading, make("pre", "\n".join(one.files), tabindex="0"))
+        count = len(one.files)
+        listed = "1 file" if count == 1 else f"{count} files"
+        heading = f"the first {listed}" if count == MOST_FILES else listed
+        yield make(
+            "details", make("summary", heading), make("pre", "\n".join(one.files), tabindex="0")
+        )
 
 
 def _pictures(pictures: Sequence[Picture]) -> Iterable[Html]:
@@ -176,12 +180,14 @@ def _values(found: Examination, album: Album) -> Iterable[Html]:
 
 
 def _chart(one: Histogram) -> Html:
-    channels = len(one.counts)
+    is_grey = (one.counts == one.counts[0]).all()
+    counts = one.counts[:1] if is_grey else one.counts
+    channels = len(counts)
     colours = _CHANNELS.get(channels) or tuple(
         f"#{bytes(c).hex()}" for c in figures.palette(channels)
     )
-    most = max(1, int(one.counts.max()))
-    shapes = [_curve(row / most, colour) for row, colour in zip(one.counts, colours, strict=True)]
+    most = max(1, int(counts.max()))
+    shapes = [_curve(row / most, colour) for row, colour in zip(counts, colours, strict=True)]
     box = f"0 0 {BINS} {_HEIGHT + 1}"
     label = f"values of {one.images} images of the {one.split} split"
     drawing = make("svg", *shapes, viewBox=box, role="img", aria_label=label)

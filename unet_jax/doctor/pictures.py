@@ -50,8 +50,8 @@ class Histogram(NamedTuple):
     Attributes:
         split: Its name.
         images: How many were counted.
-        low: Where the first of `BINS` equal bins begins.
-        high: Where the last ends.
+        low: The smallest value that is counted, where the first of `BINS` equal bins begins.
+        high: The largest.
         counts: int64 [C, BINS].
     """
 
@@ -145,9 +145,8 @@ class Album:
         if spec is None or self._dataset is None or not seen:
             return None
         low, high = min(one.low for one in seen), max(one.high for one in seen)
-        if np.issubdtype(spec.dtype, np.integer):
-            high += 1  # so that each bin holds as many values
-        high = high if high > low else low + 1
+        # Of whole numbers, each bin holds as many values.
+        end = high + 1 if np.issubdtype(spec.dtype, np.integer) or high == low else high
         counts, images = np.zeros((spec.channels, BINS), np.int64), 0
         for index in self._drawn(split):
             kind = looks[split][index].spec
@@ -157,7 +156,7 @@ class Album:
             image = image[tuple(slice(None, None, max(1, n // FEW)) for n in image.shape[:-1])]
             for channel in range(spec.channels):
                 values = image[..., channel].astype(np.float64)
-                counts[channel] += np.histogram(values, BINS, (low, high))[0]
+                counts[channel] += np.histogram(values, BINS, (low, end))[0]
             images += 1
         return Histogram(split, images, low, high, counts) if images else None
 

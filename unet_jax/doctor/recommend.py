@@ -15,6 +15,7 @@ from unet_jax.doctor.mends import settings
 from unet_jax.doctor.survey import UNNAMED, Survey
 
 SIZES, ASPECTS = 2.0, 1.25  # ratio of the largest side to the smallest, and of aspects
+MOST = (0.05, 0.95)  # of the images, ordered
 DEEPEST = 16  # pixels of an image that are one at the deepest level, where the model does not fit
 MOST_CROPS = 16
 STEPS = 4  # of an epoch at least
@@ -154,7 +155,8 @@ def choose_size(survey: Survey) -> Size | None:
         )
     else:
         how = f"all are about {own} pixels" if len(looks) > 1 else f"the image is {own} pixels"
-        why = f"Whole images, since {how}; sides are multiples of {multiple}."
+        smaller = f" at {scale:.0%} of their sides" if scale < 1 else ""
+        why = f"Whole images{smaller}, since {how}; sides are multiples of {multiple}."
         return Size(whole, "resize", 1, why)
     side = budget ** (1 / usual.axes)
     part = tuple(max(1, int(min(n, side) / multiple)) * multiple for n in middle.tolist())
@@ -164,10 +166,10 @@ def choose_size(survey: Survey) -> Size | None:
 
 
 def _agree(shapes: np.ndarray) -> bool:
-    """Tells whether images [N, axes] are about as large, and as wide for their height."""
-    longest = shapes.max(axis=0) / shapes.min(axis=0)
-    aspects = shapes[:, 1:] / shapes[:, :1]
-    return bool(longest.max() <= SIZES and (aspects.max(0) / aspects.min(0)).max() <= ASPECTS)
+    """Tells whether nine of ten images [N, axes] are about as large, and of one aspect."""
+    low, high = np.quantile(shapes, MOST, axis=0)
+    narrow, wide = np.quantile(shapes[:, 1:] / shapes[:, :1], MOST, axis=0)
+    return bool((high <= SIZES * low).all() and (wide <= ASPECTS * narrow).all())
 
 
 def _extent(shapes: np.ndarray) -> str:
@@ -225,10 +227,9 @@ def _batch(survey: Survey, size: Size | None) -> list[Value]:
         f"more pixels than {config.train.batch_size} images of {written(loading.image_size)}; "
         "--mode=plan tells what memory it needs."
     )
-    return [
-        Value("train.batch_size", batch, says),
-        Value("eval.batch_size", min(config.eval.batch_size, batch), "As in training."),
-    ]
+    evaluated = min(config.eval.batch_size, batch)
+    why = "It is no larger than in training."
+    return [Value("train.batch_size", batch, says), Value("eval.batch_size", evaluated, why)]
 
 
 def as_values(recommended: Sequence[Value]) -> dict[str, Any]:

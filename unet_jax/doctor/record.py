@@ -88,9 +88,9 @@ def facts(found: Examination) -> dict[str, str]:
 
 
 def _sizes(survey: Survey) -> str:
-    shapes = sorted({one.shape for _, one in survey.all() if one.shape})
-    if not shapes:
-        return "not known"
-    if len(shapes) == 1:
-        return f"{written(shapes[0])} pixels"
-    return f"{written(shapes[0])} to {written(shapes[-1])} pixels, {len(shapes)} sizes"
+    shapes = {one.shape for _, one in survey.all() if one.shape}
+    axes = {len(shape) for shape in shapes}
+    if len(axes) != 1:
+        return "not known" if not axes else ", ".join(sorted(map(written, shapes)))
+    low, high = (written([f(sides) for sides in zip(*shapes, strict=True)]) for f in (min, max))
+    return f"{low} pixels" if low == high else f"{low} to {high} pixels, {len(shapes)} sizes"

@@ -125,11 +125,8 @@ def _is_page(file: Path) -> bool:
 
 def _about(found: Examination, command: str) -> str:
     """Writes the docstring of the page."""
-    facts = found.survey.looks
-    splits = ", ".join(f"{len(looks)} {split}" for split, looks in facts.items())
     title = printable(record.title(found))
-    reads = f"{title} ({splits}), as --mode=doctor recommends." if splits else f"{title}."
-    return f"{reads}\n\n{command}\nExpected score: not measured.\n"
+    return f"{title}, as --mode=doctor recommends.\n\n{command}\nExpected score: not measured.\n"
 
 
 def _print_audit(audit: Audit, workdir: Path) -> None:

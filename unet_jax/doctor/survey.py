@@ -141,24 +141,31 @@ def _open(config: ConfigDict) -> tuple[Dataset | None, list[Finding]]:
     eased = iter(EASED)
     while True:
         try:
-            return call(open_data, "config.data", config.data.to_dict(), kept=None)[0], [
-                *findings.values()
-            ]
-        except UnpairedError as error:
-            names = [_below(name, config.data.path) for name in error.files]
-            mend = excluding(config, names, "Add the files that are missing.")
-            found = Finding("pairs", "error", error.files[:MOST_FILES], str(error), mend)
-            config.data.folder.exclude = (*config.data.folder.exclude, *map(glob.escape, names))
+            dataset, _ = call(open_data, "config.data", config.data.to_dict(), kept=None)
+            return dataset, [*findings.values()]
         except UserError as error:
-            found = Finding("opening", "error", (), str(error), "Change what the line names.")
-            changes = next(eased, None)
-            if changes is None:
-                return None, [*findings.values()] or [found]
-            for key, value in changes.items():
-                section, _, name = key.rpartition(".")
-                part = config.data[section] if section else config.data
-                part[name] = value
-        findings.setdefault(found.says, found)
+            says = str(error)
+            if isinstance(error, UnpairedError) and says not in findings:
+                findings[says] = _leave_out(config, error)
+                continue
+            findings.setdefault(
+                says, Finding("opening", "error", (), says, "Change what the line names.")
+            )
+        changes = next(eased, None)
+        if changes is None:
+            return None, [*findings.values()]
+        for key, value in changes.items():
+            section, _, name = key.rpartition(".")
+            part = config.data[section] if section else config.data
+            part[name] = value
+
+
+def _leave_out(config: ConfigDict, error: UnpairedError) -> Finding:
+    """Leaves files without a partner out of a config's data; says so."""
+    names = [_below(name, config.data.path) for name in error.files]
+    mend = excluding(config, names, "Add the files that are missing.")
+    config.data.folder.exclude = (*config.data.folder.exclude, *map(glob.escape, names))
+    return Finding("pairs", "error", error.files[:MOST_FILES], str(error), mend)
 
 
 def _below(file: str, root: str) -> str:

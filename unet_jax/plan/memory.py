@@ -190,7 +190,8 @@ def step_shapes(experiment: Experiment) -> tuple[Any, dict[str, jax.ShapeDtypeSt
     """Returns the shapes of the train step's arguments: state, batch and key."""
     # Without shardings, but for the state: those of the step's own arguments hold.
     size, network = experiment.plan.batch_size, experiment.network
-    image = jax.ShapeDtypeStruct((size, *network.image_shape), network.spec.dtype)
+    dtype = network.loading.normalise.dtype(network.spec)
+    image = jax.ShapeDtypeStruct((size, *network.image_shape), dtype)
     pixels = (size, *network.loading.image_size)
     label = jax.ShapeDtypeStruct((*pixels, *network.task.label_shape), np.uint8)
     weight = jax.ShapeDtypeStruct(pixels, np.uint8)

@@ -86,7 +86,7 @@ class Predictor:
 
         Args:
             variables: {"params", "batch_stats"}.
-            image: [B, *m, C], what the network reads, of the images' type.
+            image: [B, *m, C], what the network reads, of the type of `Normalise.dtype`.
             size: float32 [B, axes], the images' own sizes.
             canvas: [*n].
 
@@ -94,7 +94,8 @@ class Predictor:
             float32 [B, *n, K]; what lies outside an image's size means nothing.
         """
         variables = with_sharding_constraint(variables, self.shardings.replicated)
-        unit = to_unit(image, self.spec.value_range)
+        how = self.loading.normalise
+        unit = to_unit(image, how.value_range(self.spec), cuts=how.cuts)
         logits: Any = self._model.apply(variables, standardise(unit), train=False)
         # Whole images, so that resizing sums over their rows in one order on every mesh.
         logits = with_sharding_constraint(logits, self.shardings.rows)
@@ -133,6 +134,7 @@ class Predictor:
             workers=self.loading.workers,
             rows=lambda size: process_rows(size, self.shardings).tolist(),
             share=self._share(),
+            normalise=self.loading.normalise,
         )
         for batch in batches:
             index, canvas = batch["index"][0], batch["canvas"]
@@ -218,7 +220,7 @@ class Predictor:
         if key not in self._programs:
             image = (batch_size, *self.fit.read(canvas), self.spec.channels)
             arrays: dict[str, tuple[tuple[int, ...], str]] = {
-                "image": (image, self.spec.dtype),
+                "image": (image, self.loading.normalise.dtype(self.spec)),
                 "size": ((batch_size, len(canvas)), "float32"),
             }
             if self._outputs.label is None:

@@ -1,6 +1,5 @@
 """Prediction: images in, masks in their own size and overlays out."""
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,10 +10,10 @@ from ml_collections import ConfigDict
 from rich.progress import Progress
 
 from unet_jax.config import check_sections
-from unet_jax.data.files import SUFFIXES, list_images, read_header, read_image
-from unet_jax.data.formats import FOLDERS
+from unet_jax.data.files import read_header, read_image
 from unet_jax.data.formats.base import Header
 from unet_jax.data.images import Batch
+from unet_jax.data.parts import Part
 from unet_jax.data.sample import Sample, Spec, Window, check_spec, whole
 from unet_jax.data.sources import Loading, read_loading
 from unet_jax.defaults import complete
@@ -22,12 +21,14 @@ from unet_jax.errors import MissingResultsError, UserError
 from unet_jax.models.pretrained.torch_layout import listed
 from unet_jax.predict.eval_step import make_mask_step
 from unet_jax.predict.fits import say_other_scale
+from unet_jax.predict.inputs import find_images
 from unet_jax.predict.predictor import cut
-from unet_jax.predict.write import Writer, check_output, plan_results, same_folder
+from unet_jax.predict.values import OtherValues
+from unet_jax.predict.write import Writer, check_output, plan_results
 from unet_jax.process.console import console
 from unet_jax.process.multihost import in_any, is_first, wait_for_all
 from unet_jax.process.paths import local_path
-from unet_jax.process.regular import LARGEST, irregular_kind
+from unet_jax.process.regular import LARGEST
 from unet_jax.restore import mask_classes, restore
 from unet_jax.runs import workdir as run_dir
 
@@ -42,7 +43,7 @@ class Images:
     """
 
     def __init__(
-        self, files: Mapping[str, Path], headers: Sequence[Header], largest: int = LARGEST
+        self, files: Mapping[str, Path | Part], headers: Sequence[Header], largest: int = LARGEST
     ) -> None:
         """Takes the files by id, their headers, and MiB of the largest."""
         self.ids, self.files = tuple(files), tuple(files.values())
@@ -95,44 +96,9 @@ class Images:
         return Images(files, [self.headers[i] for i in kept], self._largest), failed
 
 
-def find_images(inputs: Sequence[str], output: Path) -> dict[str, Path]:
-    """Finds the images to predict; nothing but names is read.
-
-    Args:
-        inputs: Files and folders.
-        output: Folder of the results, which is left out where it lies in one of the inputs.
-
-    Returns:
-        Files by id: file names, or paths below a folder, without suffix.
-
-    Raises:
-        UserError: One does not exist, is no image, or two would have the same output.
-    """
-    if not inputs:
-        raise UserError("--input is missing; give images or folders of images.")
-    files: dict[str, Path] = {}
-    for text in inputs:
-        path = local_path(text, "--input")
-        is_image = path.suffix.lower() in SUFFIXES
-        if os.path.isdir(path) and path.suffix.lower() not in FOLDERS:
-            found = _list_input(path, output)
-        elif is_image and (os.path.isfile(path) or os.path.isdir(path)):
-            found = {path.stem: path}
-        else:
-            kind = irregular_kind(path)
-            raise UserError(
-                f"--input={text!s:.200} is {f'a {kind} and ' if kind else ''}neither a folder nor "
-                f"a {', '.join(SUFFIXES)} file."
-            )
-        for name in found.keys() & files.keys():
-            raise UserError(f"{files[name]} and {found[name]} would have the same output.")
-        files |= found
-    if not files:
-        raise UserError(f"--input={','.join(inputs)} holds no {', '.join(SUFFIXES)} files.")
-    return files
-
-
-def open_images(files: Mapping[str, Path], loading: Loading) -> tuple[Images, dict[str, str]]:
+def open_images(
+    files: Mapping[str, Path | Part], loading: Loading
+) -> tuple[Images, dict[str, str]]:
     """Reads the headers of all images, and names in one line those that are left out.
 
     All processes leave the same ones out.
@@ -148,7 +114,7 @@ def open_images(files: Mapping[str, Path], loading: Loading) -> tuple[Images, di
         UserError: None can be read.
     """
 
-    def attempt(file: Path) -> Header | UserError:
+    def attempt(file: Path | Part) -> Header | UserError:
         try:
             return read_header(file, loading.largest_file, len(loading.image_size))
         except UserError as error:
@@ -177,24 +143,8 @@ def open_images(files: Mapping[str, Path], loading: Loading) -> tuple[Images, di
     return Images(good, headers, loading.largest_file), failed
 
 
-def _elsewhere(file: Path) -> str:
+def _elsewhere(file: Path | Part) -> str:
     return f"{file} cannot be read by another process, which tells why."
-
-
-def _list_input(folder: Path, output: Path) -> dict[str, Path]:
-    """Lists the images below a folder but not in the output; says how many are left out."""
-
-    def is_output(below: Path) -> bool:
-        if not same_folder(below, output):
-            return False
-        if count := sum(file.suffix.lower() in SUFFIXES for file in below.rglob("*")):
-            console.print(
-                f"{below}, the folder of the results, is left out of --input={folder}; images in "
-                f"it: {count}",
-            )
-        return True
-
-    return list_images(folder, "--input", without=is_output)
 
 
 def predict_run(
@@ -214,7 +164,7 @@ def predict_run(
     Args:
         config: The run's config.
         workdir: The run's directory.
-        inputs: Files and folders.
+        inputs: Files and folders; see `find_images`.
         output: Folder, by default "predictions" in the run's directory; NAME.png is an indexed PNG
             of class ids in the image's own size, or an array of them where the image's format has
             that (see `Format.mask_suffix`), and NAME_overlay.png the image (of a volume the middle
@@ -230,9 +180,9 @@ def predict_run(
     """
     folder = workdir / "predictions" if output is None else local_path(output, "--output")
     check_output(folder)
-    files = find_images(inputs, folder)
     check_sections(config)
     config = complete(config)
+    files = find_images(inputs, folder, config.data.folder.images)
     by_class = mask_classes(config, workdir, checkpoint)
     loading = read_loading(config.data)
     axes = len(loading.image_size)
@@ -251,7 +201,10 @@ def predict_run(
     step.check(trained.variables, images, size)  # before anything is written
     batches = step.batches(trained.variables, images, size)
     writer = Writer(folder, results, trained.class_names) if is_first() else None
-    failed |= _predict(batches, images, writer)
+    values = OtherValues(network.spec, network.loading.normalise)
+    failed |= _predict(batches, images, writer, values)
+    if line := values.line():
+        console.print(line)
     classes = ", ".join(f"{k} {name}" for k, name in enumerate(trained.class_names))
     masks = f"masks of each of {', '.join(by_class)}" if by_class else f"masks (classes: {classes})"
     console.print(f"{len(files) - len(failed)} {masks} and overlays: {folder}")
@@ -265,7 +218,10 @@ def predict_run(
 
 
 def _predict(
-    batches: Iterable[tuple[Batch, dict[str, Any]]], images: Images, writer: Writer | None
+    batches: Iterable[tuple[Batch, dict[str, Any]]],
+    images: Images,
+    writer: Writer | None,
+    values: OtherValues,
 ) -> dict[str, str]:
     """Runs over the batches and writes their results.
 
@@ -273,6 +229,7 @@ def _predict(
         batches: Of `Predictor.batches`, with their results.
         images: Their source.
         writer: Of the first process; None on all others.
+        values: Looks at every image that this process reads.
 
     Returns:
         Why images could not be decoded, by id; the same ids on every process.
@@ -282,6 +239,8 @@ def _predict(
         task = progress.add_task("predicting", total=len(images))
         for batch, result in batches:
             errors |= batch["errors"]
+            for index, sample in batch["samples"].items():
+                values.look(str(images.files[index]), sample.image)
             is_read = np.asarray(result["is_read"])  # by whichever process
             labels = cut(result["prediction"], batch) if writer else {}
             for row, index in enumerate(batch["index"]):

@@ -13,6 +13,7 @@ import numpy as np
 from unet_jax import figures
 from unet_jax.data.by_class import OVERLAY, mask_name
 from unet_jax.data.formats import find_format
+from unet_jax.data.parts import Part, files_of
 from unet_jax.data.sample import Window
 from unet_jax.errors import UserError
 from unet_jax.process.whole import PART_LENGTH, remove_leftovers
@@ -39,7 +40,7 @@ class Result(NamedTuple):
 
 
 def plan_results(
-    images: Mapping[str, Path],
+    images: Mapping[str, Path | Part],
     output: Path,
     by_class: Sequence[str] = (),
     *,
@@ -70,16 +71,21 @@ def plan_results(
     """
     results = []
     for name, image in images.items():
-        suffix = find_format(image.name).mask_suffix(axes)
+        suffix = find_format(_files(image)[0].name).mask_suffix(axes)
         names = [mask_name(name, class_name) for class_name in by_class] or [name]
         masks = tuple(output / f"{own}{suffix}" for own in names)
         results.append(Result(masks, output / f"{name}_{OVERLAY}.png"))
     files = [file for result in results for file in result.files]
     _check_folders(files, output)
-    _check_names(list(images.values()), results)
-    _check_inputs(list(images.values()), files)
+    _check_names([_files(image)[0] for image in images.values()], results)
+    _check_inputs([file for image in images.values() for file in _files(image)], files)
     _check_existing(files, output, replace=replace)
     return results
+
+
+def _files(image: Path | Part) -> tuple[Path, ...]:
+    """Returns the local files that an image lies in."""
+    return tuple(map(Path, files_of(image)))
 
 
 def check_output(output: Path) -> None:

@@ -89,7 +89,14 @@ def check_writable(workdir: Path) -> None:
         ) from None
 
 
-def begin(workdir: Path, config: ConfigDict, *, overwrite: bool, split: str | None = None) -> None:
+def begin(
+    workdir: Path,
+    config: ConfigDict,
+    *,
+    overwrite: bool,
+    split: str | None = None,
+    statistics: str | None = None,
+) -> None:
     """Writes the config of a run that was checked; with `overwrite` deletes what a run left.
 
     Args:
@@ -97,6 +104,7 @@ def begin(workdir: Path, config: ConfigDict, *, overwrite: bool, split: str | No
         config: The whole config.
         overwrite: Whether to delete; only what a run wrote is touched.
         split: Text of split.json; None leaves the one that is there.
+        statistics: Text of statistics.json; None for none.
     """
     if overwrite:
         ours.delete(workdir)
@@ -106,6 +114,8 @@ def begin(workdir: Path, config: ConfigDict, *, overwrite: bool, split: str | No
     )  # first, since it says that all is a run's
     if split is not None:
         write_text(workdir / layout.SPLIT, split)
+    if statistics is not None:
+        write_text(workdir / layout.STATISTICS, statistics)
 
 
 def has_steps(workdir: Path) -> bool:

@@ -12,7 +12,7 @@ from support.encoded import CODECS, write_array
 from unet_jax.data.files import FilePairs, read_header, read_image
 from unet_jax.data.formats.ome_zarr import OmeZarr
 from unet_jax.errors import UserError
-from unet_jax.predict.run import find_images
+from unet_jax.predict.inputs import find_images
 
 NO_FILE = io.BytesIO()
 ENCODINGS = [(version, name) for version, names in CODECS.items() for name in names]

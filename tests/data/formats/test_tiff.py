@@ -258,12 +258,11 @@ def test_what_is_no_image_is_refused(file, says):
     ("file", "says"),
     [
         (file_of(numbers((5, 9), "float32")), "is a mask of type float32"),
-        (file_of(numbers((5, 9)) + 200), "values from 200 to 3"),
         (file_of(numbers((5, 9), "int16") - 500), "values from -500 to"),
         (encode(numbers((5, 9, 4))), "is a mask of 4 channels"),
         (file_of(numbers((40, 40)), compression="jpegxl"), "JPEGXL compression"),
     ],
-    ids=["float", "large", "negative", "channels", "lossy"],
+    ids=["float", "negative", "channels", "lossy"],
 )
 def test_what_is_no_mask_is_refused(file, says):
     file.seek(0)

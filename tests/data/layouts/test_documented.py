@@ -38,6 +38,9 @@ MAKERS = {
     "stage1_train": miniatures.objects,
     "labelme": lambda root: miniatures.labelme(root, {n: [("cat", TRIANGLE)] for n in "ab"}),
     "membrane": membrane,
+    "isbi": miniatures.stacks,
+    "CamVidKaggle": miniatures.camvid_by_colour,
+    "brains": miniatures.channels,
     "DRIVE": miniatures.drive,
 }
 

@@ -324,6 +324,7 @@ def test_a_run_that_goes_on_leaves_out_what_is_incomplete(root):
 
 def test_every_layout_has_a_miniature():
     here = {"camvid", "voc", "cityscapes", "ade20k", "objects", "split_folders", "folders"}
+    here |= {"stacks"}  # in test_parts.py
     assert set(LAYOUTS) == here | {"coco", "yolo", "labelme"}  # in test_drawn.py
 
 

@@ -71,7 +71,8 @@ def test_types_that_numpy_lacks_are_refused_with_the_name(tmp_path, kind, size):
 HEADERS = {
     "brackets": (b"[" * 100_000, "nested too deep"),
     "braces": (b'{"a":' * 100_000, "nested too deep"),
-    "closed brackets": (b"[" * 5000 + b"]" * 5000, "nested too deep"),
+    # Nested too deep, or no table of tensors: versions of Python differ in how deep they read.
+    "closed brackets": (b"[" * 5000 + b"]" * 5000, "cannot be read as weights: its header is n"),
     "a list": (b"[1]", "no table of tensors"),
     "no JSON": (b"{", "cannot be read as weights: "),
     "not UTF-8": (b'{"\xff": 1}', "cannot be read as weights: "),

@@ -236,12 +236,6 @@ MISFITS = {
         lambda: unet((4,)) | {"params": unet((4,))["params"] | {"more": {"bias": jnp.zeros(1)}}},
         r"the file has nothing for params/more/bias",
     ),
-    "channels": (
-        lambda: milesial_weights(features=(4, 6)),
-        lambda: unet((4, 6), channels=1),
-        r"inc\.double_conv\.0\.weight has shape \(4, 3, 3, 3\), the model wants \(4, 1, 3, 3\)\..*"
-        "3 input channels",
-    ),
     "classes": (
         lambda: milesial_weights(features=(4, 6)),
         lambda: unet((4, 6), classes=3),
@@ -351,6 +345,26 @@ def test_a_bias_that_becomes_a_mean_is_looked_at(tmp_path):
         file = write(tmp_path, milesial_weights(features=(4,)) | {name: bias}, ".npz")
         with pytest.raises(UserError, match=message):
             load_into(unet((4,)), file)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 6, 7])
+def test_a_unets_first_convolution_fits_images_of_any_channels(tmp_path, channels):
+    weights, lines = milesial_weights(features=(4, 6)), []
+    file = write(tmp_path, weights)
+    found = load_into(unet((4, 6), channels=channels), file, say=lines.append)
+    kernel = np.asarray(found["params"]["encoder_0"]["Conv_0"]["kernel"])
+    rgb = np.moveaxis(weights["inc.double_conv.0.weight"], (0, 1), (-1, -2))
+    expected = np.zeros((3, 3, channels, 4))
+    for c in range(channels):
+        expected[:, :, c] = rgb.sum(2) if channels == 1 else rgb[:, :, c % 3] * 3 / channels
+    np.testing.assert_allclose(kernel, expected, atol=1e-6)
+    # What a grey image gives as the same grey in every channel, at any pixel.
+    grey = np.random.default_rng(0).normal(size=(3, 3))
+    own = np.einsum("ij,ijcf->f", grey, kernel)
+    if channels in (1, 3, 6):
+        np.testing.assert_allclose(own, np.einsum("ij,ijcf->f", grey, rgb), atol=1e-5)
+    says = {1: ["summed"], 3: []}.get(channels, [f"in turn, times 3/{channels}"])
+    assert [word in line for word, line in zip(says, lines, strict=True)] == [True] * len(says)
 
 
 @pytest.mark.parametrize("name", ["down99999999999.x", "down99999999.x", "down7.x", "layer9.9.x"])

@@ -17,6 +17,9 @@ DTYPES = {
     "float16": "float32",
     "float64": "float32",
 }
+MOST_VALUE = 2**16 - 1
+"""The largest value of a mask; numbers of objects may be larger, and count as this one."""
+
 _ALWAYS_READ = 2**30  # bytes of pixels, whatever the file has; Pillow decodes no more
 _MOST_RATIO = 200  # of bytes of pixels to those of the file, above that
 
@@ -56,7 +59,7 @@ class Mask(NamedTuple):
     """A decoded mask.
 
     Attributes:
-        ids: uint8 [*n]; of an indexed file, the indices.
+        ids: uint8 or uint16 [*n]; of an indexed file, the indices.
         palette: uint8 [n, 3], the colours of the first n indices; None where the file has none.
     """
 
@@ -154,28 +157,30 @@ def as_image(values: np.ndarray, name: str) -> np.ndarray:
 
 
 def as_ids(values: np.ndarray, name: str) -> np.ndarray:
-    """Makes class ids of the decoded values of a mask.
+    """Makes the values of a mask, class ids or numbers of objects, of what is decoded.
 
     Args:
         values: Integers or booleans [*n].
         name: The file, for errors.
 
     Returns:
-        uint8 [*n].
+        uint8 [*n], or uint16 where there are larger ones; all above `MOST_VALUE` become it.
 
     Raises:
-        UserError: They are no integers, or not all are 0 to 255.
+        UserError: They are no integers, or some are negative.
     """
     if values.dtype.kind not in "iub":
         raise UserError(
             f"{name} is a mask of type {values.dtype}; it must hold class ids, integers."
         )
-    if values.min() < 0 or values.max() > 255:
+    if values.min() < 0:
         raise UserError(
-            f"{name} is a mask with values from {values.min()} to {values.max()}; class ids are 0 "
-            "to 255."
+            f"{name} is a mask with values from {values.min()} to {values.max()}; none may be "
+            "negative."
         )
-    return values.astype(np.uint8)
+    if values.max() <= np.iinfo(np.uint8).max:
+        return values.astype(np.uint8)
+    return values.clip(max=MOST_VALUE).astype(np.uint16)
 
 
 def split_channels(shape: Sequence[int], axes: int, name: str) -> tuple[tuple[int, ...], int]:

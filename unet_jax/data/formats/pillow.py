@@ -179,6 +179,22 @@ def read_header(data: bytes, name: str, exif: bytes | None = None) -> Header:
     return Header(shape, *kind, (1.0, 1.0), orientation)
 
 
+def holds_grey(data: bytes, name: str) -> bool:
+    """Tells whether an encoded image holds grey values alone, of which RGB is made.
+
+    Args:
+        data: The encoded image.
+        name: Its file, for the error.
+
+    Returns:
+        Whether it does; an indexed image has colours, also where these are grey.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    return _open(data, name, decoded=False).mode in ("1", "L")
+
+
 def decode_image(data: bytes, name: str) -> np.ndarray:
     """Decodes an image; grey and indexed ones become RGB, transparency is dropped.
 
@@ -237,8 +253,8 @@ def decode_mask(data: bytes, name: str) -> Mask:
         The ids in the file, also where it has 1, 2 or 4 bits, and its palette.
 
     Raises:
-        UserError: It cannot be read, has more than one channel, ids above 255 or more than one
-            frame, or its format changes pixels when it is saved, as JPEG does.
+        UserError: It cannot be read, has more than one channel or more than one frame, or its
+            format changes pixels when it is saved, as JPEG does.
     """
     opened = _open(data, name)
     _refuse_lossy(opened, data, name)

@@ -10,8 +10,10 @@ from unet_jax.data.layouts.cityscapes import CITYSCAPES
 from unet_jax.data.layouts.coco import COCO
 from unet_jax.data.layouts.folders import FOLDERS, SPLIT_FOLDERS
 from unet_jax.data.layouts.labelme import LABELME
+from unet_jax.data.layouts.matching import is_pattern
 from unet_jax.data.layouts.objects import OBJECTS
-from unet_jax.data.layouts.patterns import find_patterns, is_pattern
+from unet_jax.data.layouts.pages import STACKS
+from unet_jax.data.layouts.patterns import find_patterns
 from unet_jax.data.layouts.voc import VOC
 from unet_jax.data.layouts.yolo import YOLO
 from unet_jax.data.storage import AnyPath
@@ -28,6 +30,7 @@ LAYOUTS: dict[str, Layout] = {
     "split_folders": SPLIT_FOLDERS,
     "folders": FOLDERS,
     "objects": OBJECTS,
+    "stacks": STACKS,
 }
 """By name, in the order in which they are tried: what is more special comes first."""
 

@@ -4,7 +4,8 @@ from unet_jax.data import storage
 from unet_jax.data.base import IGNORE
 from unet_jax.data.files import FilePairs, say_once
 from unet_jax.data.layouts.base import KEY, Found, Given, Layout
-from unet_jax.data.layouts.patterns import find_patterns, match, parse
+from unet_jax.data.layouts.matching import match, parse
+from unet_jax.data.layouts.patterns import find_patterns
 from unet_jax.data.storage import AnyPath
 
 CLASS_NAMES = (

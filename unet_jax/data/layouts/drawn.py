@@ -43,11 +43,12 @@ class DrawnPairs(FilePairs):
                 read it from its file.
         """
         super().__init__(ids, files, largest)
+        self._paths = tuple(files)
         self._draw, self._annotations = draw, annotations
 
     def read(self, index: int) -> Encoded:
         """Reads one pair; see `Pairs`."""
-        image, file = self.files[index]
+        image, file = self._paths[index]
         data = self._annotation(index)
         height, width = self.shape(index)
         reader = functools.partial(_draw_mask, self._draw, (height, width))
@@ -58,7 +59,7 @@ class DrawnPairs(FilePairs):
     def _annotation(self, index: int) -> bytes:
         if self._annotations is not None:
             return self._annotations[index]
-        file = self.files[index][1]
+        file = self._paths[index][1]
         return storage.read_bytes(file, self._largest) if storage.has_file(file) else b""
 
     def header(self, index: int) -> Header:
@@ -71,7 +72,7 @@ class DrawnPairs(FilePairs):
 
     def stamp(self, index: int) -> str:
         """Joins both files' names, sizes and times; see `Pairs`."""
-        there = [file for file in self.files[index] if storage.has_file(file)]
+        there = [file for file in self._paths[index] if storage.has_file(file)]
         return " ".join((*map(storage.stamp, there), self._draw.__module__))
 
 

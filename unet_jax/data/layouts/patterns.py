@@ -1,42 +1,17 @@
 """Patterns with placeholders that pair files, such as {split}/images/{name}_{split}.tif."""
 
-import re
-import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import PurePath
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
-from unet_jax.data import storage
 from unet_jax.data.exclude import Exclusion, UnpairedError
 from unet_jax.data.files import SUFFIXES, FilePairs, say_once
 from unet_jax.data.layouts.base import KEY, SPLIT_WORDS, Found, Given, refuse_layers
+from unet_jax.data.layouts.matching import SPLIT, Match, Pattern, match, parse
+from unet_jax.data.layouts.pages import PAGE, find_pages
+from unet_jax.data.parts import Part
 from unet_jax.data.storage import AnyPath
 from unet_jax.errors import UserError
-
-SPLIT = "split"  # the placeholder that says to which split an image belongs
-_TOKEN = re.compile(r"(\{[^{}/]*\}|\*)")
-_ANY = r"[^/]+"
-
-
-class Pattern(NamedTuple):
-    """A pattern of paths below a folder.
-
-    Attributes:
-        text: As it is written.
-        names: Of its placeholders, each once, in their order.
-        key: The config key that holds it.
-    """
-
-    text: str
-    names: tuple[str, ...]
-    key: str
-
-
-class Match(NamedTuple):
-    """A file that a pattern matches, with the text that each placeholder stands for."""
-
-    file: AnyPath
-    values: dict[str, str]
 
 
 class _Whole(NamedTuple):
@@ -49,104 +24,44 @@ class _Whole(NamedTuple):
 _ByKey = dict[tuple[str, ...], Match]  # by what pairs files
 
 
-def is_pattern(text: str) -> bool:
-    """Tells whether a config's value is a pattern and no folder."""
-    return "{" in text or "*" in text
-
-
-def parse(text: str, key: str) -> Pattern:
-    """Checks a pattern.
+def find_channels(root: Path, text: str) -> dict[str, Part]:
+    """Finds images without masks whose channels lie in several files.
 
     Args:
-        text: A path below the folder of the data, in which {NAME} stands for one or more letters
-            but no "/", the same ones wherever it stands, and * for any.
-        key: The config key that holds it.
+        root: The folder that the patterns are paths below.
+        text: The patterns.
 
     Returns:
-        The pattern.
+        Images by what the placeholders of the first pattern stand for.
 
     Raises:
-        UserError: It is none.
+        UserError: A pattern is wrong or matches no file, or a file has no partner.
     """
-    path = PurePath(text)
-    names = tuple(dict.fromkeys(t[1:-1] for t in _TOKEN.findall(text) if t != "*"))
-    rest = _TOKEN.sub("", text)
-    leads_out = path.is_absolute() or ".." in path.parts or not path.parts
-    if leads_out or "{" in rest or "}" in rest:
-        raise UserError(
-            f"{key}={text!r} is no pattern; it must be a path below config.data.path, with "
-            "placeholders such as {name} and {split}, as in 'images/{name}.png'."
-        )
-    if wrong := [name for name in names if not name.isidentifier()]:
-        raise UserError(
-            f"{key}={text!r} has the placeholder {{{wrong[0]}}}; its name must be of letters, such "
-            "as {name}."
-        )
-    return Pattern(unicodedata.normalize("NFC", text), names, key)
+    key = f"{KEY}.images"
+    first, *others = (part.strip() for part in text.split(","))
+    patterns = [parse(first, key)]
+    patterns += [_parse_partner(other, key, patterns[0]) for other in others]
+    found = [match(root, pattern)[0] for pattern in patterns]
+    for pattern, files in zip(patterns, found, strict=True):
+        _check_found(root, pattern, [file for file, _ in files])
+    images, *partners = map(_by_key, found, patterns)
+    parts: dict[str, Part] = {}
+    for file, values in images.values():
+        keys = [_key(values, pattern.names) for pattern in patterns[1:]]
+        files = [file]
+        for pattern, by_key, own in zip(patterns[1:], partners, keys, strict=True):
+            if own not in by_key:
+                raise _lacks(file, pattern)
+            files.append(by_key[own].file)
+        parts["/".join(values[name] for name in patterns[0].names)] = Part(tuple(files))
+    return parts
 
 
-def match(root: AnyPath, pattern: Pattern) -> tuple[list[Match], list[AnyPath]]:
-    """Finds the files that a pattern matches.
-
-    Args:
-        root: The folder that it is a path below; links are followed, hidden files passed over.
-        pattern: The pattern.
-
-    Returns:
-        What it matches, sorted by path, and the other files in the folders of these.
-    """
-    others: list[AnyPath] = []
-    found = list(_match(root, list(PurePath(pattern.text).parts), {}, others))
-    if _TOKEN.search(PurePath(pattern.text).suffix):  # any suffix, so of images alone
-        others += [one.file for one in found if one.file.suffix.lower() not in SUFFIXES]
-        found = [one for one in found if one.file.suffix.lower() in SUFFIXES]
-    return found, others
-
-
-def _match(
-    folder: AnyPath, parts: Sequence[str], values: dict[str, str], others: list[AnyPath]
-) -> Iterator[Match]:
-    part, *below = parts
-    if not _TOKEN.search(part):
-        path = folder / part
-        if below and storage.is_folder(path):
-            yield from _match(path, below, values, others)
-        elif not below and storage.has_file(path):
-            yield Match(path, values)
-        return
-    expression = _compile(part, values, is_last=not below)
-    for entry in sorted(storage.entries(folder), key=str):
-        found = expression.fullmatch(unicodedata.normalize("NFC", entry.name))
-        if entry.name.startswith(".") and not part.startswith("."):
-            continue
-        if found is None:
-            others += [] if below else [entry]
-        elif not below:
-            yield Match(entry, values | found.groupdict())
-        elif storage.is_folder(entry):
-            yield from _match(entry, below, values | found.groupdict(), others)
-
-
-def _compile(part: str, values: dict[str, str], *, is_last: bool) -> re.Pattern[str]:
-    """Makes a regular expression of a part between slashes; suffixes match in any case."""
-    suffix = PurePath(part).suffix if is_last else ""
-    suffix = "" if _TOKEN.search(suffix) else suffix
-    text, seen = "", set()
-    for token in _TOKEN.split(part.removesuffix(suffix)):
-        name = token[1:-1]
-        if not _TOKEN.fullmatch(token):
-            text += re.escape(token)
-        elif token == "*":
-            text += r"[^/]*"
-        elif name in values:
-            text += re.escape(values[name])
-        elif name in seen:
-            text += f"(?P={name})"
-        else:
-            seen.add(name)
-            words = "|".join(sorted(SPLIT_WORDS, key=len, reverse=True))
-            text += f"(?P<{name}>{f'(?i:{words})' if name == SPLIT else _ANY})"
-    return re.compile(f"{text}(?i:{re.escape(suffix)})", re.DOTALL)
+def _lacks(file: AnyPath, pattern: Pattern) -> UnpairedError:
+    return UnpairedError(
+        f"{file} has no file of {pattern.key}={pattern.text!r}; add it or change the pattern.",
+        [file],
+    )
 
 
 def find_patterns(root: AnyPath, given: Given) -> Found:
@@ -164,9 +79,15 @@ def find_patterns(root: AnyPath, given: Given) -> Found:
         UserError: A pattern is wrong, or a file has no partner or two.
     """
     refuse_layers(given, "patterns pair an image with one mask")
-    images = parse(given.images, f"{KEY}.images")
-    masks = _parse_partner(given.masks, f"{KEY}.masks", images)
+    is_paged = _are_paged(given)
+    if is_paged:
+        pair = given.images.removesuffix(PAGE), given.masks.removesuffix(PAGE)
+        given = given._replace(images=pair[0], masks=pair[1])
+    first, *channels = given.images.split(",")
+    images = parse(first.strip(), f"{KEY}.images")
+    masks = _parse_partner(given.masks, f"{KEY}.masks", images, is_paged=is_paged)
     patterns = [images, masks]
+    patterns += [_parse_partner(text.strip(), f"{KEY}.images", images) for text in channels]
     if given.weight:
         patterns.append(_parse_partner(given.weight, f"{KEY}.weight", images))
     found = [match(root, pattern) for pattern in patterns]
@@ -181,29 +102,31 @@ def find_patterns(root: AnyPath, given: Given) -> Found:
     for file, values in image_of.values():
         keys = [_key(values, pattern.names) for pattern in patterns[1:]]
         others = [by_key.get(key) for by_key, key in zip(partners, keys, strict=True)]
-        name = "/".join(values[name] for name in images.names)
+        name = "/".join(values[name] for name in images.names) or file.stem
         lacks = None in others and given.must_match
         if lacks and given.exclusion.has(name, file):
             continue
         if others[0] is None:
             alone.setdefault(values.get(SPLIT, ""), []).append(file)
         elif lacks:
-            raise UnpairedError(
-                f"{file} has no file of {KEY}.weight={given.weight!r}; add it or change the "
-                "pattern.",
-                [file],
-            )
+            raise _lacks(file, patterns[1 + others.index(None)])
         elif None not in others:
             whole[name] = _Whole(values, (file, *(other.file for other in others if other)))
     if given.must_match:
         _check_alone(root, alone, whole, masks)
         _check_lonely(image_of, partners[0], images, masks, given.exclusion)
+    if is_paged:
+        return find_pages({name: files[:2] for name, (_, files) in whole.items()}, given)
+    count = len(channels)
     pairs = FilePairs(
         tuple(whole),
-        [files[:2] for _, files in whole.values()],
+        [
+            (Part((image, *more[:count])) if count else image, mask)
+            for _, (image, mask, *more) in whole.values()
+        ],
         given.largest,
         reader=given.reader,
-        weights=[files[2:] for _, files in whole.values()],
+        weights=[files[2 + count :] for _, files in whole.values()],
     )
     splits: dict[str, list[str]] = {}
     for name, (values, _) in whole.items():
@@ -212,7 +135,19 @@ def find_patterns(root: AnyPath, given: Given) -> Found:
     return Found(pairs, splits, reads_lists=not splits)
 
 
-def _parse_partner(text: str, key: str, images: Pattern) -> Pattern:
+def _are_paged(given: Given) -> bool:
+    """Tells whether images and masks are the pages of files; see `pages.find_pages`."""
+    ends = [text.endswith(PAGE) for text in (given.images, given.masks)]
+    if any(ends) and (not all(ends) or given.weight or "," in given.images):
+        raise UserError(
+            f"{KEY}.images={given.images!r} and {KEY}.masks={given.masks!r} must both end with "
+            f"{PAGE} where they are the pages of files, and then there is one file of images and "
+            f"no {KEY}.weight."
+        )
+    return all(ends)
+
+
+def _parse_partner(text: str, key: str, images: Pattern, *, is_paged: bool = False) -> Pattern:
     pattern = parse(text, key)
     unknown = [name for name in pattern.names if name not in images.names]
     if unknown:
@@ -220,10 +155,10 @@ def _parse_partner(text: str, key: str, images: Pattern) -> Pattern:
             f"{key}={text!r} has the placeholder {{{unknown[0]}}}, which {images.key}="
             f"{images.text!r} has not; put * where the text does not matter."
         )
-    if not pattern.names and key.endswith("masks"):
+    if not pattern.names and not key.endswith("weight") and not is_paged:
         raise UserError(
             f"{key}={text!r} must have a placeholder of {images.key}={images.text!r}, such as "
-            "{name}, so that each image has its own mask."
+            "{name}, so that each image has its own."
         )
     return pattern
 

@@ -2,10 +2,14 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
+
 from unet_jax.doctor.finding import MOST_FILES, Finding, Level, excluding
 from unet_jax.doctor.look import Look
 from unet_jax.doctor.survey import Survey
 
+GAIN = 0.1  # of edges under a mask's borders, by the mean of the image
+_AS_TURN = {2: 1, 3: 3, 4: 2, 5: 4, 6: 6, 7: 7, 8: 5}  # of an orientation, in alignment.TURNS
 KEPT_OUT = "Take them out of the lists of names, or mend the files."
 
 
@@ -15,7 +19,7 @@ def opening(survey: Survey) -> Iterator[Finding]:
 
 
 def pairs(survey: Survey) -> Iterator[Finding]:
-    """Names images without a mask, and masks without an image."""
+    """Names images without a mask, masks without an image, and names in lists without one."""
     yield from (one for one in survey.opening if one.fault == "pairs")
 
 
@@ -44,16 +48,32 @@ def sizes(survey: Survey) -> Iterator[Finding]:
 def orientation(survey: Survey) -> Iterator[Finding]:
     """Names images that viewers turn, whose mask was drawn on the image as it is stored."""
     found = [one for _, one in survey.all() if one.failed == "sizes" and is_turned(one)]
-    if not found:
-        return
+    if found:
+        yield _orientation("error", found, "so that they are as high as their masks are wide")
+    # Where sizes tell nothing, edges may: of the mask turned as its image is, and as it is.
+    fitting = [(one, _gain(one)) for _, one in survey.all() if _gain(one) is not None]
+    better = [one for one, gain in fitting if gain and gain > GAIN]
+    if better and np.mean([gain for _, gain in fitting if gain is not None]) > GAIN:
+        says = "and these would lie better on the images as they are stored"
+        yield _orientation("warning", better, says)
+
+
+def _gain(look: Look) -> float | None:
+    """Returns how much better a mask lies if it is turned as its image is; None where it is."""
+    if look.alignment is None or look.mask_orientation != 1 or look.orientation == 1:
+        return None
+    turns = look.alignment.turns
+    return float(turns[_AS_TURN[look.orientation]] - turns[0])
+
+
+def _orientation(level: Level, found: Sequence[Look], effect: str) -> Finding:
     first = found[0]
-    yield Finding(
+    return Finding(
         "orientation",
-        "error",
+        level,
         files_of(found),
-        f"{len(found)} images are turned by their EXIF orientation ({first.orientation} of "
-        f"{first.files[0]}, and {first.mask_orientation} of its mask), so that they are shown as "
-        "high as their masks are wide",
+        f"{len(found)} images are shown turned by their EXIF orientation ({first.orientation} of "
+        f"{first.files[0]}) otherwise than their masks ({first.mask_orientation}), {effect}",
         "Write the pixels of these images as they are shown and remove the orientation, then draw "
         "the masks on that; or save the images without EXIF where the masks fit the stored pixels.",
     )

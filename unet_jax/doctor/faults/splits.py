@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from unet_jax.data.layouts.base import SPLIT_WORDS
+from unet_jax.defaults import DEFAULTS
 from unet_jax.doctor.faults.files import KEPT_OUT, files_of
 from unet_jax.doctor.faults.intensities import ENOUGH, usual_kind
 from unet_jax.doctor.finding import MOST_FILES, Finding, excluding, setting
@@ -17,6 +18,7 @@ from unet_jax.doctor.survey import Survey
 
 NEAR, DIFFERENT = 6, 14.0  # bits of 64; mean difference of thumbnails, of 255
 RANK = {"test": 0, "val": 1, "train": 2}  # of two copies, that of the larger one goes
+FOLLOW = 3  # places between frames of a video, in the order of names
 OFTEN = 0.2  # of all images, above which images that are nearly the same are how data are
 ALIKE = 24  # bits: the median of unlike images is 32 of 64
 SHIFTED = 1.0  # standard deviations between the means of two splits
@@ -67,7 +69,9 @@ def near(survey: Survey) -> Iterator[Finding]:
     pairs = [(i, j) for i, j in near_pairs(looks) if looks[i].digest != looks[j].digest]
     for across in (True, False):
         found = [(i, j) for i, j in pairs if (splits[i] != splits[j]) == across]
-        if not found or (not across and len({*sum(found, ())}) > OFTEN * len(looks)):
+        are_frames = _are_frames(survey, [(looks[i].id, looks[j].id) for i, j in found])
+        is_usual = are_frames or len({*sum(found, ())}) > OFTEN * len(looks)
+        if not found or (is_usual and not across):
             continue  # within a split, the frames of a video are no fault
         first, second = found[0]
         files = [f for pair in found for index in pair for f in looks[index].files[:1]]
@@ -83,8 +87,32 @@ def near(survey: Survey) -> Iterator[Finding]:
             f"{' in two splits, so that scores may be too good' if across else ''}: {listed}, such "
             f"as {looks[first].id} and {looks[second].id}, which differ in "
             f"{(looks[first].phash ^ looks[second].phash).bit_count()} of 64 bits",
-            excluding(survey.config, [looks[i].id for i in sorted(out)], KEPT_OUT),
+            (_keep_videos(survey) if are_frames else "")
+            or excluding(survey.config, [looks[i].id for i in sorted(out)], KEPT_OUT),
         )
+
+
+def _are_frames(survey: Survey, pairs: Sequence[tuple[str, str]]) -> bool:
+    """Tells whether most pairs are frames that follow each other in a video.
+
+    Such are called alike but for their last number, and come after each other by their names.
+    """
+    names = sorted(_without_split(one.id) for _, one in survey.all())
+    place = {name: index for index, name in enumerate(names)}
+    follow = 0
+    for pair in pairs:
+        one, other = map(_without_split, pair)
+        follow += abs(place[one] - place[other]) <= FOLLOW and _number(one) == _number(other) != ""
+    return follow * 2 > len(pairs)
+
+
+def _keep_videos(survey: Survey) -> str:
+    """Writes the line that keeps videos whole; "" where splits are given, or names do not tell."""
+    groups = {_number(_without_split(one.id)) for _, one in survey.all()}
+    is_free = survey.config.data.split.to_dict() == DEFAULTS["data"]["split"]
+    if len(groups) < 2 or "" in groups or not is_free or "as given" in survey.split_by:
+        return ""
+    return setting("data.split.group_pattern", _NUMBER.pattern)
 
 
 def near_pairs(looks: Sequence[Look]) -> list[_Pair]:
@@ -192,7 +220,7 @@ def shift(survey: Survey) -> Iterator[Finding]:
             (),
             f"the images of the {split} split have a mean of {own.mean(axis=0)[channel]:.4g} in "
             f"channel {channel} and those for training {train.mean(axis=0)[channel]:.4g}, "
-            f"{abs(apart[channel]):.2g} standard deviations apart: scores on one say little of the "
+            f"{abs(apart[channel]):.2f} standard deviations apart: scores on one say little of the "
             "other",
             "Draw the splits anew from all images, or add colour changes to the augmentation: "
             "config.augment.colour.brightness=0.2 and config.augment.colour.contrast=0.2.",

@@ -60,9 +60,7 @@ def resnet_variables(
 ) -> dict[str, Any]:
     """Turns torchvision's weights of a ResNet into the variables of `encoders.resnet.ResNet`.
 
-    The first convolution is adapted to another number of input channels: to 1 by the sum over the
-    file's channels, which is what it computes of a grey image; to C others by repeating the
-    file's (usually 3) channels in turn, times 3/C, so that activations keep their scale.
+    The first convolution is adapted to the images' channels; see `adapt_input`.
 
     Args:
         weights: Tensors by torchvision's names; fc.* is not used.
@@ -140,21 +138,45 @@ def resnet_tensors(weights: Mapping[str, np.ndarray], variant: str, channels: in
     unused = r"fc\..*"
     _check_values(weights, unused)
     tensors = _convert(weights, layers, unused)
-    path = ("params", "conv1", "kernel")
-    kernel = tensors[path].value
+    return _adapt(tensors, ("params", "conv1", "kernel"), channels)
+
+
+def adapt_input(kernel: np.ndarray, channels: int) -> np.ndarray:
+    """Adapts the kernel of a first convolution to images of another number of channels.
+
+    Args:
+        kernel: float32 [*size, I, F], of a file.
+        channels: C of the images.
+
+    Returns:
+        [*size, C, F]. For C = 1 the sum over the I channels, which is what they compute of a grey
+        image; for C = I as it is; else the I channels in turn, times I / C, so that an image whose
+        channels are all equal gives the same again where I divides C, and activations keep their
+        scale elsewhere (as timm's `adapt_input_conv` and segmentation_models.pytorch do).
+    """
     found = kernel.shape[-2]
+    if channels == found:
+        return kernel
     if channels == 1:
-        kernel = kernel.sum(-2, keepdims=True)
-    elif channels != found:
-        kernel = kernel[..., np.arange(channels) % found, :] * np.float32(found / channels)
-    return tensors | {path: tensors[path]._replace(value=kernel)}
+        return kernel.sum(-2, keepdims=True)
+    return kernel[..., np.arange(channels) % found, :] * np.float32(found / channels)
 
 
-def milesial_tensors(weights: Mapping[str, np.ndarray], *, keep_head: bool = False) -> Tensors:
+def _adapt(tensors: Tensors, path: tuple[str, ...], channels: int) -> Tensors:
+    """Adapts the first convolution, which lies at a path."""
+    return tensors | {
+        path: tensors[path]._replace(value=adapt_input(tensors[path].value, channels))
+    }
+
+
+def milesial_tensors(
+    weights: Mapping[str, np.ndarray], *, channels: int | None = None, keep_head: bool = False
+) -> Tensors:
     """Does what `milesial_variables` does for any features and keeps the names.
 
     Args:
         weights: Tensors by that repository's names.
+        channels: C of the images, to which the first convolution is adapted; None for the file's.
         keep_head: Whether the head's values, which are given like the others, are not to be used.
 
     Returns:
@@ -188,7 +210,9 @@ def milesial_tensors(weights: Mapping[str, np.ndarray], *, keep_head: bool = Fal
                         "they must be alike."
                     )
                 weights[mean] = weights[mean] - bias
-    return _convert(weights, layers, unused)
+    tensors = _convert(weights, layers, unused)
+    first = ("params", blocks["inc"], "Conv_0", "kernel")
+    return tensors if channels is None else _adapt(tensors, first, channels)
 
 
 def milesial_features(tensors: Tensors) -> tuple[int, ...]:

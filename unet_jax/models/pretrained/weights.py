@@ -18,8 +18,10 @@ from unet_jax.models.pretrained.torch_layout import (
     resnet_variant,
 )
 from unet_jax.models.pretrained.weight_files import read_weights
+from unet_jax.process.console import console
 from unet_jax.process.paths import expand
 
+_FIRST = ("inc.double_conv.0.weight", "conv1.weight")  # convolutions, of milesial and torchvision
 Load = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
@@ -38,10 +40,16 @@ def make_pretrained(file: str = "", keep_head: bool = False) -> Load | None:
         return None
 
     path = expand(file, "config.pretrained.file")
+    said: set[str] = set()
+
+    def say(line: str) -> None:
+        if line not in said:
+            console.print(f"config.pretrained.file: {line}")
+        said.add(line)
 
     def load(variables: Mapping[str, Any]) -> dict[str, Any]:
         try:
-            return load_into(variables, path, keep_head=keep_head)
+            return load_into(variables, path, keep_head=keep_head, say=say)
         except UserError as error:
             raise UserError(f"config.pretrained.file: {error}") from None
 
@@ -49,19 +57,25 @@ def make_pretrained(file: str = "", keep_head: bool = False) -> Load | None:
 
 
 def load_into(
-    variables: Mapping[str, Any], file: Path, *, keep_head: bool = False
+    variables: Mapping[str, Any],
+    file: Path,
+    *,
+    keep_head: bool = False,
+    say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Puts the weights of a file into a model's variables; names tell which network it is of.
 
     torchvision's ResNets fill the submodule "encoder", a U-Net of milesial/Pytorch-UNet fills the
     whole tree. They were trained on other inputs than `scale.standardise` makes, so the model
     must bring its input to theirs: `UNet(input_scale="imagenet")` for torchvision's, as the ResNet
-    encoders of `variants.VARIANTS` have it, and `UNet(input_scale="unit")` for milesial's.
+    encoders of `variants.VARIANTS` have it, and `UNet(input_scale="unit")` for milesial's. The
+    first convolution is adapted to the model's channels; see `torch_layout.adapt_input`.
 
     Args:
         variables: {"params": ..., "batch_stats": ...} as initialised.
         file: A .safetensors or .npz file.
         keep_head: Whether the head (1x1 convolution to classes) stays as initialised.
+        say: Takes a line that says how the first convolution was adapted, where it was.
 
     Returns:
         The variables with the file's values, of the same types and shapes.
@@ -83,8 +97,24 @@ def load_into(
         tensors = {path: tensor for path, tensor in tensors.items() if path[1] != "head"}
         places = {path: leaf for path, leaf in places.items() if path[1] != "head"}
     _check_fit(file, tensors, places, advice)
+    _say_adapted(weights, tensors, file, say)
     filled = {path: jnp.asarray(t.value, places[path].dtype) for path, t in tensors.items()}
     return unflatten_dict({**flat, **filled})
+
+
+def _say_adapted(
+    weights: Mapping[str, np.ndarray], tensors: Tensors, file: Path, say: Callable[[str], None]
+) -> None:
+    """Says in one line how the first convolution was adapted to the channels of the images."""
+    first = next(name for name in _FIRST if name in weights)
+    theirs = weights[first].shape[1]
+    ours = next(t.value.shape[-2] for t in tensors.values() if t.name == first)
+    if ours == theirs:
+        return
+    how = f"its channels come in turn, times {theirs}/{ours}"
+    if ours == 1:
+        how = "its channels are summed, which is what they say of a grey image"
+    say(f"{first} of {file} has {theirs} channels and the images have {ours}: {how}")
 
 
 def _recognise(
@@ -92,12 +122,12 @@ def _recognise(
 ) -> tuple[tuple[str, ...], Tensors, str]:
     """Returns the submodule to fill, the tensors and what to change if they do not fit."""
     if "inc.double_conv.0.weight" in weights:
-        tensors = milesial_tensors(weights, keep_head=keep_head)
-        channels = weights["inc.double_conv.0.weight"].shape[1]
+        first = flat.get(("params", "encoder_0", "Conv_0", "kernel"))
+        channels = None if first is None else first.shape[-2]
+        tensors = milesial_tensors(weights, channels=channels, keep_head=keep_head)
         advice = (
-            f"The file holds a U-Net of {channels} input channels and "
-            f"{weights['outc.conv.weight'].shape[0]} classes: set config.model.features="
-            f'{milesial_features(tensors)} and config.model.norm="batch", and use such images.'
+            f"The file holds a U-Net of {weights['outc.conv.weight'].shape[0]} classes: set "
+            f'config.model.features={milesial_features(tensors)} and config.model.norm="batch".'
         )
         return (), tensors, advice
     if "layer1.0.conv1.weight" in weights:

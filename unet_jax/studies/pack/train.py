@@ -10,6 +10,7 @@ import jax
 from ml_collections import ConfigDict
 
 from unet_jax.data.cache import prepare
+from unet_jax.data.normalise import RANGE
 from unet_jax.data.pipeline import train_batches
 from unet_jax.data.sample import Sample, Source, Spec, Window
 from unet_jax.data.sources import Loading
@@ -20,7 +21,7 @@ from unet_jax.predict.predictor import Predictor
 from unet_jax.process.console import console, print_header
 from unet_jax.process.owner import PACK, owned
 from unet_jax.run import Run
-from unet_jax.runs import class_weights, layout, splits
+from unet_jax.runs import class_weights, layout, splits, statistics
 from unet_jax.runs import workdir as run_dir
 from unet_jax.runs.gallery import draw_missing
 from unet_jax.runs.intact import check_intact
@@ -85,8 +86,9 @@ def _train_owned(
         return
     kept = _kept(configs)
     shared, members = None, []
+    ends = next((found for folder in configs if (found := statistics.read(folder))), None)
     for folder, config in configs.items():
-        experiment = assemble(config, kept, like=shared, weights=class_weights.read(folder))
+        experiment = assemble(config, kept, shared, ends, class_weights.read(folder))
         shared = shared or experiment
         members.append(Member(folder, config, experiment))
     first = members[0].experiment
@@ -96,7 +98,8 @@ def _train_owned(
     for member in members:
         run_dir.check_writable(member.folder)
         split = splits.settle(first.dataset, member.folder, kept)
-        run_dir.begin(member.folder, member.config, overwrite=False, split=split)
+        texts = {"split": split, "statistics": statistics.write(first.loading.normalise)}
+        run_dir.begin(member.folder, member.config, overwrite=False, **texts)
     make_way = WAYS[kind or ("in_turn" if jax.default_backend() == "cpu" else "side_by_side")]
     way = make_way(members)
     size, failures = min(way.most(), len(members)), []
@@ -164,7 +167,8 @@ def _batches(members: Sequence[Member], way: Way, start: int) -> Iterator[Any]:
     e: Experiment = members[0].experiment
     order = {"batch_size": e.plan.batch_size, "start": start, "stop": e.plan.total}
     source, seeds = e.dataset.splits["train"], distinct([member.seed for member in members])
-    streams = [train_batches(source, e.loading, **order, seed=seed) for seed in seeds]
+    loading = source.loading if isinstance(source, Remembered) else e.loading
+    streams = [train_batches(source, loading, **order, seed=seed) for seed in seeds]
     for together in zip(*streams, strict=True):
         yield way.put_batches(together)
 
@@ -177,11 +181,17 @@ class Remembered:
 
         Args:
             source: The images.
-            loading: How training brings them to a size, which is then done once too; None to
-                keep them as they are.
+            loading: How training normalises them and brings them to a size, which is then done
+                once too; None to keep them as they are.
         """
         self._source, self._loading = source, loading
         self._load = functools.cache(self._load_once)
+
+    @property
+    def loading(self) -> Loading:
+        """Returns what is left to do in training, of a source with a loading."""
+        assert self._loading is not None, "these images are as they were read"
+        return self._loading._replace(normalise=RANGE)
 
     @property
     def spec(self) -> Spec:

@@ -43,6 +43,7 @@ from unet_jax.studies.trials import check_place, prepare, read_study, write_stud
 
 try:
     import optuna
+    from sqlalchemy.pool import NullPool  # Optuna keeps a search by it
 except ImportError:
     raise UserError("--search needs Optuna: pip install optuna.") from None
 
@@ -260,6 +261,15 @@ class _Search:
         return bool(new)
 
 
+def storage_of(folder: Path) -> optuna.storages.RDBStorage:
+    """Returns what Optuna keeps of the search in a sweep's folder; begins it where there is none.
+
+    No connection outlives its use.
+    """
+    url = f"sqlite:///{folder.absolute() / STORAGE}"
+    return optuna.storages.RDBStorage(url, engine_kwargs={"poolclass": NullPool})
+
+
 def _open(sweep: Sweep, sampler: str, headline: Headline) -> optuna.Study:
     """Opens the storage of a search, or begins it.
 
@@ -268,7 +278,7 @@ def _open(sweep: Sweep, sampler: str, headline: Headline) -> optuna.Study:
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
-        storage=f"sqlite:///{sweep.folder.absolute() / STORAGE}",
+        storage=storage_of(sweep.folder),
         study_name="search",
         direction="maximize" if headline.kind.higher_is_better else "minimize",
         pruner=optuna.pruners.MedianPruner(n_startup_trials=_STARTUP),

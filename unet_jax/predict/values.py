@@ -1,0 +1,48 @@
+"""Whether images to predict have values of another range than those of the training."""
+
+import numpy as np
+
+from unet_jax.data.normalise import Normalise
+from unet_jax.data.sample import Spec
+
+# Of the length from black to white: more, or less, is another unit.
+_LONGEST, _SHORTEST = 4.0, 0.01
+
+
+class OtherValues:
+    """Finds images whose values and the range from black to white have little in common."""
+
+    def __init__(self, spec: Spec, normalise: Normalise) -> None:
+        """Takes the spec of the training images, and how they were normalised."""
+        low, high = normalise.value_range(spec)
+        self._low, self._high = float(np.min(low)), float(np.max(high))
+        # Images that tell their range themselves may have any.
+        self._counts = not normalise.is_of_image
+        self._found: dict[str, tuple[float, float]] = {}
+        self._total = 0
+
+    def look(self, file: str, image: np.ndarray) -> None:
+        """Looks at the values of an image [*n, C] of a file."""
+        low, high = float(image.min()), float(image.max())
+        width = self._high - self._low
+        is_outside = low > self._high or high < self._low
+        is_long = high - low > _LONGEST * width
+        # A dark image of whole numbers is one; fractions are values of another unit.
+        is_short = image.dtype.kind == "f" and 0 < high - low < _SHORTEST * width
+        self._total += 1
+        if self._counts and (is_outside or is_long or is_short):
+            self._found[file] = low, high
+
+    def line(self) -> str:
+        """Says in one line which images have other values; "" where none has."""
+        if not self._found:
+            return ""
+        file, (low, high) = next(iter(self._found.items()))
+        count = len(self._found)
+        return (
+            f"{count} of {self._total} images {'has' if count == 1 else 'have'} values of a wholly "
+            f"other range than those that the model was trained on, such as {file} ({low:g} to "
+            f"{high:g}); there black and white are {self._low:g} and {self._high:g}, by "
+            "config.data.normalise and config.data.value_range. Its masks are likely wrong: bring "
+            "images to the range of the training."
+        )

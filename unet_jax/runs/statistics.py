@@ -1,0 +1,47 @@
+"""What a run keeps of its training split: the values that became black and white.
+
+They are found once, when a run begins; it goes on, is evaluated and predicts with what it keeps.
+"""
+
+import json
+from pathlib import Path
+
+from unet_jax.data.normalise import Normalise
+from unet_jax.data.sample import Ends
+from unet_jax.data.statistics import as_ends
+from unet_jax.process import records
+from unet_jax.runs import layout
+
+
+def read(workdir: Path) -> Ends | None:
+    """Reads black and white of each channel of the training split.
+
+    Args:
+        workdir: The run's directory.
+
+    Returns:
+        The two; None where the run keeps none.
+
+    Raises:
+        BrokenFileError: The file is not what a run wrote.
+    """
+    advice = "put it back, or train again with --overwrite"
+    shape = {"black": [(float, int)], "white": [(float, int)]}
+    file = workdir / layout.STATISTICS
+    found = records.read_json(file, shape, "what a run wrote", advice)
+    return as_ends([found["black"], found["white"]]) if found else None
+
+
+def write(normalise: Normalise) -> str | None:
+    """Writes what a run keeps.
+
+    Args:
+        normalise: With the black and the white that were found.
+
+    Returns:
+        Text of statistics.json; None where there is nothing to keep.
+    """
+    if not normalise.ends:
+        return None
+    black, white = normalise.ends
+    return json.dumps({"black": black, "white": white}, indent=0) + "\n"
