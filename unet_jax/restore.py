@@ -49,14 +49,15 @@ def restore(config: ConfigDict, workdir: Path, which: str) -> Trained:
     """
     checkpoints, step, meta = _open_checkpoint(config, workdir, which)
     class_names = tuple(meta["class_names"])
-    ends = statistics.read(workdir)
+    spec = _spec_of(meta)
+    ends = statistics.read(workdir, spec.channels)
     if read_loading(config.data).normalise.is_of_train and not ends:
         raise UserError(
             f"{workdir / layout.STATISTICS} is not there, and config.data.normalise.of='train' "
             "needs what it says of the training images; put it back, or train again with "
             "--overwrite."
         )
-    network = make_network(config, class_names, _spec_of(meta), ends)
+    network = make_network(config, class_names, spec, ends)
     variables = checkpoints.restore_variables(step, network.variables)
     checkpoints.close()
     return Trained(network, variables, class_names, step)

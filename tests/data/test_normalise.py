@@ -220,6 +220,9 @@ def test_a_run_predicts_with_the_numbers_that_it_keeps(run, tmp_path, monkeypatc
     kept.write_text(json.dumps(changed))
     ends = restore(config, folder, "best").network.loading.normalise.ends
     assert ends == ((-5.5, 1.0), (7.0, 8.25))
+    kept.write_text(json.dumps({**changed, "white": [7, 8, 9]}))
+    with pytest.raises(UserError, match=r"statistics\.json is not what a run wrote"):
+        restore(config, folder, "best")
     kept.unlink()
     with pytest.raises(UserError, match=r"statistics\.json is not there"):
         predict_run(config, folder, output=str(tmp_path / "none"), **args)

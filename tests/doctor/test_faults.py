@@ -104,6 +104,50 @@ def test_a_folder_with_many_faults_trains_once_every_mend_is_pasted(tmp_path):
     assert 0 <= results["val"]["mIoU"] <= 1
 
 
+@pytest.mark.parametrize(
+    ("held", "lines"),
+    [
+        ((0, 1, 2), ["class_names=('class_0', 'class_1', 'class_2')"]),
+        ((3, 7), ["class_names=('background', 'object')", "label_map=((3, 0), (7, 1))"]),
+        (
+            (0, 1, 2, 255),
+            ["class_names=('class_0', 'class_1', 'class_2')", "ignore_values=(255,)"],
+        ),
+        (
+            (10, 20, 255),
+            [
+                "class_names=('class_0', 'class_1', 'class_2')",
+                "label_map=((10, 0), (20, 1), (255, 2))",
+            ],
+        ),
+        (
+            (*range(0, 256, 5), *(0, 255) * 99),  # soft edges
+            [
+                "class_names=('background', 'object')",
+                "label_map=((0, 0), (255, 1))",
+                "nearest=True",
+            ],
+        ),
+    ],
+)
+def test_classes_that_nothing_names_are_numbered(tmp_path, held, lines):
+    planted.draw(tmp_path, label=lambda seed, mask: planted.stripes(mask.shape, held))
+    config = make(tmp_path, folder={"class_names": ()})
+    [finding, *_] = find(survey(config))
+    assert (finding.fault, finding.level) == ("unnamed", "error")
+    assert finding.mend.split("\n") == [f"config.data.folder.{line}" for line in lines]
+    paste(config, finding.mend)
+    first_batch(config)
+
+
+def test_the_mend_of_pets_opened_as_a_folder_is_their_source(tmp_path):
+    for kind in ("images", "annotations/trimaps"):
+        (tmp_path / kind).mkdir(parents=True)
+    config = make(tmp_path, folder={"class_names": ()})
+    [finding, *_] = find(survey(config))
+    assert (finding.fault, finding.mend) == ("opening", "config.data.source='pets'")
+
+
 def test_masks_that_are_moved_are_told_by_how_much(tmp_path):
     config = moved_masks(tmp_path, True)  # by 4 rows down and 3 columns to the left
     [finding] = find(survey(config))
@@ -122,6 +166,11 @@ def test_copies_are_taken_out_of_the_training_split(tmp_path):
 @pytest.mark.parametrize(
     ("plant", "mend"),
     [
+        (
+            planted.classes_without_names,
+            "config.data.folder.class_names=('background', 'object')\n"
+            "config.data.folder.label_map=((0, 0), (255, 1))",
+        ),
         (values_0_and_255, "config.data.folder.label_map=((0, 0), (255, 1))"),
         (planted.values_from_1, "config.data.folder.label_map=((1, 0), (2, 1))"),
         (planted.void, "config.data.folder.ignore_values=(255,)"),

@@ -150,7 +150,7 @@ def test_a_folder_that_is_not_there(tmp_path):
 def test_a_folder_whose_classes_nobody_named_is_looked_at(tmp_path):
     draw(tmp_path, label=lambda _, mask: np.uint8(mask) * 255)
     seen = survey(make(tmp_path, folder={"class_names": ()}))
-    assert names(seen) == ["opening"]
+    assert names(seen) == ["unnamed"]
     assert seen.class_names == ()
     assert {value for _, look in seen.all() for value in look.masks[0].counts} == {0, 255}
 

@@ -46,6 +46,11 @@ def draw(root, count=COUNT, size=SIZE, radius=None, label=None):
         save(root / "masks" / f"{seed:02}.png", label(seed, mask) if label else np.uint8(mask))
 
 
+def stripes(shape, values):
+    """Returns a mask [H, W] whose columns hold some values in turn."""
+    return np.resize(np.array(values, np.uint8), shape[1])[None].repeat(shape[0], 0)
+
+
 def read(file):
     return np.array(Image.open(file))
 
@@ -151,6 +156,12 @@ def deeper_image(root, spoilt):
     if spoilt:
         change(root / "images", lambda image: image[..., 0].astype(np.uint16) * 257, {9})
     return make(root)
+
+
+def classes_without_names(root, spoilt):
+    draw(root, label=lambda seed, mask: np.uint8(mask) * 255)
+    named = {"label_map": ((0, 0), (255, 1))}
+    return make(root, folder=({"class_names": ()} if spoilt else named))
 
 
 def values_0_and_255(root, spoilt):
@@ -445,6 +456,7 @@ CASES = {
     upside_down_by_exif: "orientation",
     not_a_number: "not_finite",
     deeper_image: "kinds",
+    classes_without_names: "unnamed",
     values_0_and_255: "values",
     values_from_1: "values",
     void: "values",

@@ -13,10 +13,11 @@ from unet_jax.config import call, check_sections
 from unet_jax.data import storage
 from unet_jax.data.base import Dataset, PairSource
 from unet_jax.data.exclude import UnpairedError
+from unet_jax.data.layouts.base import OtherSourceError
 from unet_jax.data.sample import Source, Spec
 from unet_jax.data.sources import Loading, open_data, read_loading
 from unet_jax.defaults import DEFAULTS, complete
-from unet_jax.doctor.finding import MOST_FILES, Finding, excluding
+from unet_jax.doctor.finding import MOST_FILES, Finding, excluding, setting
 from unet_jax.doctor.look import Look, look
 from unet_jax.errors import UserError
 from unet_jax.models.unet import UNet
@@ -138,6 +139,9 @@ def _tried(function: Any, *args: Any, **kwargs: Any) -> Any:
 def _open(config: ConfigDict) -> tuple[Dataset | None, list[Finding]]:
     """Opens the data as a config says, or else what can be opened; then changes the config."""
     findings: dict[str, Finding] = {}
+    unnamed = _without_names(config)
+    if unnamed is not None:  # which a fault of its own tells, when it is known what masks hold
+        return unnamed, []
     eased = iter(EASED)
     while True:
         try:
@@ -147,6 +151,11 @@ def _open(config: ConfigDict) -> tuple[Dataset | None, list[Finding]]:
             says = str(error)
             if isinstance(error, UnpairedError) and says not in findings:
                 findings[says] = _leave_out(config, error)
+                continue
+            if isinstance(error, OtherSourceError):
+                mend = setting("data.source", error.source)
+                findings[says] = Finding("opening", "error", (), says, mend)
+                config.data.source = error.source
                 continue
             findings.setdefault(
                 says, Finding("opening", "error", (), says, "Change what the line names.")
@@ -158,6 +167,20 @@ def _open(config: ConfigDict) -> tuple[Dataset | None, list[Finding]]:
             section, _, name = key.rpartition(".")
             part = config.data[section] if section else config.data
             part[name] = value
+
+
+def _without_names(config: ConfigDict) -> Dataset | None:
+    """Opens the data of a config that names no classes where that alone is in the way."""
+    if config.data.source != "folder" or config.data.folder.class_names:
+        return None
+    as_it_is = _tried(open_data, **config.data.to_dict())
+    changed = config.copy_and_resolve_references()
+    changed.data.folder.class_names = UNNAMED
+    opened = None if as_it_is else _tried(open_data, **changed.data.to_dict())
+    if opened is None:
+        return None
+    config.data.folder.class_names = UNNAMED
+    return opened[0]
 
 
 def _leave_out(config: ConfigDict, error: UnpairedError) -> Finding:

@@ -9,15 +9,17 @@ from pathlib import Path
 from unet_jax.data.normalise import Normalise
 from unet_jax.data.sample import Ends
 from unet_jax.data.statistics import as_ends
+from unet_jax.errors import BrokenFileError
 from unet_jax.process import records
 from unet_jax.runs import layout
 
 
-def read(workdir: Path) -> Ends | None:
+def read(workdir: Path, channels: int | None = None) -> Ends | None:
     """Reads black and white of each channel of the training split.
 
     Args:
         workdir: The run's directory.
+        channels: Of its images, where that is known.
 
     Returns:
         The two; None where the run keeps none.
@@ -29,7 +31,16 @@ def read(workdir: Path) -> Ends | None:
     shape = {"black": [(float, int)], "white": [(float, int)]}
     file = workdir / layout.STATISTICS
     found = records.read_json(file, shape, "what a run wrote", advice)
-    return as_ends([found["black"], found["white"]]) if found else None
+    if not found:
+        return None
+    counts = {len(found["black"]), len(found["white"]), channels or len(found["black"])}
+    if len(counts) > 1:
+        images = f", and the images have {channels}" if channels else ""
+        raise BrokenFileError(
+            f"{file} is not what a run wrote (black and white of {len(found['black'])} and "
+            f"{len(found['white'])} channels{images}); {advice}."
+        )
+    return as_ends([found["black"], found["white"]])
 
 
 def write(normalise: Normalise) -> str | None:

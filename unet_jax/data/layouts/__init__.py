@@ -4,7 +4,7 @@ from unet_jax.config import choose
 from unet_jax.data import storage
 from unet_jax.data.files import say_once
 from unet_jax.data.layouts.ade20k import ADE20K
-from unet_jax.data.layouts.base import KEY, Found, Given, Layout
+from unet_jax.data.layouts.base import KEY, Found, Given, Layout, OtherSourceError
 from unet_jax.data.layouts.camvid import CAMVID
 from unet_jax.data.layouts.cityscapes import CITYSCAPES
 from unet_jax.data.layouts.coco import COCO
@@ -77,8 +77,9 @@ def _recognise(root: AnyPath, given: Given) -> Found:
     if not are_default or all(storage.is_folder(root / name) for name in Given()[:2]):
         return FOLDERS.find(root, given)
     if storage.is_folder(root / "annotations" / "trimaps"):
-        raise UserError(
-            f"config.data.path: {root} holds Oxford-IIIT Pet; set config.data.source='pets'."
+        raise OtherSourceError(
+            f"config.data.path: {root} holds Oxford-IIIT Pet; set config.data.source='pets'.",
+            "pets",
         )
     name = next((name for name, one in LAYOUTS.items() if one.fits(root)), None)
     if name is None:

@@ -50,6 +50,19 @@ class Given(NamedTuple):
     must_match: bool = True
 
 
+class OtherSourceError(UserError):
+    """A folder holds a data set that has a source of its own.
+
+    Attributes:
+        source: The value of config.data.source.
+    """
+
+    def __init__(self, message: str, source: str) -> None:
+        """Takes the message and the source."""
+        super().__init__(message)
+        self.source = source
+
+
 class Found(NamedTuple):
     """What a layout finds in a folder.
 

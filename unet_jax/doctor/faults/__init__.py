@@ -25,6 +25,7 @@ FAULTS: dict[str, Fault] = {
     "orientation": files.orientation,
     "not_finite": files.not_finite,
     "kinds": intensities.kinds,
+    "unnamed": labels.unnamed,
     "values": labels.values,
     "colours": labels.colours,
     "palettes": labels.palettes,

@@ -17,6 +17,30 @@ RARELY = 0.2  # of the masks of a split that are of one class, above which that 
 _SHOWN = 12
 
 
+def unnamed(survey: Survey) -> Iterator[Finding]:
+    """Names the classes of masks of which the config and the layout name none."""
+    counts = _count(survey)
+    if survey.class_names or survey.by_class or not counts or survey.opening:
+        return
+    there = sorted(counts)
+    # Between two classes soft edges have all values; the two most frequent ones are meant.
+    is_soft = len(there) > MANY and {0, IGNORE} <= {*sorted(there, key=lambda v: -counts[v])[:2]}
+    are_numbered = len(there) > 2 and there[:-1] == list(range(len(there) - 1))
+    ignored = (IGNORE,) if IGNORE in there and are_numbered else ()
+    meant = [0, IGNORE] if is_soft else [value for value in there if value not in ignored]
+    count = max(2, len(meant))
+    names = ("background", "object") if count == 2 else tuple(f"class_{k}" for k in range(count))
+    lines = [setting("data.folder.class_names", names)]
+    if meant != list(range(len(meant))):
+        lines.append(_mapping(meant))
+    if ignored:
+        lines.append(setting("data.folder.ignore_values", ignored))
+    if is_soft:
+        lines.append(setting("data.folder.nearest", True))
+    says = f"config.data.folder.class_names=() names no classes; masks hold {_some(there)}"
+    yield Finding("unnamed", "error", (), says, "\n".join(lines))
+
+
 def values(survey: Survey) -> Iterator[Finding]:
     """Names mask values that are no class, with how often each is there."""
     found = [one for _, one in survey.all() if one.unknown]
