@@ -3,7 +3,7 @@ import re
 import pytest
 from support.paths import ROOT
 
-from unet_jax.doctor import alignment
+from unet_jax.doctor import alignment, survey
 from unet_jax.doctor.faults import FAULTS, classes, files, intensities, labels, objects, splits
 from unet_jax.doctor.faults import alignment as lying
 
@@ -43,6 +43,8 @@ def test_thresholds_are_those_of_the_page(fault):
 def test_numbers_of_the_alignment_are_those_of_the_page():
     text = " ".join(TEXT.split())
     assert f"up to {alignment.REACH} steps" in text
+    assert f"up to {survey.CLOSE} images of each split" in text
+    assert f"blurred over {alignment.BLUR} pixels" in text
     assert f"an image of up to {alignment.SIDE}" in text
     assert f"1 in {1 / lying.CHANCE:,.0f} of" in text
     assert f"higher by {lying.LEAST} on average" in text

@@ -2,7 +2,9 @@ import ast
 import inspect
 import json
 
+import numpy as np
 import pytest
+from scipy import ndimage
 from support import planted
 from support.planted import (
     CASES,
@@ -213,3 +215,31 @@ def test_a_video_in_two_splits_is_kept_whole_and_no_fault_in_one(tmp_path):
     assert films[0].isdisjoint(films[1])
     assert splits.near_pairs(seen.looks["train"])
     assert find(survey(planted.frames_that_follow(tmp_path / "twin", False))) == []
+
+
+def test_borders_that_are_bands_are_as_good_moved_either_way(tmp_path):
+    def banded(seed, mask):
+        inner = ndimage.binary_erosion(mask, iterations=4)
+        outer = ndimage.binary_dilation(mask, iterations=4)
+        return np.uint8(inner) + 2 * np.uint8(outer & ~inner)
+
+    planted.draw(tmp_path, count=30, size=(96, 96), radius=24, label=banded)
+    folder = {"class_names": ("back", "disk", "border")}
+    assert find(survey(make(tmp_path, image_size=(96, 96), folder=folder))) == []
+
+
+@pytest.mark.parametrize(
+    ("prefix", "one", "other", "is_fault"),
+    [("", 2, 10, True), ("film_", 2, 10, True), ("film_", 10, 12, False), ("", 10, 12, True)],
+)
+def test_what_is_nearly_the_same_in_one_split(tmp_path, prefix, one, other, is_fault):
+    planted.draw(tmp_path)
+    planted.copy(tmp_path, f"{one:02}", f"{other:02}", quality=60)
+    for kind in ("images", "masks"):
+        for file in sorted((tmp_path / kind).iterdir()):
+            file.rename(file.with_name(f"{prefix}{file.name}"))
+    (tmp_path / "val.txt").write_text("".join(f"{prefix}{n:02}\n" for n in (3, 4, 5)))
+    found = find(survey(make(tmp_path)))
+    assert [one.fault for one in found] == ["near"] * is_fault
+    if is_fault:
+        assert found[0].mend == f"config.data.folder.exclude=('{prefix}{other:02}',)"

@@ -189,3 +189,15 @@ def test_images_turned_by_exif_with_masks_turned_too(tmp_path):
     assert find(seen) == []
     [look] = [look for _, look in seen.all() if look.orientation != 1]
     assert (look.id, look.orientation, look.mask_orientation, look.shape) == ("02", 8, 8, (64, 48))
+
+
+def test_what_is_turned_otherwise_than_its_mask_is_looked_at_closely(tmp_path):
+    draw(tmp_path, count=100)
+    exif = Image.Exif()
+    exif[274] = 3
+    for number in range(0, 100, 7):
+        file = tmp_path / "images" / f"{number:02}.png"
+        save(file, np.ascontiguousarray(read(file)[::-1, ::-1]), exif=exif)
+    looks = [look for _, look in survey(make(tmp_path)).all()]
+    assert all(look.alignment for look in looks if look.orientation == 3)
+    assert not all(look.alignment for look in looks)

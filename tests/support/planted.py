@@ -295,7 +295,7 @@ def moved_masks(root, spoilt):
     return make(root)
 
 
-def _copy(root, one, other, quality=0):
+def copy(root, one, other, quality=0):
     for kind in ("images", "masks"):
         save(root / kind / f"{other}.png", read(root / kind / f"{one}.png"))
     if quality:
@@ -313,7 +313,7 @@ def the_same_in_both_splits(root, spoilt):
     draw(root)
     lists(root, (2, 3, 4, 5))
     if spoilt:
-        _copy(root, "02", "10")
+        copy(root, "02", "10")
     return make(root)
 
 
@@ -321,7 +321,7 @@ def the_same_twice(root, spoilt):
     draw(root)
     lists(root, (2, 3, 4, 5))
     if spoilt:
-        _copy(root, "11", "10")
+        copy(root, "11", "10")
     return make(root)
 
 
@@ -329,7 +329,7 @@ def compressed_in_both_splits(root, spoilt):
     draw(root)
     lists(root, (2, 3, 4, 5))
     if spoilt:
-        _copy(root, "02", "10", quality=60)
+        copy(root, "02", "10", quality=60)
     return make(root)
 
 

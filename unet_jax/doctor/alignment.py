@@ -3,9 +3,10 @@
 from typing import NamedTuple
 
 import numpy as np
-from scipy import fft
+from scipy import fft, ndimage
 
 SIDE, REACH = 192, 12  # pixels along an axis at most, about; along which a mask is moved
+BLUR = 9  # pixels along an axis over which edges are blurred
 _CAP = 6.0  # times the mean, above which an edge is no stronger
 TURNS = (
     "as it is",
@@ -23,8 +24,9 @@ class Alignment(NamedTuple):
     """How strong an image's edges are under the borders of its mask; 0 is as anywhere else.
 
     Attributes:
-        turns: float32 [8], of the mask under each of `TURNS`; NaN where those do not fit, since
-            the image is not square.
+        turns: float32 [2, 8], of the mask under each of `TURNS`; NaN where those do not fit, since
+            the image is not square. In the second row edges are blurred, so that borders that
+            lie beside them, as those of a band along an object do, count too.
         shifts: float16 [2 REACH + 1, 2 REACH + 1], of the mask moved down and to the right by so
             many steps, from -REACH each.
         step: Pixels of a step.
@@ -72,9 +74,10 @@ def measure(image: np.ndarray, mask: np.ndarray) -> Alignment | None:
     if edges is None or not borders.any():
         return None
     count = len(TURNS) if mask.shape[0] == mask.shape[1] else 4
-    fitting = [edges[turned(borders, which)].mean() - 1 for which in range(count)]
-    turns = np.full(len(TURNS), np.nan, np.float32)
-    turns[: len(fitting)] = fitting
+    turns = np.full((2, len(TURNS)), np.nan, np.float32)
+    for row, strength in enumerate((edges, ndimage.uniform_filter(edges, BLUR, mode="constant"))):
+        for which in range(count):
+            turns[row, which] = strength[turned(borders, which)].mean() - 1
     return Alignment(turns, _shifts(borders, edges), step)
 
 

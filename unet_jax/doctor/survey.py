@@ -23,7 +23,7 @@ from unet_jax.errors import UserError
 from unet_jax.models.unet import UNet
 from unet_jax.process.console import follow
 
-CLOSE = 64  # images at most, about, of which objects and alignment are measured
+CLOSE = 40  # images of a split at most, of which objects and alignment are measured
 UNNAMED = ("unnamed 0", "unnamed 1")
 EASED: tuple[dict[str, Any], ...] = (
     {"split": DEFAULTS["data"]["split"], "folds": 0, "fold": 0},

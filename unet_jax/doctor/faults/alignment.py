@@ -25,12 +25,13 @@ def turned(survey: Survey) -> Iterator[Finding]:
     scores = np.stack([one.alignment.turns for one in looks])  # pyrefly: ignore
     best: tuple[float, int] | None = None
     for which in range(1, len(TURNS)):
-        gain = (scores[:, which] - scores[:, 0])[np.isfinite(scores[:, which])]
-        is_better = _is_better(gain, len(TURNS) - 1)
-        if is_better and (best is None or gain.mean() > best[0]):
-            best = float(gain.mean()), which
+        gain = (scores[..., which] - scores[..., 0])[np.isfinite(scores[:, 0, which])]
+        if not len(gain) or gain[:, 0].mean() < 0 or not _is_better(gain[:, 1], len(TURNS) - 1):
+            continue
+        if best is None or gain[:, 1].mean() > best[0]:
+            best = float(gain[:, 1].mean()), which
     if best is not None:
-        yield _finding("turned", looks, best[1], scores[:, best[1]], scores[:, 0])
+        yield _finding("turned", looks, best[1], scores[:, 1, best[1]], scores[:, 1, 0])
 
 
 def _finding(

@@ -63,7 +63,7 @@ def _gain(look: Look) -> float | None:
     if look.alignment is None or look.mask_orientation != 1 or look.orientation == 1:
         return None
     turns = look.alignment.turns
-    return float(turns[_AS_TURN[look.orientation]] - turns[0])
+    return float((turns[:, _AS_TURN[look.orientation]] - turns[:, 0]).min())
 
 
 def _orientation(level: Level, found: Sequence[Look], effect: str) -> Finding:
