@@ -365,6 +365,9 @@ def test_data_that_do_not_open_are_told(tmp_path):
     assert one["fault"] == "opening"
     assert str(tmp_path / "nothing") in one["says"]
     assert read_page(tmp_path / "out").all("article", **{"class": "finding error"})
+    with pytest.raises(UserError, match=r"was seen, so .*mine\.py is not written\."):
+        doctor_run(stock(tmp_path / "nothing"), tmp_path / "out", tmp_path / "mine.py")
+    assert not (tmp_path / "mine.py").exists()
 
 
 def test_synthetic_images_are_fine(tmp_path, capsys):

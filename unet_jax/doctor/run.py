@@ -56,6 +56,8 @@ def doctor_run(
     _print(found, workdir)
     if audit:
         _print_audit(audit, workdir)
+    if page is not None and not found.survey.looks:
+        raise UserError(f"no image of {config.data.path} was seen, so {page} is not written.")
     if page is not None:
         page.parent.mkdir(parents=True, exist_ok=True)
         write_text(page, text)

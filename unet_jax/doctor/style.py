@@ -34,7 +34,7 @@ pre { margin: .3rem 0 .6rem; padding: .6rem .8rem; border-radius: 6px; backgroun
   font: 14px/1.45 ui-monospace, "DejaVu Sans Mono", monospace; white-space: pre-wrap;
   overflow-wrap: anywhere; user-select: all; -webkit-user-select: all; }
 .thumbnails { display: grid; gap: .8rem; margin: .6rem 0; align-items: start;
-  grid-template-columns: repeat(auto-fill, minmax(min(140px, 44%), 1fr)); }
+  grid-template-columns: repeat(auto-fill, minmax(min(115px, 44%), 1fr)); }
 figure { margin: 0; min-width: 0; }
 .thumbnails img { display: block; width: 100%; max-width: 256px; height: auto; border-radius: 4px; }
 .thumbnails img.small { image-rendering: pixelated; }
