@@ -17,6 +17,8 @@ MAY_DIFFER = (
     "data.path",
     "data.workers",
     "data.largest_file",
+    "data.cache",
+    "data.cache_dir",
     "data.split.table",
     "data.folder.images",
     "data.folder.masks",

@@ -59,6 +59,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "largest_file": 1024,
         "value_range": (),
         "normalise": {"kind": "range", "of": "train", "percentiles": (0.5, 99.5)},
+        "foreground": 0.0,
+        "foreground_classes": (),
+        "cache": 0,
+        "cache_dir": "",
         "split": {
             "group_pattern": "",
             "group_folders": 0,
@@ -171,7 +175,7 @@ def fill(values: Values) -> dict[str, Any]:
 
     Returns:
         The values, those of a section in the order of `DEFAULTS`, but steps and terms in their own;
-        no section is added.
+        no section is added. A text where a tuple is meant is the tuple of it.
     """
     given = _items(values)
     defaults = {name: DEFAULTS[name] for name in DEFAULTS if name in given}
@@ -186,6 +190,8 @@ def _fill(values: Values, defaults: Mapping[str, Any]) -> dict[str, Any]:
     given, filled = _items(values), {}
     for name in (*defaults, *(name for name in given if name not in defaults)):
         value, default = given.get(name, defaults.get(name)), defaults.get(name)
+        if isinstance(value, str) and isinstance(default, tuple):
+            value = (value,)  # as the command line reads it
         are_sections = isinstance(value, Mapping | ConfigDict) and isinstance(default, Mapping)
         filled[name] = _fill(value, default) if are_sections else value
     return filled

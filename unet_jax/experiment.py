@@ -10,10 +10,12 @@ from ml_collections import ConfigDict
 from unet_jax.augment.make import Augment, check_augment, make_augment
 from unet_jax.config import call, check_sections
 from unet_jax.data.base import Dataset
+from unet_jax.data.class_weights import Weights, find_rule, weigh
+from unet_jax.data.foreground import choose_classes
 from unet_jax.data.sample import Ends, Spec
 from unet_jax.data.sources import Loading, read_loading
 from unet_jax.data.statistics import find_ends
-from unet_jax.defaults import HEADLINE, complete
+from unet_jax.defaults import HEADLINE, complete, to_config
 from unet_jax.durations import MOST_STEPS, Plan, check_plan, make_plan
 from unet_jax.errors import UserError
 from unet_jax.losses.make import check_loss, make_loss
@@ -122,6 +124,8 @@ class Experiment(NamedTuple):
         init: init(key) -> the state before the first step.
         state_shapes: Shapes of the state, with shardings.
         train_step: The compiled step.
+        config: The whole config, with numbers for what it leaves to the data.
+        class_weights: What the data say of them; None where the config does.
     """
 
     dataset: Dataset
@@ -131,6 +135,8 @@ class Experiment(NamedTuple):
     init: Init
     state_shapes: State
     train_step: Step
+    config: ConfigDict
+    class_weights: Weights | None = None
 
     @property
     def model(self) -> UNet:
@@ -176,6 +182,10 @@ def make_network(
     shardings = call(make_shardings, "config.mesh", config.mesh)
     check_batch_size("config.eval.batch_size", settings.batch_size, shardings)
     task = call(make_task, "config.task", config.task, class_names=class_names)
+    chosen, by_class = loading.foreground_classes, bool(task.label_shape)
+    loading = loading._replace(
+        foreground_classes=choose_classes(chosen, class_names, by_class=by_class)
+    )
     model = call(UNet, "config.model", config.model, num_classes=task.channels)
     check_options(model)
     _check_axes(model, loading, spec)
@@ -211,6 +221,7 @@ def assemble(
     kept: Splits | None = None,
     like: Experiment | None = None,
     ends: Ends | None = None,
+    weights: Weights | None = None,
 ) -> Experiment:
     """Puts together what trains by a config.
 
@@ -221,6 +232,8 @@ def assemble(
             task and mesh, and the same splits, of which then the data and the model are taken.
         ends: Black and white of the training split that a run keeps; None finds them where values
             are normalised by them.
+        weights: The class weights that a run keeps which goes on; None finds them where the config
+            leaves them to the data.
 
     Returns:
         The parts.
@@ -256,6 +269,8 @@ def assemble(
     check_labels(config, task, dataset)
     check_headline(config.eval.headline, make_metrics(task.names, dataset.views, task.decides))
     _check_batches(network, plan)
+    check_loss(config.loss, num_classes=task.channels)  # before the pixels are counted
+    config, weights = _weigh(config, dataset, task, weights)
     parts = step_parts(config, network, plan)
     begins = network.model, parts["optimizer"], network.image_shape, network.shardings
     state_shapes = abstract_state(*begins)
@@ -267,7 +282,25 @@ def assemble(
         init=make_init(*begins, load),
         state_shapes=state_shapes,
         train_step=make_train_step(**parts, shardings=network.shardings, state=state_shapes),
+        config=config,
+        class_weights=weights,
     )
+
+
+def _weigh(
+    config: ConfigDict, dataset: Dataset, task: Task, kept: Weights | None
+) -> tuple[ConfigDict, Weights | None]:
+    """Puts the class weights in the place of a rule for them; see `assemble`."""
+    values = config.to_dict()
+    term = values["loss"].get("cross_entropy", {})
+    rule = find_rule(term.get("class_weights", ()))
+    if not rule:
+        return config, None
+    if kept is None or (kept.rule, len(kept.weights)) != (rule, task.channels):
+        train = dataset.splits["train"]
+        kept = weigh(rule, train, len(dataset.class_names), task)
+    term["class_weights"] = kept.weights
+    return to_config(values), kept
 
 
 def check_labels(config: ConfigDict, task: Task, dataset: Dataset) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from unet_jax import extension
+from unet_jax.data import cache, foreground
 from unet_jax.data.check import check
 from unet_jax.data.images import read_sizes
 from unet_jax.data.pipeline import seen_share, train_batches
@@ -33,7 +34,7 @@ from unet_jax.process.multihost import is_first, owned, stop_requests, wait_for_
 from unet_jax.process.owner import TRAINING
 from unet_jax.process.watchdog import Watchdog
 from unet_jax.run import Run
-from unet_jax.runs import history, layout, ours, splits, statistics
+from unet_jax.runs import class_weights, history, layout, ours, splits, statistics
 from unet_jax.runs import workdir as run_dir
 from unet_jax.runs.gallery import draw_missing
 from unet_jax.runs.intact import check_intact
@@ -193,7 +194,8 @@ def train_owned(
         return
     kept = None if overwrite else splits.read(workdir)
     ends = None if overwrite else statistics.read(workdir)
-    experiment = assemble(config, kept, ends=ends)
+    weights = None if overwrite else class_weights.read(workdir)
+    experiment = assemble(config, kept, ends=ends, weights=weights)
     dataset, plan, shardings = experiment.dataset, experiment.plan, experiment.shardings
     before = None
     if shorter is not None:
@@ -220,7 +222,8 @@ def train_owned(
     _print_header(experiment, workdir, start)
     order = {"batch_size": plan.batch_size, "seed": plan.seed, "start": start, "stop": plan.total}
     rows = process_rows(plan.batch_size, shardings).tolist()
-    batches = train_batches(dataset.splits["train"], experiment.loading, **order, rows=rows)
+    train, loading = cache.keep(dataset.splits["train"], experiment.loading)
+    batches = train_batches(train, loading, **order, rows=rows)
     on_devices = (put_batch(batch, shardings) for batch in batches)
     key = replicate(step_key, shardings)
     with run.open(start):
@@ -271,13 +274,14 @@ def check_data(experiment: Experiment, eval_step: Predictor) -> None:
     e = experiment
     for split in ("train", "val"):
         check(e.dataset.splits[split], split, len(e.dataset.class_names), e.network.known_range)
+    _reach(e)
     known = e.plan.batch_size * math.prod(e.loading.image_size)  # a step takes more memory
     val, size = e.dataset.splits["val"], e.network.settings.batch_size
     eval_step.check(e.network.variables, val, size, known)
 
 
 def write_run(experiment: Experiment, workdir: Path, overrides: dict[str, Any], start: int) -> None:
-    """Writes run.json: what runs, on what; says where that is other than what the run began with.
+    """Writes what runs, on what, with which class weights; says what is other than at its begin.
 
     Args:
         experiment: What trains.
@@ -296,6 +300,7 @@ def write_run(experiment: Experiment, workdir: Path, overrides: dict[str, Any], 
         size |= {SHRINKAGE: largest_shrinkage(experiment)}
     split = describe_split(experiment.state_shapes, experiment.shardings)
     write_provenance(workdir, overrides, describe_devices(), split, size, start=start)
+    class_weights.write(workdir, experiment.class_weights)
 
 
 def count_parameters(experiment: Experiment) -> int:
@@ -340,8 +345,12 @@ def _print_header(experiment: Experiment, workdir: Path, start: int) -> None:
     }
     if e.network.task.names != e.dataset.class_names:
         facts["regions"] = ", ".join(e.network.task.names)
+    if e.class_weights:
+        facts["class weights"] = e.class_weights.describe(e.network.task.names)
     if e.loading.fit == "crop":
         facts["an epoch sees"] = _describe_crops(e)
+    if e.loading.foreground:
+        facts["foreground"] = _describe_foreground(e)
     for level, warning in enumerate(e.model.checkerboards()):
         if warning:
             facts[f"up_{level}"] = warning
@@ -359,6 +368,26 @@ def _describe_crops(e: Experiment) -> str:
     enough = math.ceil(loading.crops / share)
     more = f" (as many as there are with config.data.crops={enough})" if share < 0.5 else ""
     return f"{text}{share:.0%} of the pixels of {len(train)} images{more}"
+
+
+def _reach(e: Experiment) -> float:
+    """Returns the share of crops that are put on a chosen class; see `foreground.reach`."""
+    loading, names = e.loading, e.dataset.class_names
+    if not loading.foreground:
+        return 0.0
+    classes, train = loading.foreground_classes, e.dataset.splits["train"]
+    return foreground.reach(train, classes, len(names), loading.foreground)
+
+
+def _describe_foreground(e: Experiment) -> str:
+    """Says which share of the crops is put on which classes."""
+    reached, names = _reach(e), e.dataset.class_names
+    listed = ", ".join(names[k] for k in e.loading.foreground_classes)
+    text = f"{reached:.1%} of the crops are put on a pixel of {listed}"
+    if reached < e.loading.foreground:
+        share = reached / e.loading.foreground
+        text += f": of {e.loading.foreground:.1%}, since {share:.1%} of the images hold one"
+    return text
 
 
 def report(workdir: Path) -> None:

@@ -16,7 +16,7 @@ from configs import folder as page
 from unet_jax import training
 from unet_jax.augment.scale import standardise, to_unit
 from unet_jax.config import load, to_json
-from unet_jax.data import storage
+from unet_jax.data import class_weights, storage
 from unet_jax.data.base import Dataset
 from unet_jax.data.sample import RGB
 from unet_jax.data.sources import open_data
@@ -38,7 +38,7 @@ def save(data, name, seed):
     rng = np.random.default_rng(seed)
     for kind, array in (
         ("images", rng.integers(0, 256, (*SIZE, 3), np.uint8)),
-        ("masks", rng.integers(0, 2, SIZE, np.uint8)),
+        ("masks", (rng.random(SIZE) < 0.2).astype(np.uint8)),
     ):
         (data / kind).mkdir(parents=True, exist_ok=True)
         Image.fromarray(array).save(data / kind / f"{name}.png")
@@ -52,6 +52,8 @@ def make_config(data):
     config.train.eval_every = config.train.checkpoint_every = "1 step"
     config.eval.batch_size, config.eval.shown = 8, 2
     config.mesh.data = 1
+    config.loss.cross_entropy.class_weights = ("balanced",)
+    config.data.cache, config.data.cache_dir = 1, str(data.parent / "decoded")
     return config
 
 
@@ -123,7 +125,7 @@ def test_an_added_image_is_left_out_of_the_evaluation(copied, capsys):
     assert "1 image that this run has not seen is left out." in capsys.readouterr().out
 
 
-def test_a_run_goes_on_with_its_own_images_and_steps(trained, copied, capsys):
+def test_a_run_goes_on_with_its_own_images_and_steps(trained, copied, capsys, monkeypatch):
     root, config = copied
     unfinish(root / "run")
     for seed, name in enumerate(("a_new_one", "zz", "zzz")):
@@ -132,8 +134,16 @@ def test_a_run_goes_on_with_its_own_images_and_steps(trained, copied, capsys):
     (root / "data" / "images" / "zz.png").write_bytes(b"")
     (root / "data" / "val.txt").write_text("n000\n")
     config.eval.shown, config.eval.batch_size = 3, 4
+    monkeypatch.setattr(class_weights, "count_images", lambda *_: 1 / 0)
+    shutil.copytree(trained / "decoded", root / "decoded")
     training.train_and_evaluate(config, root / "run")
     shown = capsys.readouterr().out
+    pixels = np.zeros(2, int)
+    for name in json.loads((root / "run" / "split.json").read_text())["train"]:
+        for value in np.asarray(Image.open(root / "data" / "masks" / f"{name}.png")).ravel():
+            pixels[value] += 1
+    first, second = pixels.sum() / (2 * pixels)
+    assert f"class weights    balanced: background {first:.4g}, object {second:.4g}\n" in shown
     assert "2 images that this run has not seen are left out." in shown
     assert "resumes at       step 2" in shown
     one, other = (read_arrays(x / "run" / "checkpoints" / str(LAST)) for x in (trained, root))

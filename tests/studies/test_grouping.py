@@ -1,10 +1,15 @@
 """Which trials can be one program."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 
 from unet_jax.compare import other_results
 from unet_jax.defaults import to_config
+from unet_jax.experiment import assemble
 from unet_jax.studies.pack.grouping import numbers_of, pack, program_of, varying
+from unet_jax.studies.pack.step import Member, _inputs
 from unet_jax.studies.pages import make_config
 
 
@@ -115,3 +120,38 @@ def test_other_orders_of_steps_are_other_programs():
     second.augment = to_config({name: moved[name] for name in reversed(list(moved))})
     assert program_of(first) != program_of(second)
     assert other_results(first, second)[0].startswith("config.augment: ('flip', 'colour', 'zoom')")
+
+
+def test_weights_that_the_data_say_are_numbers_of_one_program():
+    given = {"loss.cross_entropy.class_weights": "balanced"}
+    configs = [
+        make_config("tests/support/quick.py", given | {"data.synthetic.train": 4}),
+        make_config(
+            "tests/support/quick.py",
+            {
+                "data.synthetic.train": 4,
+                "loss.cross_entropy.class_weights": ("median_frequency",),
+            },
+        ),
+    ]
+    assert program_of(configs[0]) == program_of(configs[1])
+    shared, members = None, []
+    for config in configs:
+        experiment = assemble(config, like=shared)
+        shared = shared or experiment
+        members.append(Member(Path("x"), config, experiment))
+    source = shared.dataset.splits["train"]
+    pixels, places = np.zeros(6, int), np.zeros(6, int)
+    for index in range(4):
+        label = source.read(index).truth()
+        for k in range(6):
+            pixels[k] += (label == k).sum()
+            places[k] += label.size * (label == k).any()
+    there = pixels > 0
+    assert there.sum() > 2
+    balanced = pixels.sum() / (there.sum() * np.maximum(pixels, 1)) * there
+    shares = pixels / np.maximum(places, 1)
+    median = np.median(shares[there]) / np.where(there, shares, np.inf)
+    for own, expected in zip(_inputs(members), (balanced, median), strict=True):
+        assert list(own.numbers) == [("loss", "cross_entropy", "class_weights")]
+        assert own.numbers["loss", "cross_entropy", "class_weights"] == pytest.approx(expected)

@@ -227,12 +227,17 @@ class PairSource:
         label = np.stack(labels, axis=-1) if self.by_class else labels[0]
         return Sample(image, label, self.pairs.ids[position], (1.0,) * axes)
 
+    def read_label(self, index: int) -> np.ndarray:
+        """Returns the label of an image, as in its sample; decodes no image."""
+        labels = self._labels(self.pairs.read(self.indices[int(index)]))
+        return np.stack(labels, axis=-1) if self.by_class else labels[0]
+
     def held_classes(self, index: int) -> list[int]:
         """Returns the classes that the label of an image holds, sorted; decodes no image."""
-        labels = self._labels(self.pairs.read(self.indices[int(index)]))
+        label = self.read_label(index)
         if self.by_class:
-            return [k for k, label in enumerate(labels) if np.any(label == 1)]
-        return [int(k) for k in np.unique(labels[0]) if k != IGNORE]
+            return [k for k in range(label.shape[-1]) if np.any(label[..., k] == 1)]
+        return [int(k) for k in np.unique(label) if k != IGNORE]
 
     def _labels(self, encoded: Encoded, window: Window | None = None) -> list[np.ndarray]:
         """Returns the label, or that of each class; `IGNORE` where pixels do not count."""

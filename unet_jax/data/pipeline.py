@@ -7,6 +7,7 @@ from typing import Any
 import grain
 import numpy as np
 
+from unet_jax.data import foreground
 from unet_jax.data.base import IGNORE
 from unet_jax.data.resize import resize_image, resize_label
 from unet_jax.data.sample import Sample, Source
@@ -55,7 +56,9 @@ def train_batches(
         step, column = divmod(row, len(own))
         position = step * batch_size + int(own[column])
         sample = source.read(int(order[position]) // loading.crops)
-        return _train_example(sample, loading, np.random.default_rng((seed, position)))
+        on_classes = foreground.is_on(position, loading.foreground)
+        rng = np.random.default_rng((seed, position))
+        return _train_example(sample, loading, rng, on_classes=on_classes)
 
     batches = grain.MapDataset.range(stop * len(own)).map(example).batch(len(own))
     options = grain.ReadOptions(
@@ -80,13 +83,19 @@ def seen_share(sizes: Sequence[Size], loading: Loading) -> float:
     return loading.crops * sum(inside) / sum(map(math.prod, sizes))
 
 
-def _train_example(sample: Sample, loading: Loading, rng: np.random.Generator) -> Batch:
+def _train_example(
+    sample: Sample, loading: Loading, rng: np.random.Generator, *, on_classes: bool
+) -> Batch:
     image, label, size = loading.normalise.prepare(sample.image), sample.truth(), loading.image_size
     if loading.fit == "resize":
         image, label = resize_image(image, size), resize_label(label, size)
     else:
         image, label = _mirror(image, label, loading.context)
-        image, label = _random_crop(image, label, size, rng)
+        label = pad_label(label, size)
+        starts = _starts_on_classes(label, loading, rng) if on_classes else None
+        if starts is None:
+            starts = [int(rng.integers(label.shape[a] - n + 1)) for a, n in enumerate(size)]
+        image, label = _crop(image, label, size, starts)
     return {"image": image, **label_and_weight(label, len(size))}
 
 
@@ -97,12 +106,24 @@ def _mirror(image: np.ndarray, label: np.ndarray, pixels: int) -> tuple[np.ndarr
     return image, np.pad(label, ends, constant_values=IGNORE)
 
 
-def _random_crop(
-    image: np.ndarray, label: np.ndarray, size: Size, rng: np.random.Generator
+def _starts_on_classes(
+    label: np.ndarray, loading: Loading, rng: np.random.Generator
+) -> list[int] | None:
+    """Returns where a crop starts whose middle is on a chosen class, moved to lie in the label."""
+    size = loading.image_size
+    pixel = foreground.pick_pixel(label, len(size), loading.foreground_classes, rng)
+    if pixel is None:
+        return None
+    return [
+        min(max(0, place - n // 2), whole - n)
+        for place, n, whole in zip(pixel, size, label.shape, strict=False)
+    ]
+
+
+def _crop(
+    image: np.ndarray, label: np.ndarray, size: Size, starts: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray]:
     image = np.pad(image, _ends(_padding(image, size), image), mode="edge")
-    label = pad_label(label, size)
-    starts = [rng.integers(label.shape[axis] - n + 1) for axis, n in enumerate(size)]
     window = tuple(slice(start, start + n) for start, n in zip(starts, size, strict=True))
     return image[window], label[window]
 

@@ -16,6 +16,7 @@ from unet_jax.data.synthetic import open_synthetic
 from unet_jax.durations import MOST_SEED
 from unet_jax.errors import UserError
 from unet_jax.process.regular import LARGEST
+from unet_jax.task import IGNORE
 
 MOST_WORKERS, MOST_PIXELS = 256, 2**15  # threads; pixels along an axis
 MOST_MEBIBYTES = 2**20  # of a file: 1 TiB
@@ -38,6 +39,10 @@ class Loading(NamedTuple):
         largest_file: MiB of the largest file that is read.
         value_range: The images' values of black and of white; () for those of `Spec`.
         normalise: What becomes of values.
+        foreground: Share of the crops that are put on a pixel of a chosen class.
+        foreground_classes: Ids of these; see `foreground.choose_classes`.
+        cache: MiB of decoded training images that are kept; see `data.cache`.
+        cache_dir: Folder of the file that keeps them between runs; "" for none.
     """
 
     image_size: tuple[int, ...]
@@ -48,6 +53,10 @@ class Loading(NamedTuple):
     largest_file: int = LARGEST
     value_range: tuple[float, ...] = ()
     normalise: Normalise = RANGE
+    foreground: float = 0.0
+    foreground_classes: tuple[int, ...] = ()
+    cache: int = 0
+    cache_dir: str = ""
 
 
 def make_loading(
@@ -59,6 +68,10 @@ def make_loading(
     largest_file: int = LARGEST,
     value_range: tuple[float, ...] = (),
     normalise: Mapping[str, Any] | None = None,
+    foreground: float = 0.0,
+    foreground_classes: tuple[int, ...] = (),
+    cache: int = 0,
+    cache_dir: str = "",
 ) -> Loading:
     """Checks the values of a config's data section that say how images are loaded.
 
@@ -71,6 +84,10 @@ def make_loading(
         largest_file: MiB.
         value_range: (black, white), or ().
         normalise: Arguments of `normalise.make_normalise`.
+        foreground: See `Loading`; above 0 it needs `fit` "crop".
+        foreground_classes: Ids; () for all but the background.
+        cache: MiB; 0 keeps nothing.
+        cache_dir: A folder, which needs `cache`; or "".
 
     Returns:
         How to load.
@@ -104,10 +121,27 @@ def make_loading(
             f"config.data.value_range={value_range} must be (black, white), such as (0, 4095), two "
             "numbers of which white is the larger one; or () for the range of the images' type."
         )
+    check_range("config.data.foreground", foreground, 0, 1)
+    if foreground and fit != "crop":
+        raise UserError(
+            f"config.data.foreground={foreground} must be 0, or more with config.data.fit='crop'."
+        )
+    are_ids = all(type(k) is int and 0 <= k < IGNORE for k in foreground_classes)
+    if not are_ids or len(set(foreground_classes)) < len(foreground_classes):
+        raise UserError(
+            f"config.data.foreground_classes={foreground_classes} must be different class ids, "
+            "such as (2, 5); or () for all but the background."
+        )
     size = image_size * 2 if len(image_size) == 1 else tuple(image_size)
     ends = tuple(map(float, value_range))  # an int may be more than the devices count to
     how = call(make_normalise, "config.data.normalise", normalise or {})
-    return Loading(size, fit, workers, context, crops, largest_file, ends, how)
+    check_range("config.data.cache", cache, 0, MOST_MEBIBYTES)
+    if cache_dir and not cache:
+        raise UserError(
+            f"config.data.cache_dir={cache_dir!r} needs config.data.cache, the MiB it may hold."
+        )
+    chosen = foreground, foreground_classes, cache, cache_dir
+    return Loading(size, fit, workers, context, crops, largest_file, ends, how, *chosen)
 
 
 def _is_range(value_range: tuple[Any, ...]) -> bool:
@@ -150,6 +184,10 @@ def open_data(
     largest_file: int = LARGEST,
     value_range: tuple[float, ...] = (),
     normalise: Mapping[str, Any] | None = None,
+    foreground: float = 0.0,
+    foreground_classes: tuple[int, ...] = (),
+    cache: int = 0,
+    cache_dir: str = "",
     split: Mapping[str, Any] | None = None,
     folder: Mapping[str, Any] | None = None,
     tfds: Mapping[str, Any] | None = None,
@@ -181,6 +219,16 @@ def open_data(
             floating-point numbers. Values outside become less than 0 or more than 1, and such
             images are named before training; `augment.make.colour` cuts them to 0 and 1.
         normalise: Arguments of `normalise.make_normalise`: what becomes of values.
+        foreground: Share of the crops whose middle is put on a pixel of a chosen class, such as
+            0.33 as in nnU-Net, with `fit` "crop": a class drawn from those that the image holds,
+            then one of its pixels. An image that holds none gives a crop from anywhere, as all
+            others do; the header says the share that is reached.
+        foreground_classes: Ids of the classes, such as (2, 5); () for all but class 0, or for all
+            where labels are by class.
+        cache: MiB of training images that are kept in memory once they are decoded (and, with
+            `fit` "resize", resized); what does not fit is decoded each time. 0 keeps none.
+        cache_dir: Folder of a file that keeps them between runs, where all of them fit into
+            `cache`; memory holds no more of it than is in use. It may be deleted at any time.
         split: Arguments of `split_rules.make_rules`: groups that stay whole, and strata.
         folder: Arguments of `open_folder`.
         tfds: Arguments of `open_tfds`.
@@ -200,7 +248,8 @@ def open_data(
         )
     check_range("config.data.split_seed", split_seed, 0, MOST_SEED)
     shape = image_size, fit, workers, context, crops, largest_file
-    loading = make_loading(*shape, value_range, normalise)
+    chosen = foreground, foreground_classes, cache, cache_dir
+    loading = make_loading(*shape, value_range, normalise, *chosen)
     rules = call(make_rules, "config.data.split", split or {}, fold=fold, folds=folds)
     drawn = {"split_seed": split_seed, "rules": rules}
     on_disk = {"path": path, "val_fraction": val_fraction, "kept": kept, **drawn}

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from unet_jax.data.class_weights import RULES, find_rule
 from unet_jax.errors import UserError
 from unet_jax.losses.example import Example
 from unet_jax.traced import Number, Switch
@@ -27,7 +28,8 @@ def cross_entropy(
     Args:
         example: The batch.
         class_weights: K factors by which a pixel of each class, or each channel, counts more or
-            less, in the sum and in the divisor; empty for 1 each.
+            less, in the sum and in the divisor; empty for 1 each. A config may name a rule of
+            `data.class_weights.RULES` instead, which finds them in the training split.
         label_smoothing: a in [0, 1): the target is (1 - a) y + a / K where a pixel has one of K
             classes, and (1 - a) y + a / 2 where channels are independent.
 
@@ -45,13 +47,15 @@ def check_cross_entropy(values: Mapping[str, Any], num_classes: int) -> None:
     """Checks the arguments of `cross_entropy`.
 
     Args:
-        values: By name.
+        values: By name; class weights may be a rule that finds them in the data.
         num_classes: K.
 
     Raises:
         UserError: There is not a weight per class, or a number is out of range.
     """
     key, class_weights = "config.loss.cross_entropy", values["class_weights"]
+    if find_rule(class_weights):
+        class_weights = ()
     if class_weights and len(class_weights) != num_classes:
         raise UserError(
             f"{key}.class_weights={class_weights} has {len(class_weights)} values for "
@@ -61,7 +65,7 @@ def check_cross_entropy(values: Mapping[str, Any], num_classes: int) -> None:
     if not are_weights or (class_weights and not any(class_weights)):
         raise UserError(
             f"{key}.class_weights={class_weights} must be numbers from 0 to {MOST_WEIGHT:g}, one "
-            "or more of them above 0."
+            f"or more of them above 0, or one of {', '.join(map(repr, RULES))}."
         )
     if not 0 <= values["label_smoothing"] < 1:
         raise UserError(f"{key}.label_smoothing={values['label_smoothing']} must be in [0, 1).")

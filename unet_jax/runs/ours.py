@@ -15,8 +15,8 @@ from unet_jax.runs import layout
 
 FOLDERS = (layout.CHECKPOINTS, layout.FIGURES, layout.TENSORBOARD, layout.EVALUATIONS)
 FILES = (
-    *(layout.CONFIG, layout.RUN, layout.SPLIT, layout.STATISTICS, layout.METRICS),
-    layout.RESULTS,
+    *(layout.CONFIG, layout.RUN, layout.SPLIT, layout.STATISTICS),
+    *(layout.CLASS_WEIGHTS, layout.METRICS, layout.RESULTS),
 )
 _HISTORY = f"{layout.FIGURES}/history"
 _SECTIONS = {"data", "augment", "model", "loss", "optim", "train", "eval"}  # of every version
@@ -104,7 +104,8 @@ def delete(workdir: Path) -> None:
             if re.fullmatch(names, file.name) and not file.is_dir():
                 file.unlink()
     remove_leftovers(workdir)
-    for name in (layout.METRICS, layout.STATISTICS, layout.SPLIT, layout.RUN):
+    kept = (layout.STATISTICS, layout.CLASS_WEIGHTS, layout.SPLIT)
+    for name in (layout.METRICS, *kept, layout.RUN):
         (workdir / name).unlink(missing_ok=True)
     for name in (_HISTORY, _DELETED, *FOLDERS):
         folder = workdir / name

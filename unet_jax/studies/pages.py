@@ -135,8 +135,9 @@ def set_values(config: ConfigDict, page: str, overrides: Mapping[str, Any]) -> N
         if isinstance(old, ConfigDict):
             raise UserError(_is_section(page, key, old))
         fits = not isinstance(value, bool) or isinstance(old, bool | None)
+        is_one = isinstance(old, tuple) and isinstance(value, str)  # as the command line reads it
         try:
-            section[name] = value
+            section[name] = (value,) if is_one else value
         except TypeError:
             fits = False
         if not fits:

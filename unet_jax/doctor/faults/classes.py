@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from unet_jax.data.class_weights import median_frequency, sum_counts
 from unet_jax.doctor.finding import Finding, setting
 from unet_jax.doctor.look import Look
 from unet_jax.doctor.survey import Survey
@@ -83,21 +84,12 @@ def imbalance(survey: Survey) -> Iterator[Finding]:
         (),
         f"of the training pixels that count, the most frequent class has {there.max():.1%} and "
         f"these have less than a {RATIO:g}th of that: {listed}",
-        setting("loss.cross_entropy.class_weights", median_frequency(survey.looks["train"])),
+        setting("loss.cross_entropy.class_weights", suggest_weights(survey.looks["train"])),
     )
 
 
-def median_frequency(looks: Sequence[Look]) -> tuple[float, ...]:
-    """Returns weights of classes by median frequency balancing.
-
-    Eigen and Fergus (2015), "Predicting Depth, Surface Normals and Semantic Labels with a Common
-    Multi-scale Convolutional Architecture", 6.3.2: the median of all classes' frequencies by that
-    of the class, where a frequency is the class's share of the pixels of images that hold it. A
-    class that is never there gets 1.
-    """
-    counts = np.stack([one.classes[:-1] for one in looks if one.classes is not None])
-    there = (counts > 0).astype(float)
-    places = (there * counts.sum(axis=1, keepdims=True)).sum(axis=0)
-    frequency = np.divide(counts.sum(axis=0), places, where=places > 0, out=np.zeros(len(places)))
-    middle = np.median(frequency[frequency > 0])
-    return tuple(round(float(middle / f), 4) if f else 1.0 for f in frequency)
+def suggest_weights(looks: Sequence[Look]) -> tuple[float, ...]:
+    """Returns weights of classes by median frequency, to be read; see `class_weights`."""
+    pixels = np.stack([one.classes[:-1] for one in looks if one.classes is not None])
+    weights = median_frequency(sum_counts(pixels, pixels.sum(axis=1)))
+    return tuple(round(weight, 4) for weight in weights)

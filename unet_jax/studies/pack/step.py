@@ -252,7 +252,7 @@ def _make_step(member: Member) -> Any:
     e = member.experiment
 
     def step(state: State, batch: Any, key: Any, numbers: Any) -> Any:
-        pure = make_pure_step(**step_parts(member.config, e.network, e.plan, numbers))
+        pure = make_pure_step(**step_parts(e.config, e.network, e.plan, numbers))
         return pure(state, batch, jax.random.wrap_key_data(key))
 
     return step
@@ -261,7 +261,7 @@ def _make_step(member: Member) -> Any:
 def _inputs(members: Sequence[Member]) -> list[Inputs]:
     """Returns what differs between trials, on the host."""
     seeds = distinct([member.seed for member in members])
-    numbers = varying([member.config for member in members])
+    numbers = varying([member.experiment.config for member in members])
     return [
         Inputs(
             jax.device_get(jax.random.key_data(jax.random.split(jax.random.key(member.seed))[1])),

@@ -9,9 +9,9 @@ from typing import Any, Self
 import jax
 from ml_collections import ConfigDict
 
+from unet_jax.data.cache import prepare
 from unet_jax.data.normalise import RANGE
 from unet_jax.data.pipeline import train_batches
-from unet_jax.data.resize import resize_image, resize_label
 from unet_jax.data.sample import Sample, Source, Spec, Window
 from unet_jax.data.sources import Loading
 from unet_jax.errors import NonFiniteLossError, UserError
@@ -21,7 +21,7 @@ from unet_jax.predict.predictor import Predictor
 from unet_jax.process.console import console, print_header
 from unet_jax.process.owner import PACK, owned
 from unet_jax.run import Run
-from unet_jax.runs import layout, splits, statistics
+from unet_jax.runs import class_weights, layout, splits, statistics
 from unet_jax.runs import workdir as run_dir
 from unet_jax.runs.gallery import draw_missing
 from unet_jax.runs.intact import check_intact
@@ -88,7 +88,7 @@ def _train_owned(
     shared, members = None, []
     ends = next((found for folder in configs if (found := statistics.read(folder))), None)
     for folder, config in configs.items():
-        experiment = assemble(config, kept, shared, ends)
+        experiment = assemble(config, kept, shared, ends, class_weights.read(folder))
         shared = shared or experiment
         members.append(Member(folder, config, experiment))
     first = members[0].experiment
@@ -215,14 +215,8 @@ class Remembered:
         return self._load(int(index)) if window is None else self._source.read(index, window)
 
     def _load_once(self, index: int) -> Sample:
-        sample, loading = self._source.read(index), self._loading
-        if loading is None:
-            return sample
-        image = loading.normalise.prepare(sample.image)
-        if loading.fit != "resize":
-            return sample._replace(image=image)
-        image = resize_image(image, loading.image_size)
-        return sample._replace(image=image, label=resize_label(sample.truth(), loading.image_size))
+        sample = self._source.read(index)
+        return sample if self._loading is None else prepare(sample, self._loading)
 
 
 class Pack:
@@ -312,6 +306,10 @@ def _print_header(members: Sequence[Member], way: Way, start: int) -> None:
         "differ in": ", ".join(differ) or "nothing",
         "steps": f"{plan.total} of {plan.batch_size} images each",
     }
+    names = members[0].experiment.network.task.names
+    weights = dict.fromkeys(member.experiment.class_weights for member in members)
+    if said := [one.describe(names) for one in weights if one]:
+        facts["class weights"] = " | ".join(said)
     if start:
         facts["resumes at"] = f"step {start}"
     print_header("unet_jax", facts)

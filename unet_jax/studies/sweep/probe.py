@@ -181,12 +181,13 @@ def _check(config: ConfigDict, folder: Path, known: dict[str, Any]) -> Facts:
     """
     from unet_jax.experiment import assemble
     from unet_jax.models.anatomy import forward_flops
-    from unet_jax.runs import splits, statistics
+    from unet_jax.runs import class_weights, splits, statistics
 
     configs.check_sections(config)
     key = _shapes(config, folder)
     before, flops = known.get(key, (None, 0.0))
-    e = assemble(config, splits.read(folder), before, statistics.read(folder))
+    found = statistics.read(folder), class_weights.read(folder)
+    e = assemble(config, splits.read(folder), before, *found)
     if before is None:
         flops = forward_flops(e.model, e.network.variables, (1, *e.network.image_shape))
         known[key] = e, flops

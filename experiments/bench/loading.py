@@ -1,0 +1,106 @@
+"""How fast training images are loaded, and how much of its time training waits for them.
+
+python -m experiments.bench.loading PAGE [KEY=VALUE ...]
+
+KEY=VALUE are config values, such as data.path=PATH. For the page as it is, for images kept in
+memory and for images mapped from a file: images/s of the batches alone, in turns, and the share of
+time that the train step's loop waits for its batches at widths 8 and 16. Medians of turns.
+"""
+
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from unet_jax.data.cache import keep
+from unet_jax.data.pipeline import Batch, train_batches
+from unet_jax.data.sample import Source
+from unet_jax.experiment import Experiment, assemble
+from unet_jax.process import runtime
+from unet_jax.process.console import console
+from unet_jax.sharding import put_batch, replicate
+from unet_jax.studies.pages import make_config, parse_overrides
+
+TURNS, STEPS, WIDTHS, LEVELS = 3, 8, (8, 16), 4
+MOST_IMAGES = 400  # in a turn without training
+MEBIBYTES = 8192  # that a cache may take
+
+
+def _begin(e: Experiment, source: Source, stop: int) -> Iterator[Batch]:
+    order = {"batch_size": e.plan.batch_size, "seed": 0, "start": 0, "stop": stop}
+    return train_batches(source, e.loading, **order)
+
+
+def measure_loading(e: Experiment, source: Source) -> float:
+    """Returns images/s of batches that nobody computes with, of an epoch at most."""
+    images = min(MOST_IMAGES, len(source) * e.loading.crops)
+    steps = max(1, images // e.plan.batch_size)
+    began = time.perf_counter()
+    for _ in _begin(e, source, steps):
+        pass
+    return steps * e.plan.batch_size / (time.perf_counter() - began)
+
+
+def measure_waiting(e: Experiment, source: Source) -> float:
+    """Returns the share of the time of `STEPS` steps that goes by before their batches are there.
+
+    The first steps, which compile and fill what is read ahead, are left out.
+    """
+    state, key = e.init(jax.random.key(0)), replicate(jax.random.key(1), e.shardings)
+    batches, waited, began = _begin(e, source, STEPS + 2), 0.0, 0.0
+    for step in range(STEPS + 2):
+        if step == 2:
+            waited, began = 0.0, time.perf_counter()
+        asked = time.perf_counter()
+        batch = put_batch(next(batches), e.shardings)
+        waited += time.perf_counter() - asked
+        state, scalars = e.train_step(state, batch, key)
+        jax.block_until_ready(scalars)
+    return waited / (time.perf_counter() - began)
+
+
+def experiments_of(page: str, overrides: dict[str, Any]) -> dict[int, Experiment]:
+    """Makes the experiment of a page at every width."""
+    found = {}
+    for width in WIDTHS:
+        own = {"model.features": tuple(width * 2**level for level in range(LEVELS))}
+        config: ConfigDict = make_config(page, overrides | own | {"mesh.data": 1})
+        found[width] = assemble(config)
+    return found
+
+
+def main(page: str, *given: str) -> None:
+    """Prints a table."""
+    runtime.prepare()
+    experiments = experiments_of(page, parse_overrides(page, given))
+    first = experiments[WIDTHS[0]]
+    plain, loading = first.dataset.splits["train"], first.loading._replace(cache=MEBIBYTES)
+    with tempfile.TemporaryDirectory() as folder:
+        sources = {"decoded each time": plain, "kept in memory": keep(plain, loading)[0]}
+        began = time.perf_counter()
+        sources["mapped from a file"] = keep(plain, loading._replace(cache_dir=folder))[0]
+        made = time.perf_counter() - began
+        rates: dict[str, list[float]] = {name: [] for name in sources}
+        measure_loading(first, sources["kept in memory"])  # which decodes them
+        for _ in range(TURNS):
+            for name, source in sources.items():
+                rates[name].append(measure_loading(first, source))
+        shares = {
+            (name, width): statistics.median(measure_waiting(e, source) for _ in range(TURNS))
+            for name, source in sources.items()
+            for width, e in experiments.items()
+        }
+    console.print(f"{len(plain)} images to {first.loading.image_size}, B={first.plan.batch_size}")
+    for name, found in rates.items():
+        waits = ", ".join(f"width {width}: {shares[name, width]:.1%}" for width in WIDTHS)
+        console.print(f"{name}: {statistics.median(found):.0f} images/s; waiting at {waits}")
+    console.print(f"the file took {made:.1f} s to make")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
