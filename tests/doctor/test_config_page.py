@@ -1,6 +1,6 @@
-import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 from support.paths import ROOT
@@ -41,7 +41,7 @@ def test_a_page_makes_the_config_that_it_was_written_of(tmp_path):
         assert list(again.loss) == list(config.loss)
 
 
-@pytest.mark.skipif(not shutil.which("ruff", path=ROOT / ".venv" / "bin"), reason="needs ruff")
+@pytest.mark.skipif(not find_spec("ruff"), reason="needs ruff")
 def test_a_page_is_formatted_as_ruff_would(tmp_path):
     for number, config in enumerate(configs()):
         (tmp_path / f"{number}.py").write_text(write_page(config, "About it.\n\nIn two parts.\n"))

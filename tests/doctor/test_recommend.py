@@ -124,5 +124,16 @@ def test_valid_convolutions_keep_their_size():
 
 
 def test_nothing_is_recommended_of_nothing():
-    empty = made_up([])._replace(looks={}, spec=None)
+    empty = made_up([])._replace(looks={}, spec=None, class_names=())
     assert values(empty) == {}
+
+
+def test_odd_images_stay_and_copies_go():
+    def warn(fault, name):
+        mend = f"config.data.folder.exclude=('old', {name!r})"
+        return Finding(fault, "warning", (), "something is odd", mend)
+
+    survey = made_up([(64, 64)] * 40)
+    assert "data.folder.exclude" not in values(survey, [warn("one_class", "3")])
+    found = values(survey, [warn("one_class", "3"), warn("near", "5")])
+    assert found["data.folder.exclude"] == ("old", "5")

@@ -11,7 +11,7 @@ from unet_jax.defaults import PARTS
 from unet_jax.doctor.faults.intensities import measured, usual_kind
 from unet_jax.doctor.faults.objects import ENOUGH, middle_by_area
 from unet_jax.doctor.finding import Finding
-from unet_jax.doctor.mends import settings
+from unet_jax.doctor.mends import EXCLUDE, settings
 from unet_jax.doctor.survey import UNNAMED, Survey
 
 SIZES, ASPECTS = 2.0, 1.25  # ratio of the largest side to the smallest, and of aspects
@@ -19,6 +19,7 @@ MOST = (0.05, 0.95)  # of the images, ordered
 DEEPEST = 16  # pixels of an image that are one at the deepest level, where the model does not fit
 MOST_CROPS = 16
 STEPS = 4  # of an epoch at least
+COPIES = ("twice", "near")  # warnings whose images are left out
 FEW, FRACTION = 8, 0.25  # images for validation, below which this share is
 _VOXELS = 64  # of a volume's side where the config is for images
 _CLASS, _LONGEST, _AREA = 0, 1, 3
@@ -71,10 +72,16 @@ def recommend(survey: Survey, findings: Iterable[Finding]) -> list[Value]:
     chosen = {one.key: one for one in own}
     mends = {
         key: Value(key, value, sentence(finding.says))
-        for key, (value, finding) in settings(findings).items()
+        for key, (value, finding) in settings(filter(_is_sure, findings)).items()
         if key not in chosen and not _is_moot(key, finding, survey, size)
     }
     return [*mends.values(), *own]
+
+
+def _is_sure(finding: Finding) -> bool:
+    """Tells whether images should be left out, which is the user's choice where they are odd."""
+    is_needed = finding.level == "error" or finding.fault in COPIES
+    return is_needed or not finding.mend.startswith(f"config.{EXCLUDE}=")
 
 
 def sentence(says: str) -> str:

@@ -23,6 +23,7 @@ from unet_jax.process.streams import printable
 from unet_jax.process.whole import remove_leftovers, write_text
 
 HTML = "doctor.html"
+_LONGEST = 500  # letters of a mend that are printed
 _BEGINNING = 1000  # letters in which a page names who wrote it
 
 
@@ -114,7 +115,7 @@ def _is_record(file: Path) -> bool:
         found = json.loads(file.read_text())
     except (OSError, ValueError, RecursionError):
         return False
-    return isinstance(found, dict) and set(found) == record.KEYS
+    return isinstance(found, dict) and set(found) >= record.KEYS
 
 
 def _is_page(file: Path) -> bool:
@@ -147,5 +148,6 @@ def _print(found: Examination, workdir: Path) -> None:
     for one in found.findings:
         console.print(f"{one.level}: {one.fault}: {one.says}")
         for line in one.mend.splitlines():
-            console.print(f"    {line}")
+            rest = f" ... (whole in {record.FILE})" if len(line) > _LONGEST else ""
+            console.print(f"    {line[:_LONGEST]}{rest}")
     console.print(f"{workdir / HTML} shows it, {workdir / record.FILE} holds the numbers")

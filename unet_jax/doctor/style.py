@@ -27,6 +27,7 @@ nav a { display: inline-block; margin: .6rem 1.2rem 0 0; padding: .3rem 0; color
 .finding { margin: 0 0 1rem; padding: .8rem 1rem; border-left: 4px solid var(--warning);
   border-radius: 6px; background: var(--card); }
 .finding.error { border-left-color: var(--error); }
+.finding pre { max-height: 20rem; overflow-y: auto; }
 .finding h3 { margin: 0; }
 .finding b { color: var(--warning); }
 .finding.error b { color: var(--error); }
