@@ -64,11 +64,13 @@ def try_all(folder: Path, part: int, seed: int, only: str = "") -> int:
     from unet_jax.process.console import console, duration
 
     began, counts = time.monotonic(), Counter()
-    console.quiet = True
     with Work() as work:
         (folder / "material").mkdir()
-        made = material.make(folder / "material")
-        console.quiet = False
+        console.quiet = True
+        try:
+            made = material.make(folder / "material")
+        finally:
+            console.quiet = False
         bench = Bench(made, folder, work)
         cases = [case for case in all_cases(made) if re.search(only, str(case))]
         if part:

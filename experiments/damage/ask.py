@@ -99,10 +99,12 @@ def _once(assemble: Callable[..., Any]) -> Callable[..., Any]:
     """Makes an experiment once for each config and splits."""
     known: dict[str, Any] = {}
 
-    def assembled(config: Any, kept: Any = None, like: Any = None, weights: Any = None) -> Any:
-        key = json.dumps([config.to_dict(), kept, weights], default=str, sort_keys=True)
+    def assembled(
+        config: Any, kept: Any = None, like: Any = None, *found: Any, **named: Any
+    ) -> Any:
+        key = json.dumps([config.to_dict(), kept, found, named], default=str, sort_keys=True)
         if key not in known:
-            known[key] = assemble(config, kept, like, weights)
+            known[key] = assemble(config, kept, like, *found, **named)
         return known[key]
 
     return assembled

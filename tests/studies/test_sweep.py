@@ -253,9 +253,9 @@ def test_every_section_is_checked(changes, message, tmp_path):
 def test_what_differs_in_numbers_is_put_together_once(tmp_path, monkeypatch):
     calls, real = [], experiment.assemble
 
-    def assemble(config, kept, like):
+    def assemble(config, kept, like, *found):
         calls.extend([config] if like is None else [])
-        return real(config, kept, like)
+        return real(config, kept, like, *found)
 
     monkeypatch.setattr(experiment, "assemble", assemble)
     given = [

@@ -111,13 +111,13 @@ def audit_labels(parts: Sequence[Part], sink: Sink | None = None) -> Audit:
     """Ranks images and regions by how much trained networks speak against their labels.
 
     A pixel agrees with its label by the probability that the network gives to it. The score of an
-    image is the soft minimum of that over its pixels that count: sum_i a_i w_i, with w the softmax
-    of (1 - a_i) / `TEMPERATURE` (Lad & Mueller, 2023, "Estimating label quality and errors in
-    semantic segmentation data via any model", section 3). A label is suspect where the network
-    decides otherwise, with a probability that is at least the mean one of pixels whose labels say
-    what it decides (Northcutt et al., 2021, "Confident learning", equation 1). Of suspect pixels
-    only those count that a square of 3 pixels a side holds: a border that is drawn a pixel further
-    out is no error.
+    image is the soft minimum of that over its pixels that count: sum_i a_i w_i, with w_i in
+    proportion to exp((1 - a_i) / `TEMPERATURE`) (Lad & Mueller, 2023, "Estimating label quality and
+    errors in semantic segmentation data via any model", section 3). A label is suspect where the
+    network decides otherwise, with a probability that is at least the mean one of pixels whose
+    labels say what it decides (Northcutt et al., 2021, "Confident learning", equation 1). Of
+    suspect pixels only those count that a square of 3 pixels a side holds: a border that is drawn a
+    pixel further out is no error.
 
     Images with the most evidence come first, then those with the lowest score. Planted errors are
     found that way much sooner than by the score alone, since a network that is unsure, as it is
