@@ -1,4 +1,6 @@
 import io
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -111,3 +113,28 @@ def test_damage_is_a_user_error_that_names_the_file():
             assert str(error).startswith("some/file.npy ")  # noqa: PT017
             count += 1
     assert count > 100
+
+
+def test_headers_are_parsed_one_at_a_time_and_again_after_a_system_error(monkeypatch):
+    buffer, real = io.BytesIO(), np.lib.format.read_array_header_1_0
+    np.save(buffer, np.arange(12, dtype=np.uint8).reshape(3, 4))
+    at_once, most, calls = [0], [0], [0]
+
+    def parse(file):
+        at_once[0] += 1
+        most[0] = max(most[0], at_once[0])
+        calls[0] += 1
+        found = real(file)
+        time.sleep(0.002)  # in which the other threads would come
+        at_once[0] -= 1
+        if calls[0] % 5 == 1:
+            raise SystemError("AST constructor recursion depth mismatch (before=78, after=66)")
+        return found
+
+    monkeypatch.setattr(np.lib.format, "read_array_header_1_0", parse)
+    with ThreadPoolExecutor(8) as pool:
+        masks = list(
+            pool.map(lambda _: Npy().read_mask(io.BytesIO(buffer.getvalue()), "a.npy"), range(24))
+        )
+    assert all((mask.ids == np.arange(12).reshape(3, 4)).all() for mask in masks)
+    assert most == [1]

@@ -3,9 +3,11 @@
 import io
 import math
 import sys
+import threading
 import tokenize
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
@@ -22,6 +24,22 @@ _UNREADABLE = (
 )
 
 
+# CPython before 3.11.8 and 3.12.2 counts how deep it parses for all threads together (gh-106905):
+# where two parse at a time, one may get a SystemError.
+_PARSING = threading.Lock()
+
+
+def _parse(reader: Callable[[IO[bytes]], Any], file: IO[bytes]) -> Any:
+    """Parses a header; once more where a thread that parses something else came between."""
+    with _PARSING:
+        place = file.tell()
+        try:
+            return reader(file)
+        except SystemError:
+            file.seek(place)
+            return reader(file)
+
+
 class Stored:
     """An array in a file, of which no number is read yet."""
 
@@ -33,7 +51,7 @@ class Stored:
                 (1, 0): np.lib.format.read_array_header_1_0,
                 (2, 0): np.lib.format.read_array_header_2_0,
             }
-            self.shape, self.is_fortran, self.dtype = readers[version](file)
+            self.shape, self.is_fortran, self.dtype = _parse(readers[version], file)
         except _UNREADABLE as error:
             raise UserError(
                 f"{name} cannot be read as an npy file ({one_line(error)}); write it with "
