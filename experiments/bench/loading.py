@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 from unet_jax.data.cache import keep
 from unet_jax.data.pipeline import Batch, train_batches
 from unet_jax.data.sample import Source
+from unet_jax.data.sources import Loading
 from unet_jax.experiment import Experiment, assemble
 from unet_jax.process import runtime
 from unet_jax.process.console import console
@@ -31,28 +32,32 @@ MOST_IMAGES = 400  # in a turn without training
 MEBIBYTES = 8192  # that a cache may take
 
 
-def _begin(e: Experiment, source: Source, stop: int) -> Iterator[Batch]:
+Kept = tuple[Source, Loading]
+"""What `cache.keep` returns: the images, and what is left to do to them."""
+
+
+def _begin(e: Experiment, kept: Kept, stop: int) -> Iterator[Batch]:
     order = {"batch_size": e.plan.batch_size, "seed": 0, "start": 0, "stop": stop}
-    return train_batches(source, e.loading, **order)
+    return train_batches(*kept, **order)
 
 
-def measure_loading(e: Experiment, source: Source) -> float:
+def measure_loading(e: Experiment, kept: Kept) -> float:
     """Returns images/s of batches that nobody computes with, of an epoch at most."""
-    images = min(MOST_IMAGES, len(source) * e.loading.crops)
+    images = min(MOST_IMAGES, len(kept[0]) * e.loading.crops)
     steps = max(1, images // e.plan.batch_size)
     began = time.perf_counter()
-    for _ in _begin(e, source, steps):
+    for _ in _begin(e, kept, steps):
         pass
     return steps * e.plan.batch_size / (time.perf_counter() - began)
 
 
-def measure_waiting(e: Experiment, source: Source) -> float:
+def measure_waiting(e: Experiment, kept: Kept) -> float:
     """Returns the share of the time of `STEPS` steps that goes by before their batches are there.
 
     The first steps, which compile and fill what is read ahead, are left out.
     """
     state, key = e.init(jax.random.key(0)), replicate(jax.random.key(1), e.shardings)
-    batches, waited, began = _begin(e, source, STEPS + 2), 0.0, 0.0
+    batches, waited, began = _begin(e, kept, STEPS + 2), 0.0, 0.0
     for step in range(STEPS + 2):
         if step == 2:
             waited, began = 0.0, time.perf_counter()
@@ -81,18 +86,21 @@ def main(page: str, *given: str) -> None:
     first = experiments[WIDTHS[0]]
     plain, loading = first.dataset.splits["train"], first.loading._replace(cache=MEBIBYTES)
     with tempfile.TemporaryDirectory() as folder:
-        sources = {"decoded each time": plain, "kept in memory": keep(plain, loading)[0]}
+        sources = {
+            "decoded each time": (plain, first.loading),
+            "kept in memory": keep(plain, loading),
+        }
         began = time.perf_counter()
-        sources["mapped from a file"] = keep(plain, loading._replace(cache_dir=folder))[0]
+        sources["mapped from a file"] = keep(plain, loading._replace(cache_dir=folder))
         made = time.perf_counter() - began
         rates: dict[str, list[float]] = {name: [] for name in sources}
         measure_loading(first, sources["kept in memory"])  # which decodes them
         for _ in range(TURNS):
-            for name, source in sources.items():
-                rates[name].append(measure_loading(first, source))
+            for name, kept in sources.items():
+                rates[name].append(measure_loading(first, kept))
         shares = {
-            (name, width): statistics.median(measure_waiting(e, source) for _ in range(TURNS))
-            for name, source in sources.items()
+            (name, width): statistics.median(measure_waiting(e, kept) for _ in range(TURNS))
+            for name, kept in sources.items()
             for width, e in experiments.items()
         }
     console.print(f"{len(plain)} images to {first.loading.image_size}, B={first.plan.batch_size}")
