@@ -13,7 +13,7 @@ from unet_jax.errors import UserError
 from unet_jax.experiment import Network, make_network
 from unet_jax.runs import layout, statistics
 from unet_jax.runs.checkpoint import Checkpoints
-from unet_jax.runs.intact import check_of_run
+from unet_jax.runs.intact import check_found, check_of_run
 from unet_jax.task import KINDS, MultiLabel
 
 
@@ -57,6 +57,8 @@ def restore(config: ConfigDict, workdir: Path, which: str) -> Trained:
             "needs what it says of the training images; put it back, or train again with "
             "--overwrite."
         )
+    found = [list(end) for end in ends] if ends else None
+    check_found(meta, {layout.STATISTICS: found}, workdir)
     network = make_network(config, class_names, spec, ends)
     variables = checkpoints.restore_variables(step, network.variables)
     checkpoints.close()

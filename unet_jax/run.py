@@ -19,7 +19,7 @@ from unet_jax.runs import history, layout
 from unet_jax.runs.checkpoint import Checkpoints
 from unet_jax.runs.damage import set_broken_aside
 from unet_jax.runs.gallery import Gallery
-from unet_jax.runs.intact import check_of_run
+from unet_jax.runs.intact import check_found, check_of_run
 from unet_jax.runs.logs import Arrivals, Logs, Recorder, Silence
 from unet_jax.step import State
 
@@ -50,7 +50,9 @@ class Run:
         if start:
             for step in self.checkpoints.all_steps():
                 where = str(self.workdir / layout.CHECKPOINTS / str(step))
-                check_of_run(self.checkpoints.meta(step), self._config, where)
+                meta = self.checkpoints.meta(step)
+                check_of_run(meta, self._config, where)
+                check_found(meta, _found(self.experiment), self.workdir)
             state = self.checkpoints.restore(start, self.experiment.state_shapes)
             self.checkpoints.delete_others()
             return state
@@ -124,6 +126,7 @@ class Run:
             "spec": self.experiment.network.spec._asdict(),
             "scores": scores,
             "config": config,
+            "found": _found(self.experiment),
         }
         plan = self.experiment.plan
         marks = {"is_planned": plan.is_planned(step), "is_lasting": plan.is_lasting(step)}
@@ -213,3 +216,12 @@ class Validation:
         """Starts to draw what is missing of the evaluations up to the step a run goes on from."""
         if is_first():
             self._drawings.append(self._thread.submit(self._gallery.draw_missing, start))
+
+
+def _found(experiment: Experiment) -> dict[str, Any]:
+    """Returns what a run found in its training split, by the file that keeps it, as JSON has it."""
+    ends, weights = experiment.loading.normalise.ends, experiment.class_weights
+    return {
+        layout.STATISTICS: [list(end) for end in ends] if ends else None,
+        layout.CLASS_WEIGHTS: list(weights.weights) if weights else None,
+    }

@@ -23,6 +23,8 @@ READERS = {
     layout.CONFIG: ("train", "resume", "evaluate", "predict", "report"),
     layout.RUN: ("resume", "evaluate", "predict", "report"),
     layout.SPLIT: ("resume", "evaluate", "report"),
+    layout.STATISTICS: ("resume", "evaluate", "predict"),
+    layout.CLASS_WEIGHTS: ("resume",),
     layout.METRICS: ("resume", "evaluate", "report"),
     layout.RESULTS: ("train", "evaluate", "report"),
     layout.CHECKPOINTS: ("resume", "evaluate", "predict", "report"),

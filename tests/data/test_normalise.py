@@ -216,11 +216,19 @@ def test_a_run_predicts_with_the_numbers_that_it_keeps(run, tmp_path, monkeypatc
     (folder / "results.json").unlink()
     train_and_evaluate(config, folder)  # goes on
     numbers = json.loads(kept.read_text())
-    changed = {"black": [-5.5, 1], "white": [7, 8.25]}
-    kept.write_text(json.dumps(changed))
     ends = restore(config, folder, "best").network.loading.normalise.ends
-    assert ends == ((-5.5, 1.0), (7.0, 8.25))
-    kept.write_text(json.dumps({**changed, "white": [7, 8, 9]}))
+    assert ends == tuple(tuple(numbers[name]) for name in ("black", "white"))
+    (folder / "results.json").unlink()
+    white = [numbers["white"][0] * 1.001, *numbers["white"][1:]]
+    kept.write_text(json.dumps({**numbers, "white": white}))
+    not_those = r"statistics\.json is not what this run's checkpoints were trained with"
+    for act in (
+        lambda: restore(config, folder, "best"),
+        lambda: train_and_evaluate(config, folder),
+    ):
+        with pytest.raises(UserError, match=not_those):
+            act()
+    kept.write_text(json.dumps({**numbers, "white": [7, 8, 9]}))
     with pytest.raises(UserError, match=r"statistics\.json is not what a run wrote"):
         restore(config, folder, "best")
     kept.unlink()

@@ -208,3 +208,23 @@ def check_of_run(meta: Mapping[str, Any], config: ConfigDict, where: str) -> Non
             f"{where} is not of this run's config: {'; '.join(changed)}. Put back the checkpoints "
             f"and the {layout.CONFIG} of one run."
         )
+
+
+def check_found(meta: Mapping[str, Any], found: Mapping[str, Any], workdir: Path) -> None:
+    """Checks that a run goes on with what its data said when it began.
+
+    Args:
+        meta: Of a checkpoint; those of older versions do not tell.
+        found: By name of the file that keeps it, what is there now.
+        workdir: The run's directory.
+
+    Raises:
+        BrokenFileError: It is something else.
+    """
+    then = meta.get("found", {})
+    for name in found.keys() & then.keys():
+        if then[name] != found[name]:
+            raise BrokenFileError(
+                f"{workdir / name} is not what this run's checkpoints were trained with, "
+                f"{then[name]}; put it back, or train again with --overwrite."
+            )
