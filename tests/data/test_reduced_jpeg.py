@@ -12,6 +12,7 @@ from support.predicting import CONFIG, make_run
 
 from unet_jax.compare import may_differ
 from unet_jax.data import cache
+from unet_jax.data.formats import pillow
 from unet_jax.data.formats.pillow import decode_image, decode_reduced
 from unet_jax.data.images import image_batches
 from unet_jax.data.pipeline import train_batches
@@ -162,8 +163,15 @@ def test_training_sees_such_images_and_the_same_labels(data, tmp_path):
         assert same(batches(*cache.keep(train, in_file)), found)
         assert same(batches(*cache.keep(train, in_file._replace(reduced_jpeg=False))), expected)
     assert len(list((tmp_path / "cache").iterdir())) == 2
-    remembered = Remembered(train, ON)
-    assert same(batches(remembered, remembered.loading), found)
+
+
+def test_values_are_normalised_once(data):
+    train = open_splits(data)["train"]
+    section = {"kind": "z_score", "of": "image"}
+    for loading in (ON, make_loading(SIZE, reduced_jpeg=True, normalise=section)):
+        found, remembered = batches(train, loading), Remembered(train, loading)
+        assert same(batches(remembered, remembered.loading), found)
+        assert same(batches(*cache.keep(train, loading._replace(cache=1))), found)
 
 
 def test_other_files_and_windows_are_as_without(tmp_path):
@@ -234,7 +242,13 @@ def size_of(file):
         return opened.size[::-1]
 
 
-def test_masks_and_overlays_are_written_at_the_sizes_of_the_files(tmp_path, tmp_path_factory):
+def test_masks_and_overlays_are_written_at_the_sizes_of_the_files(
+    tmp_path, tmp_path_factory, monkeypatch
+):
+    seen = []
+    monkeypatch.setattr(
+        pillow, "decode_reduced", lambda *args: seen.append(args[1:]) or decode_reduced(*args)
+    )
     run = tmp_path / "run"
     shutil.copytree(make_run(tmp_path_factory.getbasetemp() / "predicting"), run)
     config = CONFIG.copy_and_resolve_references()
@@ -249,6 +263,8 @@ def test_masks_and_overlays_are_written_at_the_sizes_of_the_files(tmp_path, tmp_
     (tmp_path / "images" / "n1.jpg").write_bytes(turned)
     inputs, output = [str(tmp_path / "images")], tmp_path / "out"
     predict_run(config, run, inputs=inputs, output=str(output), checkpoint="latest")
+    wanted = tuple(CONFIG.data.image_size)
+    assert sorted(seen) == [(f"{tmp_path}/images/n{index}.jpg", wanted) for index in range(3)]
     for index, size in enumerate(sizes):
         assert size_of(output / f"n{index}.png") == size_of(output / f"n{index}_overlay.png")
         assert size_of(output / f"n{index}.png") == size
