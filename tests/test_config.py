@@ -158,7 +158,7 @@ def test_tuples_in_tuples_survive_json(tmp_path):
     config = ConfigDict({name: {} for name in SECTIONS} | {"loss": {"a": values}})
     file = tmp_path / "config.json"
     file.write_text(to_json(config))
-    assert load(file).to_dict() == config.to_dict()
+    assert load(file).loss.a.to_dict() == values
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", "5", "", "\xff", '{"a": {}}'])
