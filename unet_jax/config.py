@@ -284,7 +284,9 @@ def load(path: Path) -> ConfigDict:
         check_sections(config)
         return config
     except UserError as error:
-        raise BrokenFileError(f"{path} is not {_WRITTEN}: {error} {advice[0].upper()}{advice[1:]}.") from None
+        raise BrokenFileError(
+            f"{path} is not {_WRITTEN}: {error} {advice[0].upper()}{advice[1:]}."
+        ) from None
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         said = str(error) or type(error).__name__
         raise BrokenFileError(f"{path} is not {_WRITTEN} ({said}); {advice}.") from None
