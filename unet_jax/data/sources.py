@@ -170,7 +170,7 @@ def read_loading(section: Mapping[str, Any]) -> Loading:
     return call(make_loading, "config.data", given)
 
 
-def read_patterns(section: Mapping[str, Any]) -> str | tuple[str, ...]:
+def read_patterns(section: Mapping[str, Any]) -> str:
     """Reads from a config's data section where the files of an image lie; see `open_folder`.
 
     Args:
@@ -180,7 +180,7 @@ def read_patterns(section: Mapping[str, Any]) -> str | tuple[str, ...]:
         config.data.folder.images.
 
     Raises:
-        UserError: config.data.folder is no section.
+        UserError: config.data.folder is no section, or this is no text.
     """
     folder = section["folder"]
     if not isinstance(folder, Mapping | ConfigDict):
@@ -188,6 +188,8 @@ def read_patterns(section: Mapping[str, Any]) -> str | tuple[str, ...]:
             f"config.data.folder={folder!r} must be a section of keys, such as "
             "config.data.folder.images."
         )
+    if not isinstance(folder["images"], str):
+        raise UserError(f"config.data.folder.images={folder['images']!r} must be text.")
     return folder["images"]
 
 
