@@ -1,20 +1,22 @@
 """How fast libraries decode JPEG and PNG files beside Pillow, and whether pixels are the same.
 
-python -m experiments.bench.decoders FOLDER [FOLDER ...]
+python -m experiments.bench.decoders FOLDER[@HEIGHTxWIDTH] ...
 
 Of each folder the JPEG files below it, or where it has none the PNG files: images/s of every
 library on one thread and on two, medians of turns in which all decode the same images, read into
 memory before; the median over turns of the ratio to Pillow, on one thread by the time of the core,
 which others on the machine change less; and in how many values it differs from Pillow, and by how
 much at most. Pillow is also measured as the program reads (with its checks), and with JPEG decoded
-at a half and a quarter of the scale, whose pixels are not compared. The other libraries are needed
-for this command alone; one that is not installed has a line that says how.
+at a half and a quarter of the scale, whose pixels are not compared. With a size, a line says what
+decoding and resizing to it takes of a core, with config.data.reduced_jpeg and without. The other
+libraries are needed for this command alone; one that is not installed has a line that says how.
 """
 
 import functools
 import importlib
 import io
 import itertools
+import re
 import statistics
 import sys
 import time
@@ -26,11 +28,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from unet_jax.data.formats.pillow import decode_image
+from unet_jax.data.formats.pillow import decode_image, decode_reduced
+from unet_jax.data.resize import resize_image
+from unet_jax.data.sample import written
 from unet_jax.errors import UserError
 from unet_jax.process.console import console
 
-TURNS, MOST_IMAGES, THREADS = 15, 150, (1, 2)
+TURNS, MOST_IMAGES, THREADS = 9, 60, (1, 2)
 SUFFIXES = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",)}
 
 Decode = Callable[[bytes], Any]
@@ -181,9 +185,32 @@ def compare(decode: Decode, images: list[bytes]) -> str:
     return f"{count / total:.2%} of values, by {most} at most" if count else "none"
 
 
-def measure_folder(folder: Path) -> None:
+def measure_resized(images: list[bytes], size: tuple[int, int]) -> None:
+    """Prints what it takes to decode JPEG files and resize them, at a reduced scale and not."""
+
+    def whole(data: bytes) -> np.ndarray:
+        return resize_image(decode_image(data, "an image"), size)
+
+    def reduced(data: bytes) -> np.ndarray:
+        found = decode_reduced(data, "an image", size)
+        return whole(data) if found is None else found
+
+    pairs = [[measure(f, images, 1).by_core for f in (whole, reduced)] for _ in range(TURNS)]
+    took = [1000 / statistics.median(rates) for rates in zip(*pairs, strict=True)]
+    ratio = statistics.median(other / one for one, other in pairs)
+    small = sum(decode_reduced(data, "an image", size) is None for data in images)
+    mean = statistics.mean(
+        float(np.abs(whole(data).astype(np.int64) - reduced(data)).mean()) for data in images
+    )
+    console.print(
+        f"to {written(size)}: {took[0]:.2f} ms of a core, with reduced_jpeg {took[1]:.2f}, "
+        f"{ratio:.2f} times as fast; {small} are too small for it; values differ by {mean:.2f} in "
+        "the mean"
+    )
+
+
+def measure_folder(folder: Path, kind: str, images: list[bytes]) -> None:
     """Prints the table of a folder, in Markdown."""
-    kind, images = read_folder(folder)
     decoders = find_decoders(kind)
     shape = _pillow(images[0]).shape
     console.print(
@@ -216,8 +243,14 @@ def main(*folders: str) -> None:
     """Prints a table for each folder."""
     if not folders:
         raise UserError("give at least one folder: python -m experiments.bench.decoders FOLDER")
-    for folder in folders:
-        measure_folder(Path(folder))
+    for given in folders:
+        found = re.fullmatch(r"(.*?)(?:@(\d+)x(\d+))?", given)
+        assert found is not None
+        folder = Path(found[1])
+        kind, images = read_folder(folder)
+        if found[2] and kind == "JPEG":
+            measure_resized(images, (int(found[2]), int(found[3])))
+        measure_folder(folder, kind, images)
 
 
 if __name__ == "__main__":
