@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from unet_jax.data.formats.pillow import decode_image, decode_reduced
+from unet_jax.data.formats.pillow import decode_image, decode_mask, decode_reduced
 from unet_jax.data.resize import resize_image
 from unet_jax.data.sample import written
 from unet_jax.errors import UserError
@@ -59,6 +59,12 @@ def _pillow(data: bytes, scale: int = 1) -> np.ndarray:
     if scale > 1:
         opened.draft(None, (opened.width // scale, opened.height // scale))
     return np.asarray(opened)
+
+
+def _by_program(data: bytes) -> np.ndarray:
+    """Decodes a PNG file of one channel as a mask, all else as an image."""
+    is_mask = Image.open(io.BytesIO(data)).mode in ("L", "P") and data[1:4] == b"PNG"
+    return decode_mask(data, "a mask").ids if is_mask else decode_image(data, "an image")
 
 
 def _simplejpeg(module: Any) -> Mapping[str, Mapping[str, Decode]]:
@@ -120,7 +126,7 @@ def find_decoders(kind: str) -> dict[str, Decode]:
     if kind == "JPEG":
         found["Pillow at 1/2"] = functools.partial(_pillow, scale=2)
         found["Pillow at 1/4"] = functools.partial(_pillow, scale=4)
-    found["unet_jax"] = lambda data: decode_image(data, "an image")
+    found["unet_jax"] = _by_program
     for library in LIBRARIES:
         try:
             module = importlib.import_module(library.module)
