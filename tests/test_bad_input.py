@@ -368,7 +368,7 @@ def test_overwrite_trains_another_config(command, finished, folder):
 
 def test_predict_input_that_does_not_exist(command, finished, folder):
     flags = ["--mode=predict", f"--input={folder / 'no.jpg'}"]
-    refuse_in(command, finished, *flags, says=["--input=", "no.jpg", ".png"])
+    refuse_in(command, finished, *flags, says=["--input=", "no.jpg", "does not exist"])
 
 
 def test_predict_without_input(command, finished):
