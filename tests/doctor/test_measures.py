@@ -7,7 +7,6 @@ from PIL import Image
 from scipy import fft, ndimage
 from support.encoded import SHOWN, by_pillow
 
-from unet_jax.data.formats.pillow import count_values
 from unet_jax.doctor import alignment, measures, objects
 from unet_jax.doctor.faults import classes, files, splits
 from unet_jax.doctor.faults.objects import middle_by_area
@@ -23,18 +22,22 @@ def noise(size, channels=3, dtype=np.uint8, seed=0):
     return (np.stack([np.asarray(one) for one in planes], axis=-1) / 255 * high).astype(dtype)
 
 
+def measured(image):
+    (found,) = measures.measure([measures.keep(image)])
+    return found
+
+
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 def test_numbers_of_an_image_are_those_of_its_pixels(size, dtype):
     image = noise(size, dtype=dtype)
-    found = measures.measure(image)
+    found = measured(image)
     assert (found.low, found.high) == (image.min(), image.max())
     scale = float(image.max()) or 1
     flat = image.reshape(-1, 3).astype(np.float64)
     few = measures.thin(image).reshape(-1, 3).astype(np.float64)  # those that are looked at
-    np.testing.assert_allclose(found.channels[:, 0], few.mean(axis=0), atol=1e-5 * scale)
-    np.testing.assert_allclose(found.channels[:, 1], few.std(axis=0), atol=1e-3 * scale)
-    np.testing.assert_allclose(found.channels[:, 0], flat.mean(axis=0), atol=0.03 * scale)
+    np.testing.assert_allclose(found.means, few.mean(axis=0), atol=1e-5 * scale)
+    np.testing.assert_allclose(found.means, flat.mean(axis=0), atol=0.03 * scale)
     if image.size > 3000:
         wanted = np.quantile(flat, [0.01, 0.25, 0.5, 0.75, 0.99])
         np.testing.assert_allclose(found.quantiles, wanted, atol=0.05 * scale)
@@ -43,20 +46,20 @@ def test_numbers_of_an_image_are_those_of_its_pixels(size, dtype):
 def test_shares_of_black_and_white():
     image = np.full((100, 140, 1), 128, np.uint8)
     image[:30], image[90:] = 0, 255
-    np.testing.assert_allclose(measures.measure(image).clipped, (0.3, 0.1), atol=0.02)
+    np.testing.assert_allclose(measured(image).clipped, (0.3, 0.1), atol=0.02)
 
 
 def test_a_fingerprint_is_the_transform_of_the_paper():
     grey = np.random.default_rng(0).random((32, 32)).astype(np.float32)
     lowest = fft.dctn(grey.astype(np.float64), type=2)[1:9, 1:9].ravel()
     bits = "".join("1" if one > np.median(lowest) else "0" for one in lowest)
-    assert measures.fingerprint(grey) == int(bits, 2)
+    assert measures.fingerprints(grey[None]) == [int(bits, 2)]
 
 
 @pytest.mark.parametrize("size", [(5, 7), (96, 200), (333, 250)])
 def test_cells_are_averages_of_a_grid_of_pixels(size):
     image = noise(size, 2)
-    found = measures.cells(measures.thin(image).astype(np.float32))
+    (found,) = measures.cells(measures.thin(image).astype(np.float32)[None])
     for row, column in itertools.product((0, 1, 13, 31), (0, 7, 30, 31)):
         part = [
             image[
@@ -70,15 +73,15 @@ def test_cells_are_averages_of_a_grid_of_pixels(size):
 def test_a_volume_is_measured_in_all_its_slices():
     volume = np.random.default_rng(0).integers(0, 99, (20, 30, 40, 2)).astype(np.int16)
     volume[:5] += 1000
-    found = measures.measure(volume)
-    np.testing.assert_allclose(found.channels[:, 0], volume.mean(axis=(0, 1, 2)), rtol=0.05)
+    found = measured(volume)
+    np.testing.assert_allclose(found.means, volume.mean(axis=(0, 1, 2)), rtol=0.05)
     other = volume.copy()
     other[0, 0, 0, 0] -= 1
-    assert measures.measure(other).digest != found.digest
+    assert measured(other).digest != found.digest
 
 
 def seen(image, name="x"):
-    found = measures.measure(image)
+    found = measured(image)
     return Look(name, shape=image.shape[:-1], **found._asdict())
 
 
@@ -96,15 +99,15 @@ def test_what_is_nearly_the_same_is_found_and_nothing_else():
 
 def test_a_digest_is_of_every_pixel_the_shape_and_the_type():
     image = noise((500, 300))
-    digests = {measures.measure(image).digest}
+    digests = {measured(image).digest}
     for row, column in ((0, 0), (0, 299), (250, 151), (499, 299)):
         other = image.copy()
         other[row, column, 1] ^= 1
-        digests.add(measures.measure(other).digest)
-    digests.add(measures.measure(image.reshape(300, 500, 3)).digest)
-    digests.add(measures.measure(image.view(np.int8)).digest)
+        digests.add(measured(other).digest)
+    digests.add(measured(image.reshape(300, 500, 3)).digest)
+    digests.add(measured(image.view(np.int8)).digest)
     assert len(digests) == 7
-    assert measures.measure(np.asfortranarray(image)).digest in digests
+    assert measured(np.asfortranarray(image)).digest in digests
 
 
 def _file(data):
@@ -131,8 +134,8 @@ def test_pairs_of_many_images_are_those_of_a_loop_and_found_fast():
 def test_counts_of_values(dtype, shape):
     ids = np.random.default_rng(0).integers(0, 255, shape).astype(dtype)
     wanted = dict(zip(*(x.tolist() for x in np.unique(ids, return_counts=True)), strict=True))
-    assert count_values(ids) == wanted
-    assert count_values(ids[..., ::2]) == {
+    assert measures.count_values(ids) == wanted
+    assert measures.count_values(ids[..., ::2]) == {
         int(v): int((ids[..., ::2] == v).sum()) for v in np.unique(ids[..., ::2])
     }
 

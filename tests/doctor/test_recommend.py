@@ -23,9 +23,9 @@ def made_up(shapes, side=None, val=10, spec=RGB, split_by="val 0.1, seed 0", **s
 
     def look(number, shape):
         rows = [] if side is None else [(1, side, side, side * side)]
-        channels = np.zeros((spec.channels, 2), np.float32)
+        means = np.zeros(spec.channels, np.float32)
         found = np.array(rows, np.int32).reshape(-1, 4)
-        return Look(f"{number}", shape=shape, spec=spec, channels=channels, objects=found)
+        return Look(f"{number}", shape=shape, spec=spec, means=means, objects=found)
 
     looks = tuple(look(number, shape) for number, shape in enumerate(shapes))
     loading = Loading(config.data.image_size, config.data.fit, 1)

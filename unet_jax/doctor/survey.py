@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from unet_jax.config import call, check_sections
@@ -37,6 +38,7 @@ EASED: tuple[dict[str, Any], ...] = (
 )
 """What is changed in turn, until data open that do not as their config says."""
 _BLOCK, _AHEAD = 8, 32  # images that a thread takes at once; blocks that wait for a thread
+_POOL = 31 << 20  # bytes; a little less than the most that glibc learns from
 
 
 class Survey(NamedTuple):
@@ -209,9 +211,10 @@ def look_at_all(source: Source, split: str, num_classes: int, threads: int) -> t
         What was seen, in their order.
     """
     every = max(1, -(-len(source) // CLOSE))
+    np.empty(_POOL, np.uint8)  # the C library keeps what is freed for later, up to twice as much
 
     def look_at(indices: Sequence[int]) -> list[Look]:
-        return [look(source, i, num_classes, close=i % every == 0) for i in indices]
+        return look(source, indices, num_classes, lambda index: index % every == 0)
 
     blocks = [range(i, min(i + _BLOCK, len(source))) for i in range(0, len(source), _BLOCK)]
     with ThreadPoolExecutor(threads) as pool:

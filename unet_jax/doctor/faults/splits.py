@@ -31,7 +31,7 @@ def twice(survey: Survey) -> Iterator[Finding]:
     """Names images that are there twice, pixel by pixel."""
     groups: dict[tuple[int, ...], list[tuple[str, Look]]] = {}
     for split, one in survey.all():
-        if one.channels is not None and one.low < one.high:
+        if one.means is not None and one.low < one.high:
             key = (one.digest, one.phash, *one.shape)
             groups.setdefault(key, []).append((split, one))
     for across in (True, False):
@@ -64,7 +64,7 @@ def _same_labels(one: Look, other: Look) -> bool:
 
 def near(survey: Survey) -> Iterator[Finding]:
     """Names images that are nearly the same as another, as after compression or cropping."""
-    known = [(s, o) for s, o in survey.all() if o.channels is not None and o.low < o.high]
+    known = [(s, o) for s, o in survey.all() if o.means is not None and o.low < o.high]
     looks, splits = [one for _, one in known], [split for split, _ in known]
     pairs = [(i, j) for i, j in near_pairs(looks) if looks[i].digest != looks[j].digest]
     for across in (True, False):
@@ -151,7 +151,7 @@ def groups(survey: Survey) -> Iterator[Finding]:
         members: dict[str, list[tuple[str, Look]]] = {}
         for split, one in survey.all():
             name = find(_without_split(one.id))
-            if name and one.channels is not None and one.low < one.high:
+            if name and one.means is not None and one.low < one.high:
                 members.setdefault(name, []).append((split, one))
         divided = {n: of for n, of in members.items() if len({s for s, _ in of}) > 1}
         if len(members) < 2 or not divided:
@@ -201,7 +201,7 @@ def shift(survey: Survey) -> Iterator[Finding]:
     """Names a split whose images have other colours than those for training."""
     usual, means = usual_kind(survey), {}
     for split, looks in survey.looks.items():
-        alike = [one.channels[:, 0] for one in looks if one.channels is not None]
+        alike = [one.means for one in looks if one.means is not None]
         alike = [mean for mean in alike if usual and len(mean) == usual.channels]
         if len(alike) >= ENOUGH:
             means[split] = np.stack(alike)
