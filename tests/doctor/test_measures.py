@@ -1,5 +1,6 @@
+import io
 import itertools
-import time
+import pickle
 
 import numpy as np
 import pytest
@@ -110,22 +111,39 @@ def test_a_digest_is_of_every_pixel_the_shape_and_the_type():
     assert measured(np.asfortranarray(image)).digest in digests
 
 
-def _file(data):
-    import io
+def test_what_is_moved_by_some_rows_has_another_digest():
+    image = np.zeros((600, 64, 1), np.uint8)  # of rows of 8 words
+    image[40:60, 20:40] = 77
+    digests = {measured(np.roll(image, down, axis=0)).digest for down in range(0, 540, 3)}
+    assert len(digests) == 180
 
+
+def test_images_of_all_kinds_are_measured_together_as_alone():
+    images = [
+        *(noise((64, 48), seed=seed) for seed in range(3)),
+        noise((10, 300), dtype=np.uint16),
+        noise((64, 48), channels=1),
+        noise((33, 20), dtype=np.float32),
+        np.random.default_rng(0).integers(0, 99, (8, 9, 10, 2)).astype(np.int16),
+        noise((64, 48), seed=3),
+    ]
+    together = measures.measure([measures.keep(image) for image in images])
+    assert pickle.dumps(together) == pickle.dumps([measured(image) for image in images])
+    assert measures.measure([]) == []
+
+
+def _file(data):
     return io.BytesIO(data)
 
 
-def test_pairs_of_many_images_are_those_of_a_loop_and_found_fast():
+def test_pairs_of_many_images_are_those_of_a_loop():
     rng = np.random.default_rng(0)
     hashes = rng.integers(0, 2**63, 10_000, np.uint64)
     hashes[[17, 4_000, 9_999]] = hashes[5] ^ np.array([0, 7, 2**60 + 2**33], np.uint64)
     hashes[600] = hashes[5] ^ np.uint64(127 << 40)  # 7 bits
     looks = [Look(str(i), phash=int(h), thumbnail=bytes(256)) for i, h in enumerate(hashes)]
     looks[17] = looks[17]._replace(thumbnail=bytes([100] * 256))  # another image
-    start = time.perf_counter()
     found = splits.near_pairs(looks)
-    assert time.perf_counter() - start < 20  # a second or less on a machine that does nothing else
     assert sorted(found) == [(5, 4_000), (5, 9_999), (4_000, 9_999)]
 
 
@@ -194,14 +212,15 @@ def test_alignment_is_that_of_a_loop(size):
                 borders[r, c] |= few[r, c] != few[r + dr, c + dc]
     edges = np.minimum(edges / edges.mean(), 6)
     edges /= edges.mean()
-    places = (borders, borders[:, ::-1], borders[::-1], borders[::-1, ::-1])
+    count = 8 if size[0] == size[1] else 4
+    places = [alignment.turned(borders, which) for which in range(count)]
     blurred = np.zeros_like(edges)
     for r, c in np.ndindex(*edges.shape):
         blurred[r, c] = edges[max(0, r - 4) : r + 5, max(0, c - 4) : c + 5].sum() / 81
     for row, one in enumerate((edges, blurred)):
         wanted = [one[p].mean() - 1 for p in places]
-        np.testing.assert_allclose(found.turns[row, :4], wanted, atol=1e-4)
-    assert np.isfinite(found.turns[:, 4:]).all() == (size[0] == size[1])
+        np.testing.assert_allclose(found.turns[row, :count], wanted, atol=1e-4)
+    assert np.isnan(found.turns[:, count:]).all()
     for down, right in ((0, 0), (3, -2), (-5, 6)):
         moved = np.roll(borders, (down, right), (0, 1))  # it lies well inside
         score = found.shifts[alignment.REACH + down, alignment.REACH + right]

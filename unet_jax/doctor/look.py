@@ -17,7 +17,8 @@ from unet_jax.doctor.alignment import Alignment
 from unet_jax.errors import UserError
 
 MOST_VALUES = 32  # of a mask, or of its colours, that a look keeps
-_PNG, _TIFF, _FRONT = b"\x89PNG", (b"II", b"MM"), 1 << 16
+_PNG, _JPEG, _TIFF, _FRONT = b"\x89PNG", b"\xff\xd8", (b"II", b"MM"), 1 << 16
+_SCAN = b"\xff\xda\x00"  # in a JPEG file before its pixels, which EXIF is not behind
 
 
 class Values(NamedTuple):
@@ -195,6 +196,8 @@ def _orientation(data: bytes, name: str, axes: int | None) -> int:
     """Tells how a file holds its pixels; reads its header only where that can tell."""
     if data.startswith(_PNG):
         may_turn = b"eXIf" in data
+    elif data.startswith(_JPEG):
+        may_turn = data.find(b"Exif", 0, data.find(_SCAN, 0, _FRONT)) >= 0
     else:
         may_turn = data.startswith(_TIFF) or data.find(b"Exif", 0, _FRONT) >= 0
     if not may_turn or PurePath(name).suffix.lower() not in FORMATS:  # such as of polygons

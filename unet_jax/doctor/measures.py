@@ -51,7 +51,7 @@ def keep(image: np.ndarray) -> Kept:
 
 
 def measure(kept: Sequence[Kept]) -> list[Measured]:
-    """Measures some images, those that follow each other and are alike at once.
+    """Measures some images, those at once that follow each other and are of one shape.
 
     Of one alone, most of the time would go into calling NumPy.
 
@@ -61,7 +61,7 @@ def measure(kept: Sequence[Kept]) -> list[Measured]:
     Returns:
         The numbers of each: `low`, `high` and `digest` of all pixels, the others of `few` of them.
     """
-    alike = itertools.groupby(kept, lambda one: (one.few.shape, one.few.dtype))
+    alike = itertools.groupby(kept, lambda one: one.few.shape)
     return [found for _, images in alike for found in _measure([*images])]
 
 
@@ -80,14 +80,15 @@ def _measure(kept: Sequence[Kept]) -> Iterator[Measured]:
     means = total / np.float32(few[0].size // channels)
     grey = cells(few if few.ndim == 4 else few[:, few.shape[1] // 2])
     hashes, small = fingerprints(grey), thumbnails(grey)
+    ends = np.array([[one.low, one.high] for one in kept])[..., None]
+    clipped = (ordered[:, None] == ends.astype(ordered.dtype)).sum(axis=-1) / ordered.shape[-1]
     for place, one in enumerate(kept):
-        clipped = tuple(float((ordered[place] == end).mean()) for end in (one.low, one.high))
         yield Measured(
             one.low,
             one.high,
             means[place],
             quantiles[place],
-            clipped,
+            tuple(clipped[place].tolist()),
             one.digest,
             hashes[place],
             small[place],
@@ -199,7 +200,7 @@ def count_values(ids: np.ndarray) -> dict[int, int]:
         return {}
     ends = np.append(np.flatnonzero(flat[1:] != flat[:-1]), flat.size - 1)
     runs = ends + 1
-    runs[1:] -= runs[:-1].copy()
+    runs[1:] -= runs[:-1]
     counts = np.bincount(flat[ends], runs)
     return {value: int(counts[value]) for value in np.flatnonzero(counts).tolist()}
 
