@@ -292,6 +292,20 @@ def test_mends_can_be_copied_from_the_page(seen):
         assert any(one["says"][1:].rstrip(".") in text for text in read_page(out).text("p"))
 
 
+def test_how_many_files_have_a_fault_is_said_where_not_all_are_listed(tmp_path):
+    for count, heading in ((20, "20 files"), (31, "the first 20 of 31 files")):
+        draw(tmp_path / "data", count=count, label=white)
+        config = stock(tmp_path / "data")
+        config.data.folder.class_names = ("ground", "disk")
+        with pytest.raises(UserError):
+            doctor_run(config, tmp_path / "out")
+        [one] = read_json(tmp_path / "out")["findings"]
+        assert (one["fault"], one["count"], len(one["files"])) == ("values", count, 20)
+        page = read_page(tmp_path / "out")
+        assert heading in page.text("summary")
+        assert "\n".join(one["files"]) in page.text("pre")
+
+
 def test_an_overlay_has_the_colours_of_its_classes(seen):
     out, root, _ = seen
     page = read_page(out)

@@ -18,7 +18,7 @@ from unet_jax.data.layouts.base import OtherSourceError
 from unet_jax.data.sample import Source, Spec
 from unet_jax.data.sources import Loading, open_data, read_loading
 from unet_jax.defaults import DEFAULTS, complete
-from unet_jax.doctor.finding import MOST_FILES, Finding, excluding, setting
+from unet_jax.doctor.finding import Finding, excluding, setting
 from unet_jax.doctor.look import Look, look
 from unet_jax.errors import UserError
 from unet_jax.models.unet import UNet
@@ -190,7 +190,7 @@ def _leave_out(config: ConfigDict, error: UnpairedError) -> Finding:
     names = [_below(name, config.data.path) for name in error.files]
     mend = excluding(config, names, "Add the files that are missing.")
     config.data.folder.exclude = (*config.data.folder.exclude, *map(glob.escape, names))
-    return Finding("pairs", "error", error.files[:MOST_FILES], str(error), mend)
+    return Finding("pairs", "error", error.files, str(error), mend)
 
 
 def _below(file: str, root: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from unet_jax.doctor.finding import MOST_FILES, Finding, Level, excluding
+from unet_jax.doctor.finding import Finding, Level, excluding
 from unet_jax.doctor.look import Look
 from unet_jax.doctor.survey import Survey
 
@@ -107,8 +107,8 @@ def of_images(
 
 
 def files_of(looks: Sequence[Look]) -> tuple[str, ...]:
-    """Returns the first few image files."""
-    return tuple(one.files[0] if one.files else one.id for one in looks[:MOST_FILES])
+    """Returns the image files; ids where images are in none."""
+    return tuple(one.files[0] if one.files else one.id for one in looks)
 
 
 def _first_error(what: str) -> Callable[[Sequence[Look]], str]:

@@ -11,7 +11,7 @@ from unet_jax.data.layouts.base import SPLIT_WORDS
 from unet_jax.defaults import DEFAULTS
 from unet_jax.doctor.faults.files import KEPT_OUT, files_of
 from unet_jax.doctor.faults.intensities import ENOUGH, usual_kind
-from unet_jax.doctor.finding import MOST_FILES, Finding, excluding, setting
+from unet_jax.doctor.finding import Finding, excluding, setting
 from unet_jax.doctor.look import Look
 from unet_jax.doctor.measures import THUMBNAIL
 from unet_jax.doctor.survey import Survey
@@ -82,7 +82,7 @@ def near(survey: Survey) -> Iterator[Finding]:
         yield Finding(
             "near",
             "warning",
-            tuple(dict.fromkeys(files))[:MOST_FILES],
+            tuple(dict.fromkeys(files)),
             f"{len(found)} pairs of images are nearly the same"
             f"{' in two splits, so that scores may be too good' if across else ''}: {listed}, such "
             f"as {looks[first].id} and {looks[second].id}, which differ in "
@@ -172,7 +172,7 @@ def groups(survey: Survey) -> Iterator[Finding]:
         yield Finding(
             "groups",
             "warning",
-            tuple(file for _, one in of[:MOST_FILES] for file in one.files[:1]),
+            files_of([one for own in divided.values() for _, one in own]),
             f"{len(divided)} of {len(members)} groups of images by their {key}, such as {name!r}, "
             f"are in more than one split, and their images look alike ({np.median(own):g} of 64 "
             f"bits differ, {np.median(others):g} between groups), so that scores may be too good",
