@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from support.planted import change, draw, save
+from support.planting import change, draw, save
 
 import unet_jax
 from unet_jax.data.check import check
