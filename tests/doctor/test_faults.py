@@ -199,6 +199,12 @@ def test_copies_are_taken_out_of_the_training_split(tmp_path):
             images.videos,
             "config.data.split.group_pattern='^(.*?)[^A-Za-z0-9]*\\\\d+[^/\\\\d]*$'",
         ),
+        (images.stacks_in_folds, "config.data.split.group_pattern='^(.*)/\\\\d+$'"),
+        (
+            images.more_folds_than_stacks,
+            "config.data.split.group_pattern='^(.*)/\\\\d+$'\n"
+            "config.data.folds=3\nconfig.data.fold=2",
+        ),
         (images.parts_larger_than_images, "config.data.image_size=(48, 64)"),
         (images.squeezed_images, "config.data.image_size=(40, 52)"),
         (masks.tiny_objects, "config.model.features=(4, 8)"),

@@ -145,6 +145,42 @@ def squeezed_images(root, spoilt):
     return make(root, image_size=(64, 32) if spoilt else SIZE)
 
 
+def draw_stacks(root, count, pages=6):
+    """Draws stacks whose pages change little by little: N_image.npy, N_mask.npy."""
+    root.mkdir(parents=True, exist_ok=True)
+    for stack in range(count):
+        ground = photo(stack, np.zeros(SIZE, bool))[..., 0].astype(float) - 60
+        images, masks = [], []
+        for page in range(pages):
+            mask = blob(stack * 50 + page)
+            new = photo(stack * 100 + page + 300, np.zeros(SIZE, bool))[..., 0].astype(float) - 60
+            ground = 0.8 * ground + 0.6 * new
+            images.append((ground + 110 + 25 * mask).clip(0, 250))
+            masks.append(mask)
+        np.save(root / f"{'abcdefgh'[stack]}_image.npy", np.uint8(images))
+        np.save(root / f"{'abcdefgh'[stack]}_mask.npy", np.uint8(masks))
+
+
+PAGES = {"images": "{name}_image.npy/{page}", "masks": "{name}_mask.npy/{page}"}
+
+
+def stacks_in_folds(root, spoilt):
+    draw_stacks(root, 5)
+    group = {} if spoilt else {"group_pattern": r"^(.*)/\d+$"}
+    return make(root, folder=PAGES, folds=5, fold=1, split=group)
+
+
+def more_folds_than_stacks(root, spoilt):
+    draw_stacks(root, 3, 8)
+    split = {} if spoilt else {"group_pattern": r"^(.*)/\d+$"}
+    return make(root, folder=PAGES, folds=4 if spoilt else 3, fold=2, split=split)
+
+
+def one_stack_in_folds(root, spoilt):
+    draw_stacks(root, 1, 25)
+    return make(root, folder=PAGES, folds=5 if spoilt else 0, fold=3 if spoilt else 0)
+
+
 CASES = {
     not_a_number: "not_finite",
     deeper_image: "kinds",
@@ -152,6 +188,9 @@ CASES = {
     the_same_twice: "twice",
     compressed_in_both_splits: "near",
     videos: "groups",
+    stacks_in_folds: "pages",
+    more_folds_than_stacks: "pages",
+    one_stack_in_folds: "pages",
     darker_val: "shift",
     twelve_bits: "value_range",
     four_bits: "value_range",

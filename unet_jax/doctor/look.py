@@ -9,8 +9,10 @@ from typing import NamedTuple
 import numpy as np
 
 from unet_jax.data.base import IGNORE, Encoded, PairSource
+from unet_jax.data.files import AnyFile, FilePairs
 from unet_jax.data.formats import FORMATS, find_format
 from unet_jax.data.formats.base import Mask, NotFiniteError
+from unet_jax.data.parts import Part
 from unet_jax.data.sample import Source, Spec, make_spec, written
 from unet_jax.doctor import alignment, measures, objects
 from unet_jax.doctor.alignment import Alignment
@@ -65,6 +67,8 @@ class Look(NamedTuple):
         objects: int32 [n, 4], see `objects.measure`; None where the look was not close, as it also
             is where an image is turned otherwise than its mask.
         alignment: See `alignment.measure`; None where the look was not close.
+        stack: The file that the image is a page of; "" for none.
+        page: Its number there.
     """
 
     id: str
@@ -90,6 +94,8 @@ class Look(NamedTuple):
     colours: tuple[tuple[tuple[int, int, int], int], ...] = ()
     objects: np.ndarray | None = None
     alignment: Alignment | None = None
+    stack: str = ""
+    page: int = 0
 
 
 class Meaning(NamedTuple):
@@ -135,18 +141,20 @@ def _look_at_pair(
 ) -> tuple[Look, np.ndarray | None]:
     """Looks at an image and its masks; also returns the image, None where it cannot be read."""
     position = source.indices[index]
-    name, files = source.pairs.ids[position], source.pairs.names(position)
+    seen = Look(source.pairs.ids[position], source.pairs.names(position))
+    if isinstance(source.pairs, FilePairs):
+        seen = _name_page(seen, source.pairs.files[position][0])
     try:
         encoded = source.pairs.read(position)
     except UserError as error:
-        return Look(name, files, "files", str(error)), None
+        return seen._replace(failed="files", error=str(error)), None
     try:
         masks = encoded.decode_masks()
     except UserError as error:
-        seen, image = _decode_image(Look(name, files), encoded, 2)
+        seen, image = _decode_image(seen, encoded, 2)
         failed = seen._replace(failed="mask", error=str(error), colours=_colours(encoded))
         return failed, image
-    seen, image = _decode_image(Look(name, files), encoded, masks[0].ids.ndim)
+    seen, image = _decode_image(seen, encoded, masks[0].ids.ndim)
     seen = seen._replace(
         mask_shape=masks[0].ids.shape,
         mask_orientation=_orientation(encoded.masks[0], encoded.mask_names[0], None),
@@ -165,13 +173,18 @@ def _look_at_pair(
     shape = image.shape[:-1]
     if any(mask.ids.shape != shape for mask in masks):
         says = (
-            f"{files[0]} is {written(shape)} pixels and its mask {files[1]} "
+            f"{seen.files[0]} is {written(shape)} pixels and its mask {seen.files[1]} "
             f"{written(seen.mask_shape)}"
         )
         return seen._replace(failed="sizes", error=says), image
     if close or seen.orientation != seen.mask_orientation:
         seen = _look_closely(seen, image, [mask.ids for mask in masks], meaning)
     return seen, image
+
+
+def _name_page(seen: Look, file: AnyFile) -> Look:
+    is_page = isinstance(file, Part) and file.page is not None
+    return seen._replace(stack=str(file.files[0]), page=file.page) if is_page else seen
 
 
 def _decode_image(seen: Look, encoded: Encoded, axes: int) -> tuple[Look, np.ndarray | None]:

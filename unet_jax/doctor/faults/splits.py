@@ -97,18 +97,18 @@ def _are_frames(survey: Survey, pairs: Sequence[tuple[str, str]]) -> bool:
 
     Such are called alike but for their last number, and come after each other by their names.
     """
-    names = sorted(_without_split(one.id) for _, one in survey.all())
+    names = sorted(without_split(one.id) for _, one in survey.all())
     place = {name: index for index, name in enumerate(names)}
     follow = 0
     for pair in pairs:
-        one, other = map(_without_split, pair)
+        one, other = map(without_split, pair)
         follow += abs(place[one] - place[other]) <= FOLLOW and _number(one) == _number(other) != ""
     return follow * 2 > len(pairs)
 
 
 def _keep_videos(survey: Survey) -> str:
     """Writes the line that keeps videos whole; "" where splits are given, or names do not tell."""
-    groups = {_number(_without_split(one.id)) for _, one in survey.all()}
+    groups = {_number(without_split(one.id)) for _, one in survey.all()}
     is_free = survey.config.data.split.to_dict() == DEFAULTS["data"]["split"]
     if len(groups) < 2 or "" in groups or not is_free or "as given" in survey.split_by:
         return ""
@@ -150,8 +150,8 @@ def groups(survey: Survey) -> Iterator[Finding]:
     for key, find in (("folder", _folder), ("number", _number)):
         members: dict[str, list[tuple[str, Look]]] = {}
         for split, one in survey.all():
-            name = find(_without_split(one.id))
-            if name and one.means is not None and one.low < one.high:
+            name = find(without_split(one.id))
+            if name and not one.stack and one.means is not None and one.low < one.high:
                 members.setdefault(name, []).append((split, one))
         divided = {n: of for n, of in members.items() if len({s for s, _ in of}) > 1}
         if len(members) < 2 or not divided:
@@ -166,7 +166,7 @@ def groups(survey: Survey) -> Iterator[Finding]:
         others = [(a ^ b).bit_count() for a, b in itertools.combinations(firsts, 2)]
         if np.median(own) > ALIKE or np.median(own) > 0.75 * np.median(others):
             continue
-        name, of = next(iter(divided.items()))
+        name = next(iter(divided))
         split = {"folder": ("group_folders", 1), "number": ("group_pattern", _NUMBER.pattern)}[key]
         drawn = "as given" not in survey.split_by
         yield Finding(
@@ -192,7 +192,8 @@ def _number(name: str) -> str:
     return found[1] if found else ""
 
 
-def _without_split(name: str) -> str:
+def without_split(name: str) -> str:
+    """Returns the name of an image without the folder that says its split."""
     first, _, rest = name.partition("/")
     return rest if rest and first.lower() in SPLIT_WORDS else name
 
