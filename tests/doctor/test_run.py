@@ -7,6 +7,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -198,10 +199,10 @@ def test_three_steps_from_a_folder_to_masks(tmp_path):
     config = load_page("folder.py")
     config.data.path = str(root)
     doctor_run(config, tmp_path / "doctor", file)
-    few = {"batch_size": 8}  # what the tests' eight devices divide
-    train = few | {"duration": "4 steps", "eval_every": "4 steps", "checkpoint_every": "4 steps"}
+    assert load_page(str(file)).train.batch_size % jax.device_count() == 0
+    train = {"duration": "4 steps", "eval_every": "4 steps", "checkpoint_every": "4 steps"}
     model = {"features": (4, 8), "repeats": (1,), "decoder_repeats": (1,)}
-    unet_jax.train(file, run, train=train, eval=few | {"shown": 1}, model=model)
+    unet_jax.train(file, run, train=train, eval={"shown": 1}, model=model)
     image = root / "images" / "03.png"
     predict_run(load_page(str(run)), run, inputs=[str(image)], output=None, checkpoint="best")
     mask = np.asarray(Image.open(run / "predictions" / "03.png"))
