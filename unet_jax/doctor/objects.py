@@ -9,7 +9,7 @@ from scipy.sparse import csgraph
 from unet_jax.data.base import IGNORE
 
 SIDE, MOST = 256, 512  # pixels along an axis at most, about; objects of an image
-COLUMNS = ("class", "longest side", "shortest side", "area")
+CLASS, LONGEST, SHORTEST, AREA = range(4)  # columns of what is measured
 
 
 def measure(
@@ -23,9 +23,9 @@ def measure(
         by_class: Whether there is a mask for each class.
 
     Returns:
-        int32 [n, 4], the `COLUMNS` of every object: its class, the sides of the box around it in
-        pixels of the mask, and its area; the largest `MOST`. Of large masks every so many pixels
-        are looked at.
+        int32 [n, 4]: the class of every object, the longest and the shortest side of the box around
+        it in pixels of the mask, and its area; the largest `MOST`. Of large masks every so many
+        pixels are looked at.
     """
     step = max(1, -(-max(masks[0].shape) // SIDE))
     few = [mask[(slice(None, None, step),) * mask.ndim] for mask in masks]
@@ -36,10 +36,10 @@ def measure(
     for layer, ids in enumerate(few):
         rows = _objects(table[ids], {0, IGNORE} if by_class else {IGNORE})
         if by_class:
-            rows[:, 0] = layer
+            rows[:, CLASS] = layer
         found.append(rows)
     rows = np.concatenate(found) * ([1] + [step] * 2 + [step ** masks[0].ndim])
-    return rows[np.argsort(-rows[:, -1], kind="stable")[:MOST]].astype(np.int32)
+    return rows[np.argsort(-rows[:, AREA], kind="stable")[:MOST]].astype(np.int32)
 
 
 def _objects(label: np.ndarray, without: set[int]) -> np.ndarray:

@@ -8,10 +8,11 @@ import numpy as np
 
 from unet_jax.data.sample import written
 from unet_jax.defaults import PARTS
-from unet_jax.doctor.faults.intensities import measured, usual_kind
+from unet_jax.doctor.faults.intensities import usual_kind, usual_looks
 from unet_jax.doctor.faults.objects import ENOUGH, middle_by_area
 from unet_jax.doctor.finding import Finding
 from unet_jax.doctor.mends import EXCLUDE, settings
+from unet_jax.doctor.objects import AREA, CLASS, LONGEST
 from unet_jax.doctor.survey import UNNAMED, Survey
 
 SIZES, ASPECTS = 2.0, 1.25  # ratio of the largest side to the smallest, and of aspects
@@ -22,7 +23,6 @@ STEPS = 4  # of an epoch at least
 COPIES = ("twice", "near")  # warnings whose images are left out
 FEW, FRACTION = 8, 0.25  # images for validation, below which this share is
 _VOXELS = 64  # of a volume's side where the config is for images
-_CLASS, _LONGEST, _AREA = 0, 1, 3
 
 
 class Value(NamedTuple):
@@ -141,7 +141,7 @@ def choose_size(survey: Survey) -> Size | None:
         deepest level, else "crop"; sides are multiples of such a pixel. None where no image could
         be read, or convolutions are valid, which take other sizes.
     """
-    looks = measured(survey)
+    looks = usual_looks(survey)
     usual, loading = usual_kind(survey), survey.loading
     if usual is None or loading is None or survey.config.model.padding == "valid":
         return None
@@ -193,10 +193,10 @@ def _smallest(survey: Survey) -> float:
     rows = [one.objects for _, one in survey.all() if one.objects is not None and len(one.objects)]
     found = np.concatenate(rows) if rows else np.zeros((0, 4))
     sides = [math.inf]
-    for own in np.unique(found[:, _CLASS]):
-        of_class = found[found[:, _CLASS] == own]
+    for own in np.unique(found[:, CLASS]):
+        of_class = found[found[:, CLASS] == own]
         if len(of_class) >= ENOUGH:
-            sides.append(middle_by_area(of_class[:, _LONGEST], of_class[:, _AREA]))
+            sides.append(middle_by_area(of_class[:, LONGEST], of_class[:, AREA]))
     return min(sides)
 
 
