@@ -126,8 +126,8 @@ def audit_labels(auditors: Sequence[Auditor], sink: Sink | None = None) -> Audit
     Where classes may overlap, the class on which the network disagrees most stands for a pixel.
 
     Args:
-        auditors: Trained networks, each with a data set and the splits of it to look at. Labels that
-            a network was trained on are found less surely.
+        auditors: Trained networks, each with a data set and the splits of it to look at. Labels
+            that a network was trained on are found less surely.
         sink: Takes which pixels of an image still count, where some do not.
 
     Returns:
