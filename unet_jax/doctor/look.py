@@ -227,7 +227,7 @@ def _look_at_masks(
         ids = mask.ids if counts is None else mask.ids[counts]
         if ids.size < mask.ids.size:
             classes[-1] += mask.ids.size - ids.size
-        by_value = measures.count_values(ids)
+        by_value = measures.count_values(ids, meaning.values)
         known = {v: n for v, n in by_value.items() if v in meaning.values}
         for value, pixels in known.items():
             own = meaning.values[value]

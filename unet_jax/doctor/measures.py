@@ -3,7 +3,7 @@
 import functools
 import itertools
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ THUMBNAIL = _SMALL**2  # bytes
 SIDE = 3 * _CELLS  # pixels along an axis, from which statistics are taken
 _SORTED = 2048  # values of which quantiles are taken
 _QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)
+_PASSES = 8  # over a mask, for as many values
 _WORDS = 509  # of 64 bits, that a checksum is of; a prime
 
 
@@ -186,18 +187,29 @@ def digest(image: np.ndarray) -> int:
     return zlib.crc32(data[whole:].data, zlib.crc32(folded.data, zlib.crc32(head)))
 
 
-def count_values(ids: np.ndarray) -> dict[int, int]:
-    """Counts the values of a mask, run by run, which is faster than pixel by pixel.
+def count_values(ids: np.ndarray, likely: Collection[int] = ()) -> dict[int, int]:
+    """Counts the values of a mask.
 
     Args:
         ids: uint8 or uint16 of any shape.
+        likely: Values that it may hold. Where they are few, and all that there are, a pass over the
+            pixels for each is the fastest way.
 
     Returns:
-        Pixels by value, of the values that there are.
+        Pixels by value, of the values that there are, in their order.
     """
-    flat = ids.ravel()
-    if not flat.size:
-        return {}
+    flat, counts = ids.ravel(), {}
+    left = flat.size
+    for value in likely if len(likely) <= _PASSES else ():
+        counts[value] = int(np.count_nonzero(flat == value))
+        left -= counts[value]
+    if left:
+        return _count_runs(flat)
+    return {value: count for value, count in sorted(counts.items()) if count}
+
+
+def _count_runs(flat: np.ndarray) -> dict[int, int]:
+    """Counts values run by run, of which masks have far fewer than pixels."""
     ends = np.append(np.flatnonzero(flat[1:] != flat[:-1]), flat.size - 1)
     runs = ends + 1
     runs[1:] -= runs[:-1]
