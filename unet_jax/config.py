@@ -37,9 +37,11 @@ def check_sections(config: ConfigDict) -> None:
     missing = [name for name in SECTIONS if name not in config]
     unknown = [name for name in config if name not in SECTIONS]
     if missing or unknown:
+        lacks = [f"lacks the sections {missing}"] if missing else []
+        has = [f"has the unknown sections {unknown}"] if unknown else []
         raise UserError(
-            f"the config page lacks the sections {missing} and has the unknown sections {unknown}; "
-            f"it must have exactly these: {', '.join(SECTIONS)}."
+            f"the config {' and '.join(lacks + has)}; it must have exactly these: "
+            f"{', '.join(SECTIONS)}."
         )
     for name in SECTIONS:
         if not isinstance(config[name], Mapping | ConfigDict):
@@ -227,7 +229,7 @@ def choose(options: Mapping[Any, Any], key: str, value: Any) -> Any:
     Raises:
         UserError: The value is not one of the choices.
     """
-    if value not in options:
+    if value not in list(options):  # a list has no hash
         allowed = ", ".join(map(str, options))
         raise UserError(f"{key}={value!r} is not known; allowed are {allowed}.")
     return options[value]
@@ -278,9 +280,13 @@ def load(path: Path) -> ConfigDict:
             f"{path} does not exist; give --workdir the folder of a run that was started."
         )
     try:
-        return to_config(convert(tuples(found)))
+        config = to_config(convert(tuples(found)))
+        check_sections(config)
+        return config
     except UserError as error:
-        raise BrokenFileError(f"{path} is not {_WRITTEN}: {error} {advice.capitalize()}.") from None
+        raise BrokenFileError(
+            f"{path} is not {_WRITTEN}: {error} {advice[0].upper()}{advice[1:]}."
+        ) from None
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         said = str(error) or type(error).__name__
         raise BrokenFileError(f"{path} is not {_WRITTEN} ({said}); {advice}.") from None

@@ -9,6 +9,7 @@ from PIL import Image
 from support.predicting import broken_pixels, draw, make_run, predict, tree
 from support.processes import finish, start
 
+from unet_jax.data.sources import read_patterns
 from unet_jax.errors import UserError
 
 COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "é") for form in ("NFC", "NFD"))
@@ -317,3 +318,11 @@ def test_of_two_processes_the_first_writes_and_both_refuse_alike(run, tmp_path):
     for _, _, error in done:
         assert f"holds 4 of the 8 files to be written, the first is {tmp_path}/photos/out" in error
     assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("value", [None, "images", ("a", "b")])
+def test_a_folder_that_is_no_section_is_one_line(value):
+    with pytest.raises(UserError, match=r"^config\.data\.folder=.* must be a section of keys"):
+        read_patterns({"folder": value})
+    with pytest.raises(UserError, match=r"^config\.data\.folder\.images=3 must be text"):
+        read_patterns({"folder": {"images": 3}})

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from unet_jax.config import MOST_FLOAT, call, check_range, choose
 from unet_jax.data.base import Dataset
@@ -167,6 +168,29 @@ def read_loading(section: Mapping[str, Any]) -> Loading:
     names = inspect.signature(make_loading).parameters
     given = {name: section[name] for name in names if name in section}
     return call(make_loading, "config.data", given)
+
+
+def read_patterns(section: Mapping[str, Any]) -> str:
+    """Reads from a config's data section where the files of an image lie; see `open_folder`.
+
+    Args:
+        section: The data section, with all its keys.
+
+    Returns:
+        config.data.folder.images.
+
+    Raises:
+        UserError: config.data.folder is no section, or this is no text.
+    """
+    folder = section["folder"]
+    if not isinstance(folder, Mapping | ConfigDict):
+        raise UserError(
+            f"config.data.folder={folder!r} must be a section of keys, such as "
+            "config.data.folder.images."
+        )
+    if not isinstance(folder["images"], str):
+        raise UserError(f"config.data.folder.images={folder['images']!r} must be text.")
+    return folder["images"]
 
 
 def open_data(

@@ -15,7 +15,7 @@ from unet_jax.data.formats.base import Header
 from unet_jax.data.images import Batch
 from unet_jax.data.parts import Part
 from unet_jax.data.sample import Sample, Spec, Window, check_spec, whole
-from unet_jax.data.sources import Loading, read_loading
+from unet_jax.data.sources import Loading, read_loading, read_patterns
 from unet_jax.defaults import complete
 from unet_jax.errors import MissingResultsError, UserError
 from unet_jax.models.pretrained.torch_layout import listed
@@ -182,7 +182,7 @@ def predict_run(
     check_output(folder)
     check_sections(config)
     config = complete(config)
-    files = find_images(inputs, folder, config.data.folder.images)
+    files = find_images(inputs, folder, read_patterns(config.data))
     by_class = mask_classes(config, workdir, checkpoint)
     loading = read_loading(config.data)
     axes = len(loading.image_size)
