@@ -121,11 +121,13 @@ def look(
     Returns:
         What was seen of each, also where something cannot be read.
     """
-    decode = _look_at_pair if isinstance(source, PairSource) else _look_at_sample
     seen: list[Look] = []
     kept: dict[int, measures.Kept] = {}
     for index in indices:
-        one, image = decode(source, index, num_classes, close=close(index))
+        if isinstance(source, PairSource):
+            one, image = _look_at_pair(source, index, num_classes, close=close(index))
+        else:
+            one, image = _look_at_sample(source, index, num_classes, close=close(index))
         if image is not None:
             kept[len(seen)] = measures.keep(image)
             spec = _spec(image.ndim - 1, image.shape[-1], image.dtype)
@@ -183,8 +185,9 @@ def _look_at_pair(
 
 
 def _name_page(seen: Look, file: AnyFile) -> Look:
-    is_page = isinstance(file, Part) and file.page is not None
-    return seen._replace(stack=str(file.files[0]), page=file.page) if is_page else seen
+    if isinstance(file, Part) and file.page is not None:
+        return seen._replace(stack=str(file.files[0]), page=file.page)
+    return seen
 
 
 def _decode_image(seen: Look, encoded: Encoded, axes: int) -> tuple[Look, np.ndarray | None]:
