@@ -53,3 +53,15 @@ def test_what_is_to_be_done_where_no_pattern_keeps_stacks_whole(tmp_path, name):
     [finding] = find(survey(make(tmp_path, folder=PAGES, folds=3, split=split)))
     assert finding.fault == "pages"
     assert finding.mend.startswith("Choose groups that keep each stack whole")
+
+
+def test_every_stack_that_folds_divide_is_counted(tmp_path):
+    draw_stacks(tmp_path, 5)
+    seen = survey(make(tmp_path, folder=PAGES, folds=5, fold=1))
+    val = {look.id for look in seen.looks["val"]}
+    divided = {name.split("/")[0] for name in val}
+    [finding] = find(seen)
+    count = len(val)  # all of which lie beside another page
+    assert 1 < len(divided) < 6
+    says = f"{count} of the {count} pages for validation and test in {len(divided)} of 5 stacks"
+    assert finding.says.startswith(says)

@@ -28,7 +28,8 @@ def pages(survey: Survey) -> Iterator[Finding]:
         if one.stack and one.means is not None:
             stacks.setdefault(one.stack, []).append(_Page(one.page, split, one))
     ordered = [sorted(of, key=lambda page: page.number) for of in stacks.values()]
-    dealt = [of for of in ordered if _is_dealt([page.split for page in of])]
+    folds = survey.config.data.folds
+    dealt = [of for of in ordered if _is_dealt([page.split for page in of], folds)]
     beside = [
         (one, other)
         for of in dealt
@@ -54,8 +55,13 @@ def pages(survey: Survey) -> Iterator[Finding]:
     )
 
 
-def _is_dealt(splits: Sequence[str]) -> bool:
-    """Tells whether some split but training has pages in several places of a stack."""
+def _is_dealt(splits: Sequence[str], folds: int) -> bool:
+    """Tells whether pages of a stack are in several splits, and no split has a block of them.
+
+    Folds have no blocks: what of a fold lies together does so by chance.
+    """
+    if folds:
+        return len({*splits}) > 1
     runs = [split for split, _ in itertools.groupby(splits) if split != "train"]
     return len(runs) > len({*runs})
 
