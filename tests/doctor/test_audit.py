@@ -10,7 +10,7 @@ from support.plain import plain_logits
 from unet_jax.data.base import IGNORE, Dataset
 from unet_jax.data.sample import RGB, Sample
 from unet_jax.defaults import page
-from unet_jax.doctor.audit import Part, audit_labels, compare, find_suspects, soft_minimum
+from unet_jax.doctor.audit import Auditor, audit_labels, compare, find_suspects, soft_minimum
 from unet_jax.experiment import make_network
 from unet_jax.predict.predictor import Predictor
 from unet_jax.restore import Trained
@@ -91,7 +91,7 @@ def test_scores_and_suspects_are_those_of_plain_network_calls(kind):
     source = Drawn(draw_labels() if kind == "exclusive" else draw_labels(3))
     left = {}
     result = audit_labels(
-        [Part(trained(kind), Dataset({"val": source}, NAMES), ["val"])], left.__setitem__
+        [Auditor(trained(kind), Dataset({"val": source}, NAMES), ["val"])], left.__setitem__
     )
     looked = [by_loop(kind, probabilities(kind, source, i), source.labels[i]) for i in range(4)]
     counts = [(x != IGNORE).reshape(*x.shape[:2], -1).all(-1) for x in source.labels]
@@ -144,7 +144,7 @@ def test_a_planted_error_comes_first(monkeypatch):
 
     monkeypatch.setattr(Predictor, "batches", batches)
     source = Drawn(wrong)
-    result = audit_labels([Part(trained("exclusive"), Dataset({"val": source}, NAMES), ["val"])])
+    result = audit_labels([Auditor(trained("exclusive"), Dataset({"val": source}, NAMES), ["val"])])
     first, *others = result.images
     assert first.id == "folder/4"
     (region,) = result.regions()

@@ -20,6 +20,7 @@ THRESHOLDS = {
     "imbalance": (f"over {classes.RATIO:g} times",),
     "near": (f"in {splits.NEAR} of", f"by {splits.DIFFERENT:g} of", f"{splits.OFTEN:.0%}"),
     "groups": (f"at most {splits.ALIKE} of 64",),
+    "pages": (f"at most {splits.ALIKE} of 64",),
     "shift": (f"lie {splits.SHIFTED} standard", f"of {intensities.ENOUGH} images"),
     "value_range": ("a quarter" if intensities.NARROW == 4 else "",),
     "faint": (f"an {intensities.FAINT}th", f"in {intensities.UNUSUAL:.0%}"),

@@ -5,15 +5,12 @@ import json
 import numpy as np
 import pytest
 from scipy import ndimage
-from support import planted
-from support.planted import (
-    CASES,
-    change,
-    make,
-    moved_masks,
-    the_same_in_both_splits,
-    values_0_and_255,
-)
+from support import planted_images as images
+from support import planted_masks as masks
+from support import planting
+from support.planted_images import the_same_in_both_splits
+from support.planted_masks import moved_masks, values_0_and_255
+from support.planting import change, make
 
 from unet_jax.data.check import check
 from unet_jax.data.pipeline import train_batches
@@ -22,6 +19,8 @@ from unet_jax.doctor.faults import FAULTS, find, splits
 from unet_jax.doctor.survey import survey
 from unet_jax.errors import UserError
 from unet_jax.training import train_and_evaluate
+
+CASES = masks.CASES | images.CASES
 
 
 @pytest.fixture(autouse=True)
@@ -133,7 +132,7 @@ def test_a_folder_with_many_faults_trains_once_every_mend_is_pasted(tmp_path):
     ],
 )
 def test_classes_that_nothing_names_are_numbered(tmp_path, held, lines):
-    planted.draw(tmp_path, label=lambda seed, mask: planted.stripes(mask.shape, held))
+    planting.draw(tmp_path, label=lambda seed, mask: planting.stripes(mask.shape, held))
     config = make(tmp_path, folder={"class_names": ()})
     [finding, *_] = find(survey(config))
     assert (finding.fault, finding.level) == ("unnamed", "error")
@@ -169,34 +168,46 @@ def test_copies_are_taken_out_of_the_training_split(tmp_path):
     ("plant", "mend"),
     [
         (
-            planted.classes_without_names,
+            masks.classes_without_names,
             "config.data.folder.class_names=('background', 'object')\n"
             "config.data.folder.label_map=((0, 0), (255, 1))",
         ),
         (values_0_and_255, "config.data.folder.label_map=((0, 0), (255, 1))"),
-        (planted.values_from_1, "config.data.folder.label_map=((1, 0), (2, 1))"),
-        (planted.void, "config.data.folder.ignore_values=(255,)"),
-        (planted.a_stray_value, "config.data.folder.ignore_values=(37,)"),
-        (planted.one_more_class, "config.data.folder.class_names=('back', 'disk', 'class_2')"),
+        (masks.values_from_1, "config.data.folder.label_map=((1, 0), (2, 1))"),
+        (masks.void, "config.data.folder.ignore_values=(255,)"),
+        (masks.a_stray_value, "config.data.folder.ignore_values=(37,)"),
         (
-            planted.soft_edges,
+            masks.one_more_class,
+            "config.data.folder.class_names=('back', 'disk', 'class_2')",
+        ),
+        (
+            masks.soft_edges,
             "config.data.folder.label_map=((0, 0), (255, 1))\nconfig.data.folder.nearest=True",
         ),
         (
-            planted.masks_in_colours,
+            masks.masks_in_colours,
             "config.data.folder.label_map=(((0, 0, 0), 0), ((200, 0, 0), 1))",
         ),
         (
-            planted.one_palette_differs,
+            masks.one_palette_differs,
             "config.data.folder.label_map=(((0, 0, 0), 0), ((200, 0, 0), 1))",
         ),
-        (planted.twelve_bits, "config.data.value_range=(0, 4095)"),
-        (planted.four_bits, "config.data.value_range=(0, 15)"),
-        (planted.floats_to_255, "config.data.value_range=(0, 255)"),
-        (planted.videos, "config.data.split.group_pattern='^(.*?)[^A-Za-z0-9]*\\\\d+[^/\\\\d]*$'"),
-        (planted.parts_larger_than_images, "config.data.image_size=(48, 64)"),
-        (planted.squeezed_images, "config.data.image_size=(40, 52)"),
-        (planted.tiny_objects, "config.model.features=(4, 8)"),
+        (images.twelve_bits, "config.data.value_range=(0, 4095)"),
+        (images.four_bits, "config.data.value_range=(0, 15)"),
+        (images.floats_to_255, "config.data.value_range=(0, 255)"),
+        (
+            images.videos,
+            "config.data.split.group_pattern='^(.*?)[^A-Za-z0-9]*\\\\d+[^/\\\\d]*$'",
+        ),
+        (images.stacks_in_folds, "config.data.split.group_pattern='^(.*)/\\\\d+$'"),
+        (
+            images.more_folds_than_stacks,
+            "config.data.split.group_pattern='^(.*)/\\\\d+$'\n"
+            "config.data.folds=3\nconfig.data.fold=2",
+        ),
+        (images.parts_larger_than_images, "config.data.image_size=(48, 64)"),
+        (images.squeezed_images, "config.data.image_size=(40, 52)"),
+        (masks.tiny_objects, "config.model.features=(4, 8)"),
     ],
 )
 def test_mends_are_what_a_person_would_write(tmp_path, plant, mend):
@@ -205,7 +216,7 @@ def test_mends_are_what_a_person_would_write(tmp_path, plant, mend):
 
 
 def test_a_video_in_two_splits_is_kept_whole_and_no_fault_in_one(tmp_path):
-    config = planted.frames_that_follow(tmp_path, True)
+    config = images.frames_that_follow(tmp_path, True)
     near, groups = find(survey(config))
     assert (near.fault, groups.fault, near.mend) == ("near", "groups", groups.mend)
     paste(config, near.mend)
@@ -214,7 +225,7 @@ def test_a_video_in_two_splits_is_kept_whole_and_no_fault_in_one(tmp_path):
     films = [{look.id[:5] for look in looks} for looks in seen.looks.values()]
     assert films[0].isdisjoint(films[1])
     assert splits.near_pairs(seen.looks["train"])
-    assert find(survey(planted.frames_that_follow(tmp_path / "twin", False))) == []
+    assert find(survey(images.frames_that_follow(tmp_path / "twin", False))) == []
 
 
 def test_borders_that_are_bands_are_as_good_moved_either_way(tmp_path):
@@ -223,7 +234,7 @@ def test_borders_that_are_bands_are_as_good_moved_either_way(tmp_path):
         outer = ndimage.binary_dilation(mask, iterations=4)
         return np.uint8(inner) + 2 * np.uint8(outer & ~inner)
 
-    planted.draw(tmp_path, count=30, size=(96, 96), radius=24, label=banded)
+    planting.draw(tmp_path, count=30, size=(96, 96), radius=24, label=banded)
     folder = {"class_names": ("back", "disk", "border")}
     assert find(survey(make(tmp_path, image_size=(96, 96), folder=folder))) == []
 
@@ -233,8 +244,8 @@ def test_borders_that_are_bands_are_as_good_moved_either_way(tmp_path):
     [("", 2, 10, True), ("film_", 2, 10, True), ("film_", 10, 12, False), ("", 10, 12, True)],
 )
 def test_what_is_nearly_the_same_in_one_split(tmp_path, prefix, one, other, is_fault):
-    planted.draw(tmp_path)
-    planted.copy(tmp_path, f"{one:02}", f"{other:02}", quality=60)
+    planting.draw(tmp_path)
+    planting.copy(tmp_path, f"{one:02}", f"{other:02}", quality=60)
     for kind in ("images", "masks"):
         for file in sorted((tmp_path / kind).iterdir()):
             file.rename(file.with_name(f"{prefix}{file.name}"))

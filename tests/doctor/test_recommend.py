@@ -10,6 +10,7 @@ from unet_jax.doctor.finding import Finding
 from unet_jax.doctor.look import Look
 from unet_jax.doctor.recommend import as_values, recommend
 from unet_jax.doctor.survey import Survey
+from unet_jax.sharding import check_batch_size, make_shardings
 
 RGB = make_spec(2, 3, "uint8")
 COLOUR = {"brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "hue": 0.02}
@@ -23,9 +24,9 @@ def made_up(shapes, side=None, val=10, spec=RGB, split_by="val 0.1, seed 0", **s
 
     def look(number, shape):
         rows = [] if side is None else [(1, side, side, side * side)]
-        channels = np.zeros((spec.channels, 2), np.float32)
+        means = np.zeros(spec.channels, np.float32)
         found = np.array(rows, np.int32).reshape(-1, 4)
-        return Look(f"{number}", shape=shape, spec=spec, channels=channels, objects=found)
+        return Look(f"{number}", shape=shape, spec=spec, means=means, objects=found)
 
     looks = tuple(look(number, shape) for number, shape in enumerate(shapes))
     loading = Loading(config.data.image_size, config.data.fit, 1)
@@ -137,3 +138,21 @@ def test_odd_images_stay_and_copies_go():
     assert "data.folder.exclude" not in values(survey, [warn("one_class", "3")])
     found = values(survey, [warn("one_class", "3"), warn("near", "5")])
     assert found["data.folder.exclude"] == ("old", "5")
+
+
+@pytest.mark.parametrize(
+    ("images", "devices", "batch", "evaluated"),
+    [(12, 8, 8, 8), (400, 8, 32, 32), (400, 3, 30, 30), (400, 6, 30, 30), (2, 2, 2, 2)],
+)
+def test_devices_divide_the_batches(images, devices, batch, evaluated):
+    survey = made_up([(256, 256)] * images)
+    found = {one.key: one.value for one in recommend(survey, (), devices)}
+    assert (found["train.batch_size"], found["eval.batch_size"]) == (batch, evaluated)
+    for key in ("train.batch_size", "eval.batch_size"):
+        check_batch_size(key, found[key], make_shardings(data=devices))
+
+
+def test_a_batch_for_evaluation_that_devices_do_not_divide():
+    survey = made_up([(256, 256)] * 400, eval={"batch_size": 20})
+    found = {one.key: one.value for one in recommend(survey, (), 8)}
+    assert (found["train.batch_size"], found["eval.batch_size"]) == (32, 16)

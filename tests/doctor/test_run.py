@@ -7,11 +7,12 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 from support.plain import plain_logits
-from support.planted import change, draw, save
+from support.planting import change, draw, save
 
 import unet_jax
 from unet_jax.data.check import check
@@ -201,10 +202,10 @@ def test_three_steps_from_a_folder_to_masks(tmp_path):
     config = load_page("folder.py")
     config.data.path = str(root)
     doctor_run(config, tmp_path / "doctor", file)
-    few = {"batch_size": 8}  # what the tests' eight devices divide
-    train = few | {"duration": "4 steps", "eval_every": "4 steps", "checkpoint_every": "4 steps"}
+    assert load_page(str(file)).train.batch_size % jax.device_count() == 0
+    train = {"duration": "4 steps", "eval_every": "4 steps", "checkpoint_every": "4 steps"}
     model = {"features": (4, 8), "repeats": (1,), "decoder_repeats": (1,)}
-    unet_jax.train(file, run, train=train, eval=few | {"shown": 1}, model=model)
+    unet_jax.train(file, run, train=train, eval={"shown": 1}, model=model)
     image = root / "images" / "03.png"
     predict_run(load_page(str(run)), run, inputs=[str(image)], output=None, checkpoint="best")
     mask = np.asarray(Image.open(run / "predictions" / "03.png"))
@@ -301,6 +302,20 @@ def test_mends_can_be_copied_from_the_page(seen):
         assert one["mend"] in blocks
         assert " \\\n".join(one["flags"]) in blocks
         assert any(one["says"][1:].rstrip(".") in text for text in read_page(out).text("p"))
+
+
+def test_how_many_files_have_a_fault_is_said_where_not_all_are_listed(tmp_path):
+    for count, heading in ((20, "20 files"), (31, "the first 20 of 31 files")):
+        draw(tmp_path / "data", count=count, label=white)
+        config = stock(tmp_path / "data")
+        config.data.folder.class_names = ("ground", "disk")
+        with pytest.raises(UserError):
+            doctor_run(config, tmp_path / "out")
+        [one] = read_json(tmp_path / "out")["findings"]
+        assert (one["fault"], one["count"], len(one["files"])) == ("values", count, 20)
+        page = read_page(tmp_path / "out")
+        assert heading in page.text("summary")
+        assert "\n".join(one["files"]) in page.text("pre")
 
 
 def test_an_overlay_has_the_colours_of_its_classes(seen):

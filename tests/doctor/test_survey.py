@@ -4,7 +4,7 @@ import pickle
 import numpy as np
 import pytest
 from PIL import Image
-from support.planted import COUNT, NAMES, SIZE, blob, change, draw, lists, make, photo, read, save
+from support.planting import COUNT, NAMES, SIZE, blob, change, draw, lists, make, photo, read, save
 
 from unet_jax.defaults import page
 from unet_jax.doctor.faults import find

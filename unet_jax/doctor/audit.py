@@ -90,8 +90,8 @@ Sink = Callable[[str, np.ndarray], None]
 left out."""
 
 
-class Part(NamedTuple):
-    """A trained network, and the splits of a data set to look at with it."""
+class Auditor(NamedTuple):
+    """A trained network, and the splits of a data set that it looks at."""
 
     trained: Trained
     dataset: Dataset
@@ -107,7 +107,7 @@ class _Kept(NamedTuple):
     sums: np.ndarray
 
 
-def audit_labels(parts: Sequence[Part], sink: Sink | None = None) -> Audit:
+def audit_labels(auditors: Sequence[Auditor], sink: Sink | None = None) -> Audit:
     """Ranks images and regions by how much trained networks speak against their labels.
 
     A pixel agrees with its label by the probability that the network gives to it. The score of an
@@ -126,8 +126,8 @@ def audit_labels(parts: Sequence[Part], sink: Sink | None = None) -> Audit:
     Where classes may overlap, the class on which the network disagrees most stands for a pixel.
 
     Args:
-        parts: Trained networks, each with a data set and the splits of it to look at. Labels that
-            a network was trained on are found less surely.
+        auditors: Trained networks, each with a data set and the splits of it to look at. Labels
+            that a network was trained on are found less surely.
         sink: Takes which pixels of an image still count, where some do not.
 
     Returns:
@@ -136,13 +136,13 @@ def audit_labels(parts: Sequence[Part], sink: Sink | None = None) -> Audit:
     Raises:
         UserError: See `Predictor.batches`; or the networks have other classes.
     """
-    task = parts[0].trained.network.task
+    task = auditors[0].trained.network.task
     names = task.names if task.decides == "ids" else (*task.names, *(f"no {n}" for n in task.names))
-    if any(trained.network.task != task for trained, _, _ in parts):
+    if any(trained.network.task != task for trained, _, _ in auditors):
         raise UserError("the runs of an audit have other classes; give runs of one config.")
     with tempfile.TemporaryDirectory() as folder:
         kept: list[_Kept] = []
-        for number, (trained, dataset, splits) in enumerate(parts):
+        for number, (trained, dataset, splits) in enumerate(auditors):
             for split in splits:
                 begin = Path(folder) / f"{number}_{split}_"
                 images = _predict(trained, dataset.splits[split], split, begin, len(names))

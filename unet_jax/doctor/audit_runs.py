@@ -11,7 +11,7 @@ from unet_jax.config import load
 from unet_jax.data.base import Dataset
 from unet_jax.data.files import read_image
 from unet_jax.data.formats import find_format
-from unet_jax.doctor.audit import Audit, Part, audit_labels
+from unet_jax.doctor.audit import Audit, Auditor, audit_labels
 from unet_jax.errors import UserError
 from unet_jax.process import records
 from unet_jax.process.console import console
@@ -48,11 +48,11 @@ def audit_runs(workdirs: Sequence[Path], folder: Path) -> Audit:
         UserError: A run has no checkpoint, its data have changed, or an image is in the validation
             split of two runs.
     """
-    parts = [_open(workdir, all_splits=len(workdirs) == 1) for workdir in workdirs]
-    _check_apart(workdirs, parts)
+    auditors = [_open(workdir, all_splits=len(workdirs) == 1) for workdir in workdirs]
+    _check_apart(workdirs, auditors)
     masks = folder / MASKS
     folder.mkdir(parents=True, exist_ok=True)
-    suffix = ".png" if parts[0].trained.network.spec.axes == 2 else ".npy"
+    suffix = ".png" if auditors[0].trained.network.spec.axes == 2 else ".npy"
     written: list[str] = []
 
     def write(name: str, counts: np.ndarray) -> None:
@@ -65,7 +65,7 @@ def audit_runs(workdirs: Sequence[Path], folder: Path) -> Audit:
             find_format(file.name).write_mask(file, values, 256)
         written.append(f"{name}{suffix}")
 
-    audit = audit_labels(parts, write)
+    audit = audit_labels(auditors, write)
     for name in set(_written_before(folder)).difference(written):
         if (masks / name).resolve().is_relative_to(masks.resolve()):
             (masks / name).unlink(missing_ok=True)
@@ -100,7 +100,7 @@ def read_suspects(folder: Path, name: str) -> np.ndarray:
     return read_image(file, 2 if file.suffix == ".png" else 3).max(axis=-1) == 0
 
 
-def _open(workdir: Path, *, all_splits: bool) -> Part:
+def _open(workdir: Path, *, all_splits: bool) -> Auditor:
     config = load(workdir / layout.CONFIG)
     run_dir.check_same(workdir, config)
     trained = restore(config, workdir, "best")
@@ -115,13 +115,13 @@ def _open(workdir: Path, *, all_splits: bool) -> Part:
             "the audit's network was trained on the train split: errors there are found less "
             "surely than with the runs of folds, each of which has its own validation split"
         )
-    return Part(trained, Dataset(splits, trained.class_names), tuple(splits))
+    return Auditor(trained, Dataset(splits, trained.class_names), tuple(splits))
 
 
-def _check_apart(workdirs: Sequence[Path], parts: Sequence[Part]) -> None:
+def _check_apart(workdirs: Sequence[Path], auditors: Sequence[Auditor]) -> None:
     owner: dict[str, Path] = {}
-    for workdir, part in zip(workdirs, parts, strict=True):
-        for source in part.dataset.splits.values():
+    for workdir, auditor in zip(workdirs, auditors, strict=True):
+        for source in auditor.dataset.splits.values():
             for name in source.ids:
                 if owner.setdefault(name, workdir) != workdir:
                     raise UserError(

@@ -48,7 +48,7 @@ class Examination(NamedTuple):
         return [one for one in self.findings if one.level == "error" and not one.is_config()]
 
 
-def examine(config: ConfigDict, threads: int | None = None) -> Examination:
+def examine(config: ConfigDict, threads: int | None = None, devices: int = 1) -> Examination:
     """Looks at every image and mask of a config's data, and says what is wrong.
 
     Where masks cannot be read as the config says and a finding says how they can, the data are
@@ -57,6 +57,7 @@ def examine(config: ConfigDict, threads: int | None = None) -> Examination:
     Args:
         config: The whole config.
         threads: That decode; None for one a core.
+        devices: Over which the images of a batch are split in training.
 
     Returns:
         What was found.
@@ -80,7 +81,7 @@ def examine(config: ConfigDict, threads: int | None = None) -> Examination:
         config, mended = apply(seen.config, values), mended | values
     order = [*FAULTS]
     findings.sort(key=lambda one: (one.level != "error", order.index(one.fault)))
-    recommended = recommend(surveys[-1], findings)
+    recommended = recommend(surveys[-1], findings, devices)
     whole = apply(surveys[-1].config, as_values(recommended))
     return Examination(tuple(surveys), mended, tuple(findings), tuple(recommended), whole)
 

@@ -16,7 +16,8 @@ class Finding(NamedTuple):
     Attributes:
         fault: A key of `faults.FAULTS`.
         level: How bad it is.
-        files: The files that have it, the first `MOST_FILES`; () where it is of all.
+        files: All files that have it, of which `MOST_FILES` are listed; () where it is of the whole
+            data set.
         says: What is wrong, with the numbers that say so, in a line.
         mend: What to do: lines of a config, each "config.KEY=VALUE", that can be pasted as they
             are; or else a sentence.
@@ -28,12 +29,19 @@ class Finding(NamedTuple):
     says: str
     mend: str
 
+    def listed(self) -> tuple[tuple[str, ...], str]:
+        """Returns the files to list, and how many they are in words, such as "first 20 of 31"."""
+        shown, count = self.files[:MOST_FILES], len(self.files)
+        if count > MOST_FILES:
+            return shown, f"the first {MOST_FILES} of {count} files"
+        return shown, f"{count} file{'' if count == 1 else 's'}"
+
     def is_config(self) -> bool:
         """Tells whether the mend is lines of a config."""
         return self.mend.startswith("config.")
 
 
-MOST_FILES, MOST_NAMES = 20, 500  # that a finding, and a line of a config, name
+MOST_FILES, MOST_NAMES = 20, 500  # that are listed of a finding, and that a line of a config names
 
 
 def excluding(config: ConfigDict, ids: Iterable[str], else_do: str) -> str:

@@ -2,23 +2,25 @@
 
 import functools
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePath
 from typing import NamedTuple
 
 import numpy as np
 
 from unet_jax.data.base import IGNORE, Encoded, PairSource
+from unet_jax.data.files import AnyFile, FilePairs
 from unet_jax.data.formats import FORMATS, find_format
 from unet_jax.data.formats.base import Mask, NotFiniteError
-from unet_jax.data.formats.pillow import count_values
+from unet_jax.data.parts import Part
 from unet_jax.data.sample import Source, Spec, make_spec, written
 from unet_jax.doctor import alignment, measures, objects
 from unet_jax.doctor.alignment import Alignment
 from unet_jax.errors import UserError
 
 MOST_VALUES = 32  # of a mask, or of its colours, that a look keeps
-_PNG, _TIFF, _FRONT = b"\x89PNG", (b"II", b"MM"), 1 << 16
+_PNG, _JPEG, _TIFF, _FRONT = b"\x89PNG", b"\xff\xd8", (b"II", b"MM"), 1 << 16
+_SCAN = b"\xff\xda\x00"  # in a JPEG file before its pixels, which EXIF is not behind
 
 
 class Values(NamedTuple):
@@ -52,7 +54,7 @@ class Look(NamedTuple):
         mask_orientation: Likewise of the mask's.
         low: Smallest value of the image.
         high: Largest value.
-        channels: float32 [C, 2], mean and standard deviation of every channel.
+        means: float32 [C], of every channel.
         quantiles: float32 [5], the values that 1, 25, 50, 75 and 99% of all are below.
         clipped: Shares of the values at `low` and at `high`.
         digest: Checksum of all pixels with their shape and type.
@@ -65,6 +67,8 @@ class Look(NamedTuple):
         objects: int32 [n, 4], see `objects.measure`; None where the look was not close, as it also
             is where an image is turned otherwise than its mask.
         alignment: See `alignment.measure`; None where the look was not close.
+        stack: The file that the image is a page of; "" for none.
+        page: Its number there.
     """
 
     id: str
@@ -78,7 +82,7 @@ class Look(NamedTuple):
     mask_orientation: int = 1
     low: float = 0.0
     high: float = 0.0
-    channels: np.ndarray | None = None
+    means: np.ndarray | None = None
     quantiles: np.ndarray | None = None
     clipped: tuple[float, float] = (0.0, 0.0)
     digest: int = 0
@@ -90,6 +94,8 @@ class Look(NamedTuple):
     colours: tuple[tuple[tuple[int, int, int], int], ...] = ()
     objects: np.ndarray | None = None
     alignment: Alignment | None = None
+    stack: str = ""
+    page: int = 0
 
 
 class Meaning(NamedTuple):
@@ -100,34 +106,57 @@ class Meaning(NamedTuple):
     by_class: bool
 
 
-def look(source: Source, index: int, num_classes: int, *, close: bool) -> Look:
-    """Looks at an image and its mask, which are decoded once.
+def look(
+    source: Source, indices: Sequence[int], num_classes: int, close: Callable[[int], bool]
+) -> list[Look]:
+    """Looks at some images and their masks, each of which is decoded once.
 
     Args:
         source: The split.
-        index: Of the image.
+        indices: Of the images.
         num_classes: K.
-        close: Whether objects and alignment are measured, which takes as long as decoding.
+        close: Whether objects and alignment of an index are measured, which takes as long as
+            decoding.
 
     Returns:
-        What was seen, also where something cannot be read.
+        What was seen of each, also where something cannot be read.
     """
-    if not isinstance(source, PairSource):
-        return _look_at_sample(source, index, num_classes, close=close)
+    seen: list[Look] = []
+    kept: dict[int, measures.Kept] = {}
+    for index in indices:
+        if isinstance(source, PairSource):
+            one, image = _look_at_pair(source, index, num_classes, close=close(index))
+        else:
+            one, image = _look_at_sample(source, index, num_classes, close=close(index))
+        if image is not None:
+            kept[len(seen)] = measures.keep(image)
+            spec = _spec(image.ndim - 1, image.shape[-1], image.dtype)
+            one = one._replace(shape=image.shape[:-1], spec=spec)
+        seen.append(one)
+    for place, found in zip(kept, measures.measure([*kept.values()]), strict=True):
+        seen[place] = seen[place]._replace(**found._asdict())
+    return seen
+
+
+def _look_at_pair(
+    source: PairSource, index: int, num_classes: int, *, close: bool
+) -> tuple[Look, np.ndarray | None]:
+    """Looks at an image and its masks; also returns the image, None where it cannot be read."""
     position = source.indices[index]
-    name, files = source.pairs.ids[position], source.pairs.names(position)
+    seen = Look(source.pairs.ids[position], source.pairs.names(position))
+    if isinstance(source.pairs, FilePairs):
+        seen = _name_page(seen, source.pairs.files[position][0])
     try:
         encoded = source.pairs.read(position)
     except UserError as error:
-        return Look(name, files, "files", str(error))
-    seen = Look(name, files)
+        return seen._replace(failed="files", error=str(error)), None
     try:
         masks = encoded.decode_masks()
     except UserError as error:
-        return _look_at_image(seen, encoded, 2)[0]._replace(
-            failed="mask", error=str(error), colours=_colours(encoded)
-        )
-    seen, image = _look_at_image(seen, encoded, masks[0].ids.ndim)
+        seen, image = _decode_image(seen, encoded, 2)
+        failed = seen._replace(failed="mask", error=str(error), colours=_colours(encoded))
+        return failed, image
+    seen, image = _decode_image(seen, encoded, masks[0].ids.ndim)
     seen = seen._replace(
         mask_shape=masks[0].ids.shape,
         mask_orientation=_orientation(encoded.masks[0], encoded.mask_names[0], None),
@@ -137,24 +166,32 @@ def look(source: Source, index: int, num_classes: int, *, close: bool) -> Look:
         try:
             counts = encoded.decode_weight(masks[0].ids.shape)
         except UserError as error:
-            return seen if seen.failed else seen._replace(failed="weight", error=str(error))
+            failed = seen if seen.failed else seen._replace(failed="weight", error=str(error))
+            return failed, image
     meaning = Meaning(source.label_map, num_classes, source.by_class)
     seen = _look_at_masks(seen, masks, counts, meaning)
     if image is None:
-        return seen
-    if any(mask.ids.shape != seen.shape for mask in masks):
+        return seen, None
+    shape = image.shape[:-1]
+    if any(mask.ids.shape != shape for mask in masks):
         says = (
-            f"{files[0]} is {written(seen.shape)} pixels and its mask {files[1]} "
+            f"{seen.files[0]} is {written(shape)} pixels and its mask {seen.files[1]} "
             f"{written(seen.mask_shape)}"
         )
-        return seen._replace(failed="sizes", error=says)
+        return seen._replace(failed="sizes", error=says), image
     if close or seen.orientation != seen.mask_orientation:
-        return _look_closely(seen, image, [mask.ids for mask in masks], meaning)
+        seen = _look_closely(seen, image, [mask.ids for mask in masks], meaning)
+    return seen, image
+
+
+def _name_page(seen: Look, file: AnyFile) -> Look:
+    if isinstance(file, Part) and file.page is not None:
+        return seen._replace(stack=str(file.files[0]), page=file.page)
     return seen
 
 
-def _look_at_image(seen: Look, encoded: Encoded, axes: int) -> tuple[Look, np.ndarray | None]:
-    """Decodes an image and measures it; None where it cannot be read."""
+def _decode_image(seen: Look, encoded: Encoded, axes: int) -> tuple[Look, np.ndarray | None]:
+    """Decodes an image; None where it cannot be read."""
     try:
         image = encoded.decode_image(axes)
         turned = _orientation(encoded.image, encoded.image_name, axes)
@@ -162,13 +199,7 @@ def _look_at_image(seen: Look, encoded: Encoded, axes: int) -> tuple[Look, np.nd
         return seen._replace(failed="finite", error=str(error)), None
     except UserError as error:
         return seen._replace(failed="image", error=str(error)), None
-    return _measured(seen, image)._replace(orientation=turned), image
-
-
-def _measured(seen: Look, image: np.ndarray) -> Look:
-    found = measures.measure(image)
-    spec = _spec(image.ndim - 1, image.shape[-1], image.dtype)
-    return seen._replace(shape=image.shape[:-1], spec=spec, **found._asdict())
+    return seen._replace(orientation=turned), image
 
 
 @functools.cache
@@ -181,6 +212,8 @@ def _orientation(data: bytes, name: str, axes: int | None) -> int:
     """Tells how a file holds its pixels; reads its header only where that can tell."""
     if data.startswith(_PNG):
         may_turn = b"eXIf" in data
+    elif data.startswith(_JPEG):
+        may_turn = data.find(b"Exif", 0, data.find(_SCAN, 0, _FRONT)) >= 0
     else:
         may_turn = data.startswith(_TIFF) or data.find(b"Exif", 0, _FRONT) >= 0
     if not may_turn or PurePath(name).suffix.lower() not in FORMATS:  # such as of polygons
@@ -197,7 +230,7 @@ def _look_at_masks(
         ids = mask.ids if counts is None else mask.ids[counts]
         if ids.size < mask.ids.size:
             classes[-1] += mask.ids.size - ids.size
-        by_value = count_values(ids)
+        by_value = measures.count_values(ids, meaning.values)
         known = {v: n for v, n in by_value.items() if v in meaning.values}
         for value, pixels in known.items():
             own = meaning.values[value]
@@ -237,22 +270,25 @@ def _colours(encoded: Encoded) -> tuple[tuple[tuple[int, int, int], int], ...]:
     return measures.count_colours(image, MOST_VALUES)
 
 
-def _look_at_sample(source: Source, index: int, num_classes: int, *, close: bool) -> Look:
-    """Does what `look` does where the source decodes the images itself."""
+def _look_at_sample(
+    source: Source, index: int, num_classes: int, *, close: bool
+) -> tuple[Look, np.ndarray | None]:
+    """Does what `_look_at_pair` does where the source decodes the images itself."""
     name = source.ids[index]
     try:
         sample = source.read(index)
     except UserError as error:
-        return Look(name, failed="files", error=str(error))
+        return Look(name, failed="files", error=str(error)), None
     label = sample.truth()
-    seen = _measured(Look(name), sample.image)
-    by_class = label.ndim > len(seen.shape)
+    by_class = label.ndim > sample.image.ndim - 1
     layers = [label[..., k] for k in range(label.shape[-1])] if by_class else [label]
     values = {k: k for k in range(2 if by_class else num_classes)} | {IGNORE: IGNORE}
     meaning = Meaning(values, num_classes, by_class)
-    seen = _look_at_masks(seen, [Mask(ids, None) for ids in layers], None, meaning)
+    seen = _look_at_masks(Look(name), [Mask(ids, None) for ids in layers], None, meaning)
     seen = seen._replace(mask_shape=layers[0].shape)
-    return _look_closely(seen, sample.image, layers, meaning) if close else seen
+    if close:
+        seen = _look_closely(seen, sample.image, layers, meaning)
+    return seen, sample.image
 
 
 def _look_closely(

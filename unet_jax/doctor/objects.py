@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy import ndimage
+from scipy import sparse
+from scipy.sparse import csgraph
 
 from unet_jax.data.base import IGNORE
 
 SIDE, MOST = 256, 512  # pixels along an axis at most, about; objects of an image
-COLUMNS = ("class", "longest side", "shortest side", "area")
+CLASS, LONGEST, SHORTEST, AREA = range(4)  # columns of what is measured
 
 
 def measure(
@@ -22,9 +23,9 @@ def measure(
         by_class: Whether there is a mask for each class.
 
     Returns:
-        int32 [n, 4], the `COLUMNS` of every object: its class, the sides of the box around it in
-        pixels of the mask, and its area; the largest `MOST`. Of large masks every so many pixels
-        are looked at.
+        int32 [n, 4]: the class of every object, the longest and the shortest side of the box around
+        it in pixels of the mask, and its area; the largest `MOST`. Of large masks every so many
+        pixels are looked at.
     """
     step = max(1, -(-max(masks[0].shape) // SIDE))
     few = [mask[(slice(None, None, step),) * mask.ndim] for mask in masks]
@@ -35,34 +36,57 @@ def measure(
     for layer, ids in enumerate(few):
         rows = _objects(table[ids], {0, IGNORE} if by_class else {IGNORE})
         if by_class:
-            rows[:, 0] = layer
+            rows[:, CLASS] = layer
         found.append(rows)
     rows = np.concatenate(found) * ([1] + [step] * 2 + [step ** masks[0].ndim])
-    return rows[np.argsort(-rows[:, -1], kind="stable")[:MOST]].astype(np.int32)
+    return rows[np.argsort(-rows[:, AREA], kind="stable")[:MOST]].astype(np.int32)
 
 
 def _objects(label: np.ndarray, without: set[int]) -> np.ndarray:
-    """Measures the largest parts of one value, of all values but some at once: int [n, 4]."""
-    # Between the pixels of a grid of twice the size, what joins two of one value is set.
-    joined = np.zeros([2 * n - 1 for n in label.shape], bool)
-    joined[(slice(None, None, 2),) * label.ndim] = True
-    for axis in range(label.ndim):
+    """Measures the largest parts of one value, of all values but some at once: int [n, 4].
+
+    What is joined are runs, pixels of one value in a line along the last axis, of which there are
+    far fewer than pixels.
+    """
+    begins = np.ones(label.shape, bool)
+    np.not_equal(label[..., 1:], label[..., :-1], out=begins[..., 1:])
+    starts = np.flatnonzero(begins)
+    own, lengths = label.ravel()[starts], np.diff(starts, append=label.size)
+    places = [*np.unravel_index(starts, label.shape)]
+    part = _join(label, begins, len(starts))
+    areas = np.bincount(part, lengths).astype(int)
+    values = np.empty(len(areas), label.dtype)
+    values[part] = own
+    areas[np.isin(values, [*without])] = 0
+    largest = np.argsort(-areas, kind="stable")[: min(MOST, np.count_nonzero(areas))]
+    order = np.argsort(part, kind="stable")
+    firsts = np.searchsorted(part[order], np.arange(len(areas)))
+    sides = []
+    for axis, place in enumerate(places):
+        last = place + lengths - 1 if axis == label.ndim - 1 else place
+        low = np.minimum.reduceat(place[order], firsts)
+        sides.append((np.maximum.reduceat(last[order], firsts) - low + 1)[largest])
+    longest, shortest = np.max(sides, axis=0), np.min(sides, axis=0)
+    return np.stack([values[largest], longest, shortest, areas[largest]], axis=-1).astype(int)
+
+
+def _join(label: np.ndarray, begins: np.ndarray, count: int) -> np.ndarray:
+    """Numbers the parts that runs are of: int [count], in the order of their first pixels.
+
+    Args:
+        label: [*n].
+        begins: Whether a run begins at a pixel, bool [*n].
+        count: How many runs there are.
+    """
+    run = np.cumsum(begins.ravel(), dtype=np.int32).reshape(label.shape) - 1
+    pairs = []
+    for axis in range(label.ndim - 1):
         front, back = ([slice(None)] * label.ndim for _ in range(2))
         front[axis], back[axis] = slice(1, None), slice(None, -1)
-        between = [slice(None, None, 2)] * label.ndim
-        between[axis] = slice(1, None, 2)
-        joined[tuple(between)] = label[tuple(front)] == label[tuple(back)]
-    parts, count = ndimage.label(joined)
-    parts = parts[(slice(None, None, 2),) * label.ndim]
-    own = np.empty(count + 1, int)
-    own[parts.ravel()] = label.ravel()
-    areas = np.bincount(parts.ravel(), minlength=count + 1)
-    areas[np.isin(own, [*without])] = areas[0] = 0
-    largest = np.argsort(-areas, kind="stable")[: min(MOST, np.count_nonzero(areas))]
-    numbers = np.zeros(count + 1, int)
-    numbers[largest] = np.arange(1, len(largest) + 1)
-    boxes = ndimage.find_objects(numbers[parts])
-    sides = np.array([[part.stop - part.start for part in box] for box in boxes], int)
-    sides = sides.reshape(len(boxes), label.ndim)
-    longest, shortest = sides.max(axis=1, initial=0), sides.min(axis=1, initial=label.size)
-    return np.stack([own[largest], longest, shortest, areas[largest]], axis=-1)
+        one, other = tuple(front), tuple(back)
+        # Two runs that touch do so where one of them begins.
+        touch = (label[one] == label[other]) & (begins[one] | begins[other])
+        pairs.append((run[one][touch], run[other][touch]))
+    ends = tuple(np.concatenate(side) for side in zip(*pairs, strict=True))
+    joined = sparse.coo_array((np.ones(len(ends[0]), bool), ends), shape=(count, count))
+    return csgraph.connected_components(joined, directed=False)[1]

@@ -10,7 +10,7 @@ from unet_jax.doctor import record
 from unet_jax.doctor.audit import Audit
 from unet_jax.doctor.audit_page import audit_section
 from unet_jax.doctor.examine import ClassShare, Examination, class_shares
-from unet_jax.doctor.finding import MOST_FILES, Finding
+from unet_jax.doctor.finding import Finding
 from unet_jax.doctor.html import Html, make
 from unet_jax.doctor.mends import flag, flags
 from unet_jax.doctor.recommend import sentence
@@ -114,12 +114,8 @@ def _finding(one: Finding, albums: Sequence[Album]) -> Iterable[Html]:
         yield make("p", make("strong", "Mend: "), one.mend)
     yield from _thumbnails(find_thumbnails(albums, one.files, SHOWN))
     if one.files:
-        count = len(one.files)
-        listed = "1 file" if count == 1 else f"{count} files"
-        heading = f"the first {listed}" if count == MOST_FILES else listed
-        yield make(
-            "details", make("summary", heading), make("pre", "\n".join(one.files), tabindex="0")
-        )
+        shown, heading = one.listed()
+        yield make("details", make("summary", heading), make("pre", "\n".join(shown), tabindex="0"))
 
 
 def _thumbnails(thumbnails: Sequence[Thumbnail]) -> Iterable[Html]:

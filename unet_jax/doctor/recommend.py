@@ -8,10 +8,11 @@ import numpy as np
 
 from unet_jax.data.sample import written
 from unet_jax.defaults import PARTS
-from unet_jax.doctor.faults.intensities import measured, usual_kind
+from unet_jax.doctor.faults.intensities import usual_kind, usual_looks
 from unet_jax.doctor.faults.objects import ENOUGH, middle_by_area
 from unet_jax.doctor.finding import Finding
 from unet_jax.doctor.mends import EXCLUDE, settings
+from unet_jax.doctor.objects import AREA, CLASS, LONGEST
 from unet_jax.doctor.survey import UNNAMED, Survey
 
 SIZES, ASPECTS = 2.0, 1.25  # ratio of the largest side to the smallest, and of aspects
@@ -22,7 +23,6 @@ STEPS = 4  # of an epoch at least
 COPIES = ("twice", "near")  # warnings whose images are left out
 FEW, FRACTION = 8, 0.25  # images for validation, below which this share is
 _VOXELS = 64  # of a volume's side where the config is for images
-_CLASS, _LONGEST, _AREA = 0, 1, 3
 
 
 class Value(NamedTuple):
@@ -48,12 +48,13 @@ class Size(NamedTuple):
     why: str
 
 
-def recommend(survey: Survey, findings: Iterable[Finding]) -> list[Value]:
+def recommend(survey: Survey, findings: Iterable[Finding], devices: int = 1) -> list[Value]:
     """Recommends values for the data of a survey.
 
     Args:
         survey: What was seen.
         findings: What is wrong, errors first; their mends are among the values.
+        devices: Over which the images of a batch are split.
 
     Returns:
         One value a key: what the mends set, then what the images' sizes, numbers and channels say.
@@ -68,7 +69,7 @@ def recommend(survey: Survey, findings: Iterable[Finding]) -> list[Value]:
         if size.crops > 1:
             why = f"About so many parts of {written(size.image_size)} pixels cover an image."
             own.append(Value("data.crops", size.crops, why))
-    own += [*_validation(survey), *_batch(survey, size)]
+    own += [*_validation(survey), *_batch(survey, size, devices)]
     chosen = {one.key: one for one in own}
     mends = {
         key: Value(key, value, sentence(finding.says))
@@ -140,7 +141,7 @@ def choose_size(survey: Survey) -> Size | None:
         deepest level, else "crop"; sides are multiples of such a pixel. None where no image could
         be read, or convolutions are valid, which take other sizes.
     """
-    looks = measured(survey)
+    looks = usual_looks(survey)
     usual, loading = usual_kind(survey), survey.loading
     if usual is None or loading is None or survey.config.model.padding == "valid":
         return None
@@ -192,10 +193,10 @@ def _smallest(survey: Survey) -> float:
     rows = [one.objects for _, one in survey.all() if one.objects is not None and len(one.objects)]
     found = np.concatenate(rows) if rows else np.zeros((0, 4))
     sides = [math.inf]
-    for own in np.unique(found[:, _CLASS]):
-        of_class = found[found[:, _CLASS] == own]
+    for own in np.unique(found[:, CLASS]):
+        of_class = found[found[:, CLASS] == own]
         if len(of_class) >= ENOUGH:
-            sides.append(middle_by_area(of_class[:, _LONGEST], of_class[:, _AREA]))
+            sides.append(middle_by_area(of_class[:, LONGEST], of_class[:, AREA]))
     return min(sides)
 
 
@@ -214,8 +215,12 @@ def _validation(survey: Survey) -> list[Value]:
     return [Value("data.val_fraction", FRACTION, why)]
 
 
-def _batch(survey: Survey, size: Size | None) -> list[Value]:
-    """Recommends a batch of at most as many pixels as the config's, and some steps an epoch."""
+def _batch(survey: Survey, size: Size | None, devices: int) -> list[Value]:
+    """Recommends a batch of at most as many pixels as the config's, and some steps an epoch.
+
+    So it takes no more memory than that of the config. What a step takes only its compiled program
+    tells; the parameters and a batch, which are known without, are a small part of it.
+    """
     loading, config = survey.loading, survey.config
     if loading is None or not survey.looks:
         return []
@@ -227,14 +232,16 @@ def _batch(survey: Survey, size: Size | None) -> list[Value]:
     by_memory = config.train.batch_size * math.prod(loading.image_size) // pixels
     by_steps = count * (size.crops if size else loading.crops) // STEPS
     most = max(1, min(config.train.batch_size, by_memory, by_steps))
-    batch = 2 ** int(math.log2(most))
+    batch = max(devices, 2 ** int(math.log2(most)) // devices * devices)
     steps = count * (size.crops if size else loading.crops) / batch
     says = (
         f"{count} images for training make {math.ceil(steps)} steps an epoch, and a batch holds no "
         f"more pixels than {config.train.batch_size} images of {written(loading.image_size)}; "
         "--mode=plan tells what memory it needs."
     )
-    evaluated = min(config.eval.batch_size, batch)
+    if devices > 1:
+        says += f" The {devices} devices divide it."
+    evaluated = max(devices, min(config.eval.batch_size, batch) // devices * devices)
     why = "It is no larger than in training."
     return [Value("train.batch_size", batch, says), Value("eval.batch_size", evaluated, why)]
 

@@ -6,6 +6,7 @@ from typing import Any
 from unet_jax.data.sample import written
 from unet_jax.doctor.examine import Examination, class_shares
 from unet_jax.doctor.faults.intensities import usual_kind
+from unet_jax.doctor.finding import Finding
 from unet_jax.doctor.mends import flags
 from unet_jax.doctor.survey import Survey
 
@@ -33,8 +34,9 @@ def to_json(found: Examination) -> str:
     return json.dumps(content, indent=2) + "\n"
 
 
-def _finding(one: Any) -> dict[str, Any]:
-    return one._asdict() | {"flags": flags(one)}
+def _finding(one: Finding) -> dict[str, Any]:
+    told = {"files": one.listed()[0], "count": len(one.files)}
+    return one._asdict() | told | {"flags": flags(one)}
 
 
 def _data(found: Examination) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from unet_jax.commands import spell
+from unet_jax.config import call
 from unet_jax.doctor import record
 from unet_jax.doctor.audit import Audit
 from unet_jax.doctor.audit_runs import FILE as AUDIT
@@ -21,6 +22,7 @@ from unet_jax.errors import UserError
 from unet_jax.process.console import console
 from unet_jax.process.streams import printable
 from unet_jax.process.whole import remove_leftovers, write_text
+from unet_jax.sharding import ROWS, make_shardings
 
 HTML = "doctor.html"
 _LONGEST = 500  # letters of a mend that are printed
@@ -43,7 +45,7 @@ def doctor_run(
             the data have errors, but not where a page is written that mends them all.
     """
     check_targets(config, workdir, page)
-    found = examine(config)
+    found = examine(config, devices=_count_devices(config) if page else 1)
     name = str(page or "mine.py")
     arguments = f"--config={name}", f"--workdir=runs/{Path(name).stem}"
     command = f"python -m unet_jax.main {shlex.join(arguments)}"
@@ -70,6 +72,17 @@ def doctor_run(
         raise UserError(f"{verdict} in {record.title(found)}; see {workdir / HTML}.{ending}")
     ending = f"; {page} mends the errors" if found.count("error") else ""
     console.print(f"{verdict} in {record.title(found)}{ending}")
+
+
+def _count_devices(config: ConfigDict) -> int:
+    """Returns over how many devices of this machine the images of a batch are split.
+
+    Only a page that is written asks: the data alone can be looked at while devices are busy.
+    """
+    try:
+        return call(make_shardings, "config.mesh", config.mesh).size(*ROWS)
+    except UserError:  # the mesh is of another machine
+        return 1
 
 
 def check_targets(config: ConfigDict, workdir: Path, page: Path | None) -> None:

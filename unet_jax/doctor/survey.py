@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from unet_jax.config import call, check_sections
@@ -17,7 +18,7 @@ from unet_jax.data.layouts.base import OtherSourceError
 from unet_jax.data.sample import Source, Spec
 from unet_jax.data.sources import Loading, open_data, read_loading
 from unet_jax.defaults import DEFAULTS, complete
-from unet_jax.doctor.finding import MOST_FILES, Finding, excluding, setting
+from unet_jax.doctor.finding import Finding, excluding, setting
 from unet_jax.doctor.look import Look, look
 from unet_jax.errors import UserError
 from unet_jax.models.unet import UNet
@@ -37,6 +38,7 @@ EASED: tuple[dict[str, Any], ...] = (
 )
 """What is changed in turn, until data open that do not as their config says."""
 _BLOCK, _AHEAD = 8, 32  # images that a thread takes at once; blocks that wait for a thread
+_POOL = 31 << 20  # bytes; a little less than the most that glibc learns from
 
 
 class Survey(NamedTuple):
@@ -188,7 +190,7 @@ def _leave_out(config: ConfigDict, error: UnpairedError) -> Finding:
     names = [_below(name, config.data.path) for name in error.files]
     mend = excluding(config, names, "Add the files that are missing.")
     config.data.folder.exclude = (*config.data.folder.exclude, *map(glob.escape, names))
-    return Finding("pairs", "error", error.files[:MOST_FILES], str(error), mend)
+    return Finding("pairs", "error", error.files, str(error), mend)
 
 
 def _below(file: str, root: str) -> str:
@@ -209,9 +211,10 @@ def look_at_all(source: Source, split: str, num_classes: int, threads: int) -> t
         What was seen, in their order.
     """
     every = max(1, -(-len(source) // CLOSE))
+    np.empty(_POOL, np.uint8)  # the C library keeps what is freed for later, up to twice as much
 
     def look_at(indices: Sequence[int]) -> list[Look]:
-        return [look(source, i, num_classes, close=i % every == 0) for i in indices]
+        return look(source, indices, num_classes, lambda index: index % every == 0)
 
     blocks = [range(i, min(i + _BLOCK, len(source))) for i in range(0, len(source), _BLOCK)]
     with ThreadPoolExecutor(threads) as pool:

@@ -145,7 +145,7 @@ class Album:
         same for all splits, from the smallest to the largest value of all images.
         """
         spec, looks = self._survey.spec, self._survey.looks
-        seen = [one for _, one in self._survey.all() if one.spec and one.channels is not None]
+        seen = [one for _, one in self._survey.all() if one.spec and one.means is not None]
         if spec is None or self._dataset is None or not seen:
             return None
         low, high = min(one.low for one in seen), max(one.high for one in seen)

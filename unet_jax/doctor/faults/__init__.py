@@ -10,6 +10,7 @@ from unet_jax.doctor.faults import (
     labels,
     objects,
     splits,
+    stacks,
 )
 from unet_jax.doctor.finding import Finding
 from unet_jax.doctor.survey import Survey
@@ -38,6 +39,7 @@ FAULTS: dict[str, Fault] = {
     "twice": splits.twice,
     "near": splits.near,
     "groups": splits.groups,
+    "pages": stacks.pages,
     "shift": splits.shift,
     "value_range": intensities.value_range,
     "constant": intensities.constant,

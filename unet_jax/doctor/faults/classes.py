@@ -10,7 +10,6 @@ from unet_jax.doctor.look import Look
 from unet_jax.doctor.survey import Survey
 
 RATIO = 20.0  # of the pixels of the most frequent class to those of the rarest
-SPLITS = ("train", "val", "test")
 
 
 def pixels(survey: Survey) -> dict[str, np.ndarray]:

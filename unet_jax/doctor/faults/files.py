@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from unet_jax.doctor.finding import MOST_FILES, Finding, Level, excluding
+from unet_jax.doctor.finding import Finding, Level, excluding
 from unet_jax.doctor.look import Look
 from unet_jax.doctor.survey import Survey
 
@@ -40,14 +40,14 @@ def not_finite(survey: Survey) -> Iterator[Finding]:
 
 def sizes(survey: Survey) -> Iterator[Finding]:
     """Names images whose mask has another size, for another reason than how the file is turned."""
-    found = [one for _, one in survey.all() if one.failed == "sizes" and not is_turned(one)]
+    found = [one for _, one in survey.all() if one.failed == "sizes" and not _is_turned(one)]
     says = _first_error("have a mask of another size")
     yield from of_images(survey, "sizes", "error", found, says)
 
 
 def orientation(survey: Survey) -> Iterator[Finding]:
     """Names images that viewers turn, whose mask was drawn on the image as it is stored."""
-    found = [one for _, one in survey.all() if one.failed == "sizes" and is_turned(one)]
+    found = [one for _, one in survey.all() if one.failed == "sizes" and _is_turned(one)]
     if found:
         yield _orientation("error", found, "so that they are as high as their masks are wide")
     # Where sizes tell nothing, edges may: of the mask turned as its image is, and as it is.
@@ -79,7 +79,7 @@ def _orientation(level: Level, found: Sequence[Look], effect: str) -> Finding:
     )
 
 
-def is_turned(look: Look) -> bool:
+def _is_turned(look: Look) -> bool:
     """Tells whether an image would fit its mask if one were turned by 90 degrees as stored."""
     differs = (look.orientation > 4) != (look.mask_orientation > 4)
     return differs and look.shape[:-2] + look.shape[:-3:-1] == look.mask_shape
@@ -99,7 +99,10 @@ def of_images(
         fault: Its name.
         level: How bad it is.
         looks: Those of the images.
-        say: What is wrong with them.
+        say: Writes what is wrong with them.
+
+    Yields:
+        The finding.
     """
     if looks:
         mend = excluding(survey.config, [one.id for one in looks], KEPT_OUT)
@@ -107,8 +110,8 @@ def of_images(
 
 
 def files_of(looks: Sequence[Look]) -> tuple[str, ...]:
-    """Returns the first few image files."""
-    return tuple(one.files[0] if one.files else one.id for one in looks[:MOST_FILES])
+    """Returns the image files; ids where images are in none."""
+    return tuple(one.files[0] if one.files else one.id for one in looks)
 
 
 def _first_error(what: str) -> Callable[[Sequence[Look]], str]:

@@ -21,7 +21,7 @@ CLIPPED, RARELY_CLIPPED = 0.6, 0.02  # shares of the pixels of an image; of most
 UNUSUAL = 0.05  # share of the images of a data set, up to which they are exceptions
 
 
-def measured(survey: Survey) -> list[Look]:
+def usual_looks(survey: Survey) -> list[Look]:
     """Returns the looks at images that could be read and are of the kind of most."""
     usual = usual_kind(survey)
     return [one for _, one in survey.all() if one.spec is not None and one.spec == usual]
@@ -37,7 +37,7 @@ def kinds(survey: Survey) -> Iterator[Finding]:
     """Names images that have other channels, or another type, than most."""
     usual = usual_kind(survey)
     others = [one for _, one in survey.all() if one.spec is not None and one.spec != usual]
-    says = f"and {len(measured(survey))} have {usual}"
+    says = f"and {len(usual_looks(survey))} have {usual}"
     yield from of_images(
         survey,
         "kinds",
@@ -49,7 +49,7 @@ def kinds(survey: Survey) -> Iterator[Finding]:
 
 def value_range(survey: Survey) -> Iterator[Finding]:
     """Names a range of values that is not that of the images."""
-    looks, spec = measured(survey), survey.spec
+    looks, spec = usual_looks(survey), survey.spec
     if not looks or spec is None or looks[0].spec is None or looks[0].spec[:3] != spec[:3]:
         return
     black, white = spec.value_range
@@ -86,7 +86,7 @@ def _range(low: float, high: float, dtype: str) -> tuple[Any, Any]:
 
 def constant(survey: Survey) -> Iterator[Finding]:
     """Names images that hold one value."""
-    found = [one for one in measured(survey) if one.low == one.high]
+    found = [one for one in usual_looks(survey) if one.low == one.high]
     yield from of_images(
         survey,
         "constant",
@@ -98,7 +98,7 @@ def constant(survey: Survey) -> Iterator[Finding]:
 
 def faint(survey: Survey) -> Iterator[Finding]:
     """Names images whose values span far less than those of most."""
-    looks = [one for one in measured(survey) if one.low < one.high]
+    looks = [one for one in usual_looks(survey) if one.low < one.high]
     if len(looks) < ENOUGH:
         return
     spans = np.array([one.high - one.low for one in looks])
@@ -119,7 +119,7 @@ def faint(survey: Survey) -> Iterator[Finding]:
 
 def inverted(survey: Survey) -> Iterator[Finding]:
     """Names images that are dark where all others are bright."""
-    looks = [one for one in measured(survey) if one.low < one.high]
+    looks = [one for one in usual_looks(survey) if one.low < one.high]
     if len(looks) < ENOUGH or survey.spec is None:
         return
     black, white = survey.spec.value_range
@@ -146,7 +146,7 @@ def inverted(survey: Survey) -> Iterator[Finding]:
 
 def clipped(survey: Survey) -> Iterator[Finding]:
     """Names images of which many pixels are black or white, where few pixels of others are."""
-    looks, spec = [one for one in measured(survey) if one.low < one.high], survey.spec
+    looks, spec = [one for one in usual_looks(survey) if one.low < one.high], survey.spec
     if len(looks) < ENOUGH or spec is None:
         return
     for end, name in enumerate(("black", "white")):
@@ -171,7 +171,7 @@ def clipped(survey: Survey) -> Iterator[Finding]:
 
 def small(survey: Survey) -> Iterator[Finding]:
     """Names images that are smaller than the parts that are cut out of them."""
-    looks, loading = measured(survey), survey.loading
+    looks, loading = usual_looks(survey), survey.loading
     if not looks or loading is None or loading.fit != "crop" or not survey.stride:
         return
     looks = [one for one in looks if len(one.shape) == len(loading.image_size)]
@@ -194,7 +194,7 @@ def small(survey: Survey) -> Iterator[Finding]:
 
 def squeezed(survey: Survey) -> Iterator[Finding]:
     """Names images that resizing squeezes to less than half along one axis."""
-    looks, loading = measured(survey), survey.loading
+    looks, loading = usual_looks(survey), survey.loading
     if not looks or loading is None or loading.fit != "resize":
         return
     looks = [one for one in looks if len(one.shape) == len(loading.image_size)]

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from unet_jax.doctor.finding import Finding, setting
+from unet_jax.doctor.objects import AREA, CLASS, LONGEST
 from unet_jax.doctor.survey import Survey
 
-_CLASS, _LONGEST, _SHORTEST, _AREA = range(4)
 ENOUGH = 20  # objects of a class
 
 
@@ -59,8 +59,8 @@ def sizes(survey: Survey) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]
             ratios = np.divide(survey.loading.image_size, one.shape)
             scale = float(np.exp(np.log(ratios).mean()))
         for row in one.objects:
-            sides.setdefault(int(row[_CLASS]), []).append(row[_LONGEST] * scale)
-            areas.setdefault(int(row[_CLASS]), []).append(row[_AREA] * scale**2)
+            sides.setdefault(int(row[CLASS]), []).append(row[LONGEST] * scale)
+            areas.setdefault(int(row[CLASS]), []).append(row[AREA] * scale**2)
     return (
         {own: np.array(found) for own, found in sides.items()},
         {own: np.array(found) for own, found in areas.items()},

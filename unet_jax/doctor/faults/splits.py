@@ -11,7 +11,7 @@ from unet_jax.data.layouts.base import SPLIT_WORDS
 from unet_jax.defaults import DEFAULTS
 from unet_jax.doctor.faults.files import KEPT_OUT, files_of
 from unet_jax.doctor.faults.intensities import ENOUGH, usual_kind
-from unet_jax.doctor.finding import MOST_FILES, Finding, excluding, setting
+from unet_jax.doctor.finding import Finding, excluding, setting
 from unet_jax.doctor.look import Look
 from unet_jax.doctor.measures import THUMBNAIL
 from unet_jax.doctor.survey import Survey
@@ -31,7 +31,7 @@ def twice(survey: Survey) -> Iterator[Finding]:
     """Names images that are there twice, pixel by pixel."""
     groups: dict[tuple[int, ...], list[tuple[str, Look]]] = {}
     for split, one in survey.all():
-        if one.channels is not None and one.low < one.high:
+        if one.means is not None and one.low < one.high:
             key = (one.digest, one.phash, *one.shape)
             groups.setdefault(key, []).append((split, one))
     for across in (True, False):
@@ -64,7 +64,7 @@ def _same_labels(one: Look, other: Look) -> bool:
 
 def near(survey: Survey) -> Iterator[Finding]:
     """Names images that are nearly the same as another, as after compression or cropping."""
-    known = [(s, o) for s, o in survey.all() if o.channels is not None and o.low < o.high]
+    known = [(s, o) for s, o in survey.all() if o.means is not None and o.low < o.high]
     looks, splits = [one for _, one in known], [split for split, _ in known]
     pairs = [(i, j) for i, j in near_pairs(looks) if looks[i].digest != looks[j].digest]
     for across in (True, False):
@@ -82,7 +82,7 @@ def near(survey: Survey) -> Iterator[Finding]:
         yield Finding(
             "near",
             "warning",
-            tuple(dict.fromkeys(files))[:MOST_FILES],
+            tuple(dict.fromkeys(files)),
             f"{len(found)} pairs of images are nearly the same"
             f"{' in two splits, so that scores may be too good' if across else ''}: {listed}, such "
             f"as {looks[first].id} and {looks[second].id}, which differ in "
@@ -97,18 +97,18 @@ def _are_frames(survey: Survey, pairs: Sequence[tuple[str, str]]) -> bool:
 
     Such are called alike but for their last number, and come after each other by their names.
     """
-    names = sorted(_without_split(one.id) for _, one in survey.all())
+    names = sorted(without_split(one.id) for _, one in survey.all())
     place = {name: index for index, name in enumerate(names)}
     follow = 0
     for pair in pairs:
-        one, other = map(_without_split, pair)
+        one, other = map(without_split, pair)
         follow += abs(place[one] - place[other]) <= FOLLOW and _number(one) == _number(other) != ""
     return follow * 2 > len(pairs)
 
 
 def _keep_videos(survey: Survey) -> str:
     """Writes the line that keeps videos whole; "" where splits are given, or names do not tell."""
-    groups = {_number(_without_split(one.id)) for _, one in survey.all()}
+    groups = {_number(without_split(one.id)) for _, one in survey.all()}
     is_free = survey.config.data.split.to_dict() == DEFAULTS["data"]["split"]
     if len(groups) < 2 or "" in groups or not is_free or "as given" in survey.split_by:
         return ""
@@ -150,8 +150,8 @@ def groups(survey: Survey) -> Iterator[Finding]:
     for key, find in (("folder", _folder), ("number", _number)):
         members: dict[str, list[tuple[str, Look]]] = {}
         for split, one in survey.all():
-            name = find(_without_split(one.id))
-            if name and one.channels is not None and one.low < one.high:
+            name = find(without_split(one.id))
+            if name and not one.stack and one.means is not None and one.low < one.high:
                 members.setdefault(name, []).append((split, one))
         divided = {n: of for n, of in members.items() if len({s for s, _ in of}) > 1}
         if len(members) < 2 or not divided:
@@ -166,13 +166,13 @@ def groups(survey: Survey) -> Iterator[Finding]:
         others = [(a ^ b).bit_count() for a, b in itertools.combinations(firsts, 2)]
         if np.median(own) > ALIKE or np.median(own) > 0.75 * np.median(others):
             continue
-        name, of = next(iter(divided.items()))
+        name = next(iter(divided))
         split = {"folder": ("group_folders", 1), "number": ("group_pattern", _NUMBER.pattern)}[key]
         drawn = "as given" not in survey.split_by
         yield Finding(
             "groups",
             "warning",
-            tuple(file for _, one in of[:MOST_FILES] for file in one.files[:1]),
+            files_of([one for own in divided.values() for _, one in own]),
             f"{len(divided)} of {len(members)} groups of images by their {key}, such as {name!r}, "
             f"are in more than one split, and their images look alike ({np.median(own):g} of 64 "
             f"bits differ, {np.median(others):g} between groups), so that scores may be too good",
@@ -192,7 +192,8 @@ def _number(name: str) -> str:
     return found[1] if found else ""
 
 
-def _without_split(name: str) -> str:
+def without_split(name: str) -> str:
+    """Returns the name of an image without the folder that says its split."""
     first, _, rest = name.partition("/")
     return rest if rest and first.lower() in SPLIT_WORDS else name
 
@@ -201,7 +202,7 @@ def shift(survey: Survey) -> Iterator[Finding]:
     """Names a split whose images have other colours than those for training."""
     usual, means = usual_kind(survey), {}
     for split, looks in survey.looks.items():
-        alike = [one.channels[:, 0] for one in looks if one.channels is not None]
+        alike = [one.means for one in looks if one.means is not None]
         alike = [mean for mean in alike if usual and len(mean) == usual.channels]
         if len(alike) >= ENOUGH:
             means[split] = np.stack(alike)
