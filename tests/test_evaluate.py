@@ -88,7 +88,8 @@ def run(model, fit, batch_size, devices=1):
 def test_logits_are_resized_bilinearly_to_each_own_size():
     logits = np.random.default_rng(0).normal(size=(2, 8, 6, 3)).astype(np.float32)
     sizes = np.array([(20, 17), (8, 6)], np.float32)
-    found = resize_logits(jnp.asarray(logits), jnp.asarray(sizes), (32, 32))
+    resize = jax.jit(resize_logits, static_argnums=2)
+    found = resize(logits, sizes, (32, 32))
     np.testing.assert_allclose(found[0, :20, :17], bilinear(logits[0], (20, 17)), atol=1e-5)
     np.testing.assert_array_equal(found[1, :8, :6], logits[1])
 
@@ -96,7 +97,8 @@ def test_logits_are_resized_bilinearly_to_each_own_size():
 def test_logits_of_volumes_are_resized_linearly_along_each_axis():
     logits = np.random.default_rng(0).normal(size=(1, 4, 6, 5, 2)).astype(np.float32)
     size = (7, 3, 9)
-    found = resize_logits(jnp.asarray(logits), jnp.asarray([size], jnp.float32), (8, 8, 12))
+    resize = jax.jit(resize_logits, static_argnums=2)
+    found = resize(logits, np.array([size], np.float32), (8, 8, 12))
     axes = [
         (np.arange(n) + 0.5) * m / n - 0.5 for n, m in zip(size, logits.shape[1:4], strict=True)
     ]

@@ -42,7 +42,8 @@ class Blank(Sized):
 
 def make(**changes):
     model = UNet(2, (4, 8), **changes)
-    variables = model.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)), train=False)
+    init = jax.jit(lambda key: model.init(key, jnp.zeros((1, 16, 16, 3)), train=False))
+    variables = init(jax.random.key(0))
     return model, jax.device_put(variables, make_shardings(1).replicated)
 
 
