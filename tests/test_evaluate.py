@@ -58,7 +58,8 @@ class Images:
 @pytest.fixture(scope="module")
 def model():
     module = UNet(4, (4, 8))
-    variables = module.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)), train=False)
+    image = jnp.zeros((1, 16, 16, 3))
+    variables = jax.jit(lambda: module.init(jax.random.key(0), image, train=False))()
     return module, variables
 
 
@@ -111,10 +112,10 @@ def test_logits_of_volumes_are_resized_linearly_along_each_axis():
 def test_evaluation_equals_one_image_at_a_time(model):
     module, variables = model
     found = run(model, "resize", 4)
+    apply = jax.jit(lambda v, unit: module.apply(v, standardise(unit), train=False))
     for index, item in enumerate(Images().items):
         image = np.asarray(Image.fromarray(item.image).resize((16, 16), Image.BILINEAR))
-        unit = jnp.asarray(image, jnp.float32)[None] / 255
-        logits = module.apply(variables, standardise(unit), train=False)
+        logits = apply(variables, np.float32(image[None]) / np.float32(255))
         prediction = bilinear(np.asarray(logits[0]), SIZES[index]).argmax(-1)
         expected = np.zeros((4, 4), int)
         known = item.label != IGNORE
@@ -145,7 +146,8 @@ def test_counts_do_not_depend_on_batch_size_or_devices(model, fit):
 def test_counts_of_volumes_do_not_depend_on_the_mesh(fit):
     source = open_synthetic(train=1, val=3, test=1, size=12, axes=3).splits["val"]
     module, spec = UNet(6, (4,), dimensions=3, norm="none"), source.spec
-    variables = module.init(jax.random.key(0), jnp.zeros((1, 8, 8, 8, 1)), train=False)
+    image = jnp.zeros((1, 8, 8, 8, 1))
+    variables = jax.jit(lambda: module.init(jax.random.key(0), image, train=False))()
     found = []
     for mesh in ((1, 1, 1), (2, 1, 2)):
         loading = Loading((8, 10, 12), fit, 1)

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from matplotlib import colormaps
+from PIL import Image
 from support.figure_data import classes, count, make_image, read
 from support.paths import ROOT
 
