@@ -42,7 +42,7 @@ def draw(root, count=COUNT, size=SIZE, radius=None, label=None):
     """Draws a folder without faults: images/N.png, masks/N.png."""
     for seed in range(count):
         mask = blob(seed, size, radius)
-        save(root / "images" / f"{seed:02}.png", photo(seed, mask))
+        save(root / "images" / f"{seed:02}.png", photo(seed, mask), compress_level=1)
         save(root / "masks" / f"{seed:02}.png", label(seed, mask) if label else np.uint8(mask))
 
 

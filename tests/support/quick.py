@@ -14,4 +14,7 @@ def get_config():
     config.model.repeats = config.model.decoder_repeats = (1,)
     config.data.image_size, config.data.synthetic.size = (16, 16), 16
     config.train.checkpoint_every = "20 steps"
+    # One batch of one size, and so one program; the test split's 10 images make two.
+    config.data.synthetic.val = config.eval.batch_size
+    config.eval.shown = 1
     return config

@@ -29,18 +29,24 @@ def env(devices: int = 1) -> dict[str, str]:
     return os.environ | {"XLA_FLAGS": flags(devices), "JAX_PLATFORMS": "cpu"}
 
 
-def share_contexts() -> None:
-    """Makes jax lower the programs of a thread in one MLIR context, which takes 5 ms to make.
+class _Kept(threading.local):
+    left = 0  # programs that the context is still good for
 
-    jax makes one for every program, and tests have thousands of tiny ones.
+
+def share_contexts() -> None:
+    """Makes jax lower many programs of a thread in one MLIR context, which takes 5 ms to make.
+
+    jax makes one for every program, and tests have thousands of tiny ones. A context keeps the
+    constants of its programs, so that a new one comes from time to time.
     """
     from jax._src.interpreters import mlir
 
-    make, kept = mlir.make_ir_context, threading.local()
+    make, kept = mlir.make_ir_context, _Kept()
 
     def shared():
-        if not hasattr(kept, "context"):
-            kept.context = make()
+        if not kept.left:
+            kept.context, kept.left = make(), 200
+        kept.left -= 1
         return kept.context
 
     mlir.make_ir_context = shared
