@@ -27,6 +27,7 @@ from unet_jax.restore import restore
 from unet_jax.training import train_and_evaluate
 
 SIZE = 9, 13
+ONCE = {"eval_every": "40 steps", "checkpoint_every": "40 steps"}  # at the end
 KINDS = {".png": ("uint16", (0, 4095)), ".npy": ("float32", (-1024, 3071))}  # 12 bits; CT
 
 
@@ -64,7 +65,7 @@ def run(request, tmp_path_factory):
         },
         model=section(features=(4, 8), repeats=(1,)),
         optim={"learning_rate": 1e-2},
-        train={"duration": "40 steps", "batch_size": 2, "log_every": "1 step"},
+        train={"duration": "40 steps", "batch_size": 2, "log_every": "1 step"} | ONCE,
         eval={"batch_size": 1},
         mesh={"data": 1},
     )

@@ -68,7 +68,7 @@ def make(root, **changes):
     data = {"source": "folder", "path": str(root), "image_size": SIZE, "val_fraction": 0.25}
     data |= {**changes, "folder": folder}
     loss = {"cross_entropy": {"weight": 1.0}}
-    train = {"duration": "2 steps", "batch_size": 4}
+    train = {"duration": "2 steps", "batch_size": 4, "eval_every": "2 steps"}
     return page(data=data, model={"features": (4, 8, 8)}, loss=loss, train=train)
 
 
