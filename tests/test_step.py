@@ -6,10 +6,12 @@ from support.tasks import exclusive
 from unet_jax.augment.make import make_augment
 from unet_jax.data.sample import RGB
 from unet_jax.losses.make import make_loss
+from unet_jax.models.fast import init_options
+from unet_jax.models.fast.choice import LEVEL
 from unet_jax.models.unet import UNet
 from unet_jax.optim import make_optimizer
 from unet_jax.sharding import make_shardings, put_batch, replicate
-from unet_jax.step import make_init, make_train_step
+from unet_jax.step import init_variables, make_init, make_train_step
 
 SGD = {"name": "sgd", "schedule": "constant", "warmup": "0", "clip_norm": 0.0}
 
@@ -49,6 +51,25 @@ def take_steps(batches, devices, network=None, **optim):
             scalars.append(jax.device_get(values))
     assert step._cache_size() == 1
     return state, scalars
+
+
+def test_initial_parameters_are_compiled_quickly_to_the_same_bytes(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "")  # as users have it; XLA read it when the process began
+    model, shardings = UNet(3, (2, 3), repeats=(1,), decoder_repeats=(1,)), make_shardings(1)
+    optimizer = make_optimizer(**SGD, total_steps=10, epoch_steps=1.0)
+    assert init_options() == {LEVEL: 2}
+    quick = make_init(model, optimizer, (8, 8, 3), shardings)(jax.random.key(3))
+
+    def init(key):
+        return init_variables(model, (8, 8, 3), key)
+
+    slow = jax.jit(init, compiler_options={LEVEL: 3})(jax.random.key(3))
+    found = {"params": quick.params, "batch_stats": quick.batch_stats}
+    assert jax.tree.structure(found) == jax.tree.structure(slow)
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(slow), strict=True):
+        np.testing.assert_array_equal(one, other)
+    monkeypatch.setenv("XLA_FLAGS", f"--{LEVEL}=0")
+    assert not init_options()
 
 
 # Without the kinks of relu and max pooling, where a number that rounds to the other side of zero

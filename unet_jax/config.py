@@ -229,7 +229,7 @@ def choose(options: Mapping[Any, Any], key: str, value: Any) -> Any:
     Raises:
         UserError: The value is not one of the choices.
     """
-    if value not in options:
+    if value not in list(options):  # a list has no hash
         allowed = ", ".join(map(str, options))
         raise UserError(f"{key}={value!r} is not known; allowed are {allowed}.")
     return options[value]

@@ -63,6 +63,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "foreground_classes": (),
         "cache": 0,
         "cache_dir": "",
+        "reduced_jpeg": False,
         "split": {
             "group_pattern": "",
             "group_folders": 0,

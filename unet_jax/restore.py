@@ -77,9 +77,9 @@ def mask_classes(config: ConfigDict, workdir: Path, which: str) -> tuple[str, ..
         Their names; () where one mask holds the class of every pixel.
 
     Raises:
-        UserError: See `restore`.
+        UserError: There is no such task, or see `restore`.
     """
-    if KINDS.get(config.task.kind) is not MultiLabel:
+    if choose(KINDS, "config.task.kind", config.task.kind) is not MultiLabel:
         return ()
     checkpoints, _, meta = _open_checkpoint(config, workdir, which)
     checkpoints.close()

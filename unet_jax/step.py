@@ -14,7 +14,7 @@ from unet_jax.augment.make import Augment
 from unet_jax.augment.scale import standardise
 from unet_jax.losses.deep import crop_label, split_heads, supervise, supervise_apart
 from unet_jax.losses.make import Loss
-from unet_jax.models.fast import compiler_options
+from unet_jax.models.fast import compiler_options, init_options
 from unet_jax.models.pretrained.weights import Load
 from unet_jax.models.unet import UNet
 from unet_jax.optim import Optimizer
@@ -135,7 +135,7 @@ def make_init(
         return begin_state(init_variables(model, image_shape, key), optimizer)
 
     where = split_state(abstract_state(model, optimizer, image_shape, shardings), shardings)
-    from_scratch = jax.jit(init, out_shardings=where)
+    from_scratch = jax.jit(init, out_shardings=where, compiler_options=init_options())
     if load is None:
         return from_scratch
 

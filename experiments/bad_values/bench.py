@@ -195,11 +195,17 @@ class Bench:
         return answer
 
     def _image(self) -> Path:
-        file = self._folder / "image.png"
+        """Returns an image of as many axes as those of the page, and of their type."""
+        is_volume = len(self._values["data"]["image_size"]) == 3
+        file = self._folder / ("image.npy" if is_volume else "image.png")
         if not file.exists():
+            import numpy as np
             from PIL import Image
 
-            Image.new("RGB", (32, 32)).save(file)
+            if is_volume:
+                np.save(file, np.zeros((8, 8, 8), np.uint16))
+            else:
+                Image.new("RGB", (32, 32)).save(file)
         return file
 
     def _restore(self, config: Any, *given: Any) -> Any:
@@ -342,9 +348,12 @@ def small(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     """
     data, model = values["data"], values["model"]
     model["features"] = (4,) * len(model["features"])
+    axes = len(data["image_size"])
+    side = 64 if axes == 2 else 16
     if model["padding"] == "same":
-        data["image_size"] = (64, 64)
-    data["synthetic"] = {"train": 8, "val": 2, "test": 2, "size": 32}
+        data["image_size"] = (side,) * axes
+    drawn = {"train": 8, "val": 2, "test": 2, "size": side // 2, "axes": axes}
+    data["synthetic"] = {**data["synthetic"], **drawn}
     if data["source"] != "synthetic":
         data["source"], data["path"] = "folder", str(write_images(folder / "data"))
         names = data["folder"]["class_names"] or ("background", "object")

@@ -2,9 +2,11 @@
 
 python -m experiments.bench.loading PAGE [KEY=VALUE ...]
 
-KEY=VALUE are config values, such as data.path=PATH. For the page as it is, for images kept in
-memory and for images mapped from a file: images/s of the batches alone, in turns, and the share of
-time that the train step's loop waits for its batches at widths 8 and 16. Medians of turns.
+KEY=VALUE are config values, such as data.path=PATH. For the page as it is, with JPEG decoded at a
+reduced scale (where images are resized), for images kept in memory and for images mapped from a
+file: images/s of the batches alone, the share of time that the train step's loop waits for its
+batches at widths 8 and 16, and what loading takes of the time of all cores there, which others on
+the machine change less. All take turns; medians of turns, of the waiting the largest too.
 """
 
 import statistics
@@ -12,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from ml_collections import ConfigDict
@@ -41,32 +43,48 @@ def _begin(e: Experiment, kept: Kept, stop: int) -> Iterator[Batch]:
     return train_batches(*kept, **order)
 
 
-def measure_loading(e: Experiment, kept: Kept) -> float:
-    """Returns images/s of batches that nobody computes with, of an epoch at most."""
+class Turn(NamedTuple):
+    """What some steps took.
+
+    Attributes:
+        seconds: Of an image.
+        core: Seconds of a core that an image took, of all cores together.
+        waited: Share of the time that went by before batches were there.
+    """
+
+    seconds: float
+    core: float
+    waited: float = 1.0
+
+
+def measure_loading(e: Experiment, kept: Kept) -> Turn:
+    """Measures batches that nobody computes with, of an epoch at most."""
     images = min(MOST_IMAGES, len(kept[0]) * e.loading.crops)
     steps = max(1, images // e.plan.batch_size)
-    began = time.perf_counter()
+    images = steps * e.plan.batch_size
+    began, core = time.perf_counter(), time.process_time()
     for _ in _begin(e, kept, steps):
         pass
-    return steps * e.plan.batch_size / (time.perf_counter() - began)
+    return Turn((time.perf_counter() - began) / images, (time.process_time() - core) / images)
 
 
-def measure_waiting(e: Experiment, kept: Kept) -> float:
-    """Returns the share of the time of `STEPS` steps that goes by before their batches are there.
+def measure_training(e: Experiment, kept: Kept) -> Turn:
+    """Measures `STEPS` steps of training.
 
     The first steps, which compile and fill what is read ahead, are left out.
     """
     state, key = e.init(jax.random.key(0)), replicate(jax.random.key(1), e.shardings)
-    batches, waited, began = _begin(e, kept, STEPS + 2), 0.0, 0.0
+    batches, waited, began, core = _begin(e, kept, STEPS + 2), 0.0, 0.0, 0.0
     for step in range(STEPS + 2):
         if step == 2:
-            waited, began = 0.0, time.perf_counter()
+            waited, began, core = 0.0, time.perf_counter(), time.process_time()
         asked = time.perf_counter()
         batch = put_batch(next(batches), e.shardings)
         waited += time.perf_counter() - asked
         state, scalars = e.train_step(state, batch, key)
         jax.block_until_ready(scalars)
-    return waited / (time.perf_counter() - began)
+    seconds, images = time.perf_counter() - began, STEPS * e.plan.batch_size
+    return Turn(seconds / images, (time.process_time() - core) / images, waited / seconds)
 
 
 def experiments_of(page: str, overrides: dict[str, Any]) -> dict[int, Experiment]:
@@ -88,25 +106,37 @@ def main(page: str, *given: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         sources = {
             "decoded each time": (plain, first.loading),
+            "decoded at a reduced scale": (plain, first.loading._replace(reduced_jpeg=True)),
             "kept in memory": keep(plain, loading),
         }
+        if first.loading.fit != "resize":
+            del sources["decoded at a reduced scale"]
         began = time.perf_counter()
         sources["mapped from a file"] = keep(plain, loading._replace(cache_dir=folder))
         made = time.perf_counter() - began
-        rates: dict[str, list[float]] = {name: [] for name in sources}
+        alone: dict[str, list[Turn]] = {name: [] for name in sources}
         measure_loading(first, sources["kept in memory"])  # which decodes them
         for _ in range(TURNS):
             for name, kept in sources.items():
-                rates[name].append(measure_loading(first, kept))
-        shares = {
-            (name, width): statistics.median(measure_waiting(e, kept) for _ in range(TURNS))
-            for name, kept in sources.items()
-            for width, e in experiments.items()
-        }
+                alone[name].append(measure_loading(first, kept))
+        training: dict[tuple[str, int], list[Turn]] = {}
+        for _ in range(TURNS):
+            for width, e in experiments.items():
+                for name, kept in sources.items():
+                    training.setdefault((name, width), []).append(measure_training(e, kept))
     console.print(f"{len(plain)} images to {first.loading.image_size}, B={first.plan.batch_size}")
-    for name, found in rates.items():
-        waits = ", ".join(f"width {width}: {shares[name, width]:.1%}" for width in WIDTHS)
-        console.print(f"{name}: {statistics.median(found):.0f} images/s; waiting at {waits}")
+    for name, found in alone.items():
+        core = statistics.median(turn.core for turn in found)
+        rate = 1 / statistics.median(turn.seconds for turn in found)
+        console.print(f"{name}: {rate:.0f} images/s, {core * 1000:.2f} ms of a core each")
+        for width in WIDTHS:
+            own = training[name, width]
+            waited = [turn.waited for turn in own]
+            share = core / statistics.median(turn.core for turn in own)
+            console.print(
+                f"  width {width}: waiting {statistics.median(waited):.1%} ({max(waited):.1%} at "
+                f"most); loading takes {share:.1%} of the cores' time"
+            )
     console.print(f"the file took {made:.1f} s to make")
 
 

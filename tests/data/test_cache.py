@@ -43,8 +43,8 @@ def loading_of(fit, workers=2, **given):
     return Loading((16, 24), fit, workers, foreground=0.5 * (fit == "crop"), **given)
 
 
-def batches(source, loading):
-    order = {"batch_size": 4, "seed": 1, "start": 0, "stop": 6}  # four epochs
+def batches(source, loading, rows=None):
+    order = {"batch_size": 4, "seed": 1, "start": 0, "stop": 6, "rows": rows}  # four epochs
     return [
         {name: array.tobytes() for name, array in batch.items()}
         for batch in train_batches(*cache.keep(source, loading), **order)
@@ -149,6 +149,18 @@ def test_a_damaged_file_is_told_and_made_anew(data, tmp_path, capsys):
     file.write_bytes(whole)
     other.write_bytes(whole)  # of images that are not these
     assert images(open_train(data), loading) == images(open_train(data), loading_of("crop"))
+
+
+@pytest.mark.parametrize("fit", FITS)
+def test_two_processes_read_what_one_reads(data, fit, tmp_path):
+    """Each its own rows of every batch; the second finds the file that the first made."""
+    in_memory = loading_of(fit, cache=1)
+    in_file = in_memory._replace(cache_dir=str(tmp_path / "cache"))
+    expected = batches(open_train(data), loading_of(fit))
+    for loading in (in_memory, in_file):
+        parts = [batches(open_train(data), loading, rows) for rows in ([0, 1], [2, 3])]
+        for whole, *both in zip(expected, *parts, strict=True):
+            assert {name: b"".join(part[name] for part in both) for name in whole} == whole
 
 
 def test_two_that_make_the_file_at_once(data, tmp_path):

@@ -438,5 +438,7 @@ def test_folds_of_drawn_images():
         val += found["val"]
     assert len(val) == len({*val}) == 10
     assert open_data(synthetic=small, folds=3, split_seed=1)[0].splits["val"].ids != val[:4]
-    with pytest.raises(UserError, match=r"^config\.data\.split is for the names .*'synthetic'"):
-        open_data(synthetic=small, split={"group_pattern": "_(.)"})
+    with pytest.raises(
+        UserError, match=r"^config\.data\.split\.group_pattern='_\(\.\)' is for .*'synth"
+    ):
+        open_data(synthetic=small, split={"group_pattern": "_(.)"}, folds=2)

@@ -324,3 +324,5 @@ def test_of_two_processes_the_first_writes_and_both_refuse_alike(run, tmp_path):
 def test_a_folder_that_is_no_section_is_one_line(value):
     with pytest.raises(UserError, match=r"^config\.data\.folder=.* must be a section of keys"):
         read_patterns({"folder": value})
+    with pytest.raises(UserError, match=r"^config\.data\.folder\.images=3 must be text"):
+        read_patterns({"folder": {"images": 3}})

@@ -177,10 +177,18 @@ def test_an_output_that_is_none_is_told_before_anything_is_read(run, tmp_path, m
     assert tree(tmp_path) == before
 
 
-@pytest.mark.parametrize("name", ["n" * 300, "/".join(["n" * 200] * 30), "a\0b", "pipe.png"])
-def test_an_input_that_is_none(run, tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        *((name, "does not exist") for name in ("n" * 300, "/".join(["n" * 200] * 30), "a\0b")),
+        *(("none.png", "does not exist"), ("text.md", "is neither a folder nor a .png")),
+        ("pipe.png", "is a FIFO and neither a folder nor a .png"),
+    ],
+)
+def test_an_input_that_is_none(run, tmp_path, name, says):
+    (tmp_path / "text.md").touch()
     os.mkfifo(tmp_path / "pipe.png")
-    with pytest.raises(UserError, match=r"^--input=.* (a FIFO and )?neither a folder nor a .png"):
+    with pytest.raises(UserError, match=rf"^--input=.* {says}"):
         predict(run, [tmp_path / name], tmp_path / "out")
 
 

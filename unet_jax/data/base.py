@@ -1,5 +1,6 @@
 """Data sets, and the source that decodes pairs of an image and a mask."""
 
+import copy
 import functools
 import io
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -9,7 +10,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from unet_jax.data import storage
-from unet_jax.data.formats import find_format
+from unet_jax.data.formats import find_format, read_image
 from unet_jax.data.formats.base import MOST_VALUE, Header, Mask
 from unet_jax.data.sample import Sample, Source, Spec, Window, written
 from unet_jax.errors import UserError
@@ -86,10 +87,11 @@ class Encoded(NamedTuple):
     weights: tuple[bytes, ...] = ()
     weight_names: tuple[str, ...] = ()
 
-    def decode_image(self, axes: int, window: Window | None = None) -> np.ndarray:
-        """Decodes the image, with so many axes of pixels, or the window of it: [*n, C]."""
-        form = find_format(self.image_name)
-        return form.read(io.BytesIO(self.image), self.image_name, axes, window)
+    def decode_image(
+        self, axes: int, window: Window | None = None, size: tuple[int, ...] | None = None
+    ) -> np.ndarray:
+        """Decodes the image [*n, C], or the window of it; see `formats.read_image`."""
+        return read_image(io.BytesIO(self.image), self.image_name, axes, window, size)
 
     def decode_masks(self, window: Window | None = None) -> list[Mask]:
         """Decodes the mask, or all of them, or the window of each."""
@@ -196,6 +198,7 @@ class PairSource:
         self.by_class = by_class
         self.pairs, self.indices, self.label_map = pairs, tuple(indices), dict(label_map)
         self.cure, self.used = cure, pairs.ids if used is None else used
+        self._size: tuple[int, ...] | None = None
         self._table = np.full(MOST_VALUE + 1, IGNORE, np.uint8)
         for value, class_id in label_map.items():
             self._table[value] = class_id
@@ -217,13 +220,19 @@ class PairSource:
         """Returns the pixels of a label along each axis, without decoding; see `Source`."""
         return self.pairs.shape(self.indices[int(index)])
 
+    def reduced(self, size: tuple[int, ...]) -> "PairSource":
+        """Returns the source that decodes JPEG files at a reduced scale; see `Reducible`."""
+        other = copy.copy(self)
+        other._size = size
+        return other
+
     def read(self, index: int, window: Window | None = None) -> Sample:
         """Reads and decodes one pair; see `Source`."""
         position = self.indices[int(index)]
         encoded = self.pairs.read(position)
         labels = self._labels(encoded, window)
         axes = labels[0].ndim
-        image = encoded.decode_image(axes, window)
+        image = encoded.decode_image(axes, window, self._size)
         label = np.stack(labels, axis=-1) if self.by_class else labels[0]
         return Sample(image, label, self.pairs.ids[position], (1.0,) * axes)
 

@@ -22,7 +22,7 @@ from unet_jax.data.base import PairSource
 from unet_jax.data.images import read_sizes
 from unet_jax.data.normalise import RANGE
 from unet_jax.data.resize import resize_image, resize_label
-from unet_jax.data.sample import Sample, Source, Spec, Window
+from unet_jax.data.sample import Sample, Source, Spec, Window, reduced
 from unet_jax.data.sources import Loading
 from unet_jax.errors import UserError
 from unet_jax.process.capacity import write_bytes
@@ -37,7 +37,7 @@ _ALIGNED = 64  # bytes
 def prepare(sample: Sample, loading: Loading) -> Sample:
     """Does to a training image what is the same each time: its values, and with "resize" its size.
 
-    What is left to do is that of the loading with `normalise.RANGE`.
+    What is left to do is that of the loading with `normalise.RANGE`, without `reduced_jpeg`.
     """
     sample = sample._replace(image=loading.normalise.prepare(sample.image))
     if loading.fit != "resize":
@@ -62,6 +62,7 @@ class Cached:
         Raises:
             UserError: The folder cannot be made, or an image cannot be read.
         """
+        source = reduced(source, loading.reduced_size)
         self._source, self._loading = source, loading
         self._left, self._lock = loading.cache * MEBIBYTE, Lock()
         self._kept: dict[int, Sample] = {}
@@ -113,7 +114,7 @@ def keep(source: Source, loading: Loading) -> tuple[Source, Loading]:
     """
     if not loading.cache:
         return source, loading
-    return Cached(source, loading), loading._replace(normalise=RANGE)
+    return Cached(source, loading), loading._replace(normalise=RANGE, reduced_jpeg=False)
 
 
 def _samples(source: PairSource, loading: Loading) -> list[Sample]:
@@ -164,7 +165,7 @@ def _fingerprint(source: PairSource, loading: Loading) -> str:
     size = loading.image_size if loading.fit == "resize" else ()
     meaning = sorted(source.label_map.items()), source.by_class
     versions = _RULES, np.__version__, importlib.metadata.version("pillow")
-    values = tuple(source.spec), tuple(loading.normalise)
+    values = tuple(source.spec), tuple(loading.normalise), loading.reduced_jpeg
     text = repr((stamps, list(source.ids), size, meaning, values, versions))
     return hashlib.sha256(text.encode()).hexdigest()
 

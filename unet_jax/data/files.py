@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from unet_jax.data import storage
+from unet_jax.data import formats, storage
 from unet_jax.data.base import Encoded, MaskReader, read_each
 from unet_jax.data.formats import FOLDERS, FORMATS, find_format
 from unet_jax.data.formats.base import Header
@@ -150,7 +150,11 @@ def _read_with(file: AnyPath, read: Callable[[Any], T], largest: int) -> T:
 
 
 def read_image(
-    file: AnyFile, axes: int, largest: int = LARGEST, window: Window | None = None
+    file: AnyFile,
+    axes: int,
+    largest: int = LARGEST,
+    window: Window | None = None,
+    size: tuple[int, ...] | None = None,
 ) -> np.ndarray:
     """Reads an image.
 
@@ -159,6 +163,7 @@ def read_image(
         axes: How many axes of pixels it has.
         largest: MiB that it may have.
         window: The part to read; None for all.
+        size: As of `formats.read_image`; pages and joined channels come as they are.
 
     Returns:
         [*n, C].
@@ -170,7 +175,7 @@ def read_image(
         return file.read(axes, largest, window)
 
     def read(stream: Any) -> np.ndarray:
-        return find_format(file.name).read(stream, str(file), axes, window)
+        return formats.read_image(stream, str(file), axes, window, size)
 
     return _read_with(file, read, largest)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from unet_jax.data.normalise import RANGE, Normalise
 from unet_jax.data.pipeline import Size, label_and_weight, pad_label
-from unet_jax.data.sample import Sample, Source
+from unet_jax.data.sample import Sample, Source, reduced
 from unet_jax.errors import UserError
 
 Batch = dict[str, Any]
@@ -71,6 +71,7 @@ def image_batches(
     rows: Callable[[int], Sequence[int]] = range,
     share: int = 1,
     normalise: Normalise = RANGE,
+    reduced_size: Size | None = None,
 ) -> Iterator[Batch]:
     """Yields every image once, with its label at its own resolution or without.
 
@@ -88,6 +89,8 @@ def image_batches(
         rows: From B to the b of its rows 0..B-1 that this process reads.
         share: What B must be a multiple of.
         normalise: What becomes of the images' values.
+        reduced_size: What `fit` resizes images to, where JPEG files are decoded at a reduced scale
+            for it; None to decode them as they are. The samples are whole images in any case.
 
     Yields:
         "image" [b, *m, C], and "size" float32 [b, axes], of the image or label; with labels "label"
@@ -98,9 +101,8 @@ def image_batches(
         the images that this process reads without labels, by index, "samples", and "errors", why
         one cannot be read.
     """
-    example = (
-        _labelled(source, fit, normalise) if with_labels else _unlabelled(source, fit, normalise)
-    )
+    make = _labelled if with_labels else _unlabelled
+    example = make(source, reduced(source, reduced_size), fit, normalise)
     sizes = read_sizes(source, workers)
     groups = [
         group._replace(rows=tuple(map(int, rows(group.batch_size))))
@@ -135,11 +137,13 @@ def image_batches(
         }
 
 
-def _labelled(source: Source, fit: Fit, normalise: Normalise) -> Callable[[int, Size], Example]:
+def _labelled(
+    source: Source, read: Source, fit: Fit, normalise: Normalise
+) -> Callable[[int, Size], Example]:
     """Returns what makes an example with its label, of an index and a canvas."""
 
     def example(index: int, canvas: Size) -> Example:
-        sample = source.read(index)
+        sample = read.read(index)
         label = sample.truth()
         arrays = label_and_weight(pad_label(label, canvas), len(canvas))
         size = np.array(label.shape[: len(canvas)], np.float32)
@@ -149,20 +153,24 @@ def _labelled(source: Source, fit: Fit, normalise: Normalise) -> Callable[[int, 
     return example
 
 
-def _unlabelled(source: Source, fit: Fit, normalise: Normalise) -> Callable[[int, Size], Example]:
+def _unlabelled(
+    source: Source, read: Source, fit: Fit, normalise: Normalise
+) -> Callable[[int, Size], Example]:
     """Returns what makes an example without a label, also where the image cannot be read."""
     spec = source.spec
 
     def example(index: int, canvas: Size) -> Example:
         try:
             sample, error = source.read(index), ""
-            image = sample.image
+            size, image = sample.image.shape[:-1], sample.image
+            if read is not source:
+                image = read.read(index).image
         except UserError as found:
-            sample, error = None, str(found)
-            image = np.zeros((*source.shape(index), spec.channels), spec.dtype)
-        size = np.array(image.shape[:-1], np.float32)
-        read = fit.put(normalise.prepare(image), canvas)
-        arrays = {"image": read, "size": size, "is_read": np.array(not error)}
+            sample, error, size = None, str(found), source.shape(index)
+            image = np.zeros((*size, spec.channels), spec.dtype)
+        array = fit.put(normalise.prepare(image), canvas)
+        arrays = {"image": array, "size": np.array(size, np.float32)}
+        arrays["is_read"] = np.array(not error)
         return Example(arrays, sample, error)
 
     return example

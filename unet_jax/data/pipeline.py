@@ -10,7 +10,7 @@ import numpy as np
 from unet_jax.data import foreground
 from unet_jax.data.base import IGNORE
 from unet_jax.data.resize import resize_image, resize_label
-from unet_jax.data.sample import Sample, Source
+from unet_jax.data.sample import Sample, Source, reduced
 from unet_jax.data.sources import Loading
 
 Batch = dict[str, np.ndarray]
@@ -48,6 +48,7 @@ def train_batches(
         {"image": [b, *n, C], "label": uint8 [b, *n] in 0..K-1 or [b, *n, L] of 0 and 1, "weight":
         uint8 [b, *n], 0 where the label is to be ignored}.
     """
+    source = reduced(source, loading.reduced_size)
     own = range(batch_size) if rows is None else rows
     parts = len(source) * loading.crops
     order: Any = grain.MapDataset.range(parts).seed(seed).shuffle().repeat()

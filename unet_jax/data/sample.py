@@ -1,7 +1,7 @@
 """What every source of images gives: nothing above it knows 8 bits, three channels or two axes."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -95,6 +95,36 @@ class Source(Protocol):
             UserError: It cannot be read.
         """
         ...
+
+
+@runtime_checkable
+class Reducible(Protocol):
+    """A source that can decode images at a reduced scale."""
+
+    def reduced(self, size: tuple[int, ...]) -> Source:
+        """Returns the source whose JPEG files, read whole, come in a size, without what is smaller.
+
+        Args:
+            size: What images will be resized to, [*n].
+
+        Returns:
+            The same images and labels; `shape` and labels stay as they are. A JPEG of twice the
+            size or more is decoded at 1/2, 1/4 or 1/8 and resized to it; all others come whole.
+        """
+        ...
+
+
+def reduced(source: Source, size: tuple[int, ...] | None) -> Source:
+    """Returns what reads the images of a source for a network that resizes them.
+
+    Args:
+        source: The images.
+        size: What `Reducible.reduced` takes; None for images as they are.
+
+    Returns:
+        The source, or where it can, the one that decodes at a reduced scale.
+    """
+    return source.reduced(size) if size and isinstance(source, Reducible) else source
 
 
 def make_spec(axes: int, channels: int, dtype: str) -> Spec:

@@ -44,6 +44,7 @@ class Loading(NamedTuple):
         foreground_classes: Ids of these; see `foreground.choose_classes`.
         cache: MiB of decoded training images that are kept; see `data.cache`.
         cache_dir: Folder of the file that keeps them between runs; "" for none.
+        reduced_jpeg: Whether JPEG files that are shrunk are decoded at a reduced scale.
     """
 
     image_size: tuple[int, ...]
@@ -58,6 +59,12 @@ class Loading(NamedTuple):
     foreground_classes: tuple[int, ...] = ()
     cache: int = 0
     cache_dir: str = ""
+    reduced_jpeg: bool = False
+
+    @property
+    def reduced_size(self) -> tuple[int, ...] | None:
+        """Returns the size for which JPEG files are decoded; None where they come as they are."""
+        return self.image_size if self.reduced_jpeg else None
 
 
 def make_loading(
@@ -73,6 +80,7 @@ def make_loading(
     foreground_classes: tuple[int, ...] = (),
     cache: int = 0,
     cache_dir: str = "",
+    reduced_jpeg: bool = False,
 ) -> Loading:
     """Checks the values of a config's data section that say how images are loaded.
 
@@ -89,6 +97,7 @@ def make_loading(
         foreground_classes: Ids; () for all but the background.
         cache: MiB; 0 keeps nothing.
         cache_dir: A folder, which needs `cache`; or "".
+        reduced_jpeg: See `Loading`; True needs `fit` "resize".
 
     Returns:
         How to load.
@@ -141,7 +150,12 @@ def make_loading(
         raise UserError(
             f"config.data.cache_dir={cache_dir!r} needs config.data.cache, the MiB it may hold."
         )
-    chosen = foreground, foreground_classes, cache, cache_dir
+    if reduced_jpeg and fit != "resize":
+        raise UserError(
+            f"config.data.reduced_jpeg={reduced_jpeg} must be False, or True with "
+            "config.data.fit='resize'."
+        )
+    chosen = foreground, foreground_classes, cache, cache_dir, reduced_jpeg
     return Loading(size, fit, workers, context, crops, largest_file, ends, how, *chosen)
 
 
@@ -170,7 +184,7 @@ def read_loading(section: Mapping[str, Any]) -> Loading:
     return call(make_loading, "config.data", given)
 
 
-def read_patterns(section: Mapping[str, Any]) -> str | tuple[str, ...]:
+def read_patterns(section: Mapping[str, Any]) -> str:
     """Reads from a config's data section where the files of an image lie; see `open_folder`.
 
     Args:
@@ -180,7 +194,7 @@ def read_patterns(section: Mapping[str, Any]) -> str | tuple[str, ...]:
         config.data.folder.images.
 
     Raises:
-        UserError: config.data.folder is no section.
+        UserError: config.data.folder is no section, or this is no text.
     """
     folder = section["folder"]
     if not isinstance(folder, Mapping | ConfigDict):
@@ -188,6 +202,8 @@ def read_patterns(section: Mapping[str, Any]) -> str | tuple[str, ...]:
             f"config.data.folder={folder!r} must be a section of keys, such as "
             "config.data.folder.images."
         )
+    if not isinstance(folder["images"], str):
+        raise UserError(f"config.data.folder.images={folder['images']!r} must be text.")
     return folder["images"]
 
 
@@ -210,6 +226,7 @@ def open_data(
     foreground_classes: tuple[int, ...] = (),
     cache: int = 0,
     cache_dir: str = "",
+    reduced_jpeg: bool = False,
     split: Mapping[str, Any] | None = None,
     folder: Mapping[str, Any] | None = None,
     tfds: Mapping[str, Any] | None = None,
@@ -251,6 +268,11 @@ def open_data(
             `fit` "resize", resized); what does not fit is decoded each time. 0 keeps none.
         cache_dir: Folder of a file that keeps them between runs, where all of them fit into
             `cache`; memory holds no more of it than is in use. It may be deleted at any time.
+        reduced_jpeg: Whether a JPEG of at least twice `image_size` is decoded at 1/2, 1/4 or 1/8 of
+            its scale, the smallest that is not below `image_size`, and then resized; with `fit`
+            "resize". It is faster, and pixels differ a little from those of the whole image
+            resized. It is so in training, evaluation and prediction alike; masks and their sizes
+            never change. Pages, joined channels and arrays in memory are not concerned.
         split: Arguments of `split_rules.make_rules`: groups that stay whole, and strata.
         folder: Arguments of `open_folder`.
         tfds: Arguments of `open_tfds`.
@@ -270,7 +292,7 @@ def open_data(
         )
     check_range("config.data.split_seed", split_seed, 0, MOST_SEED)
     shape = image_size, fit, workers, context, crops, largest_file
-    chosen = foreground, foreground_classes, cache, cache_dir
+    chosen = foreground, foreground_classes, cache, cache_dir, reduced_jpeg
     loading = make_loading(*shape, value_range, normalise, *chosen)
     rules = call(make_rules, "config.data.split", split or {}, fold=fold, folds=folds)
     drawn = {"split_seed": split_seed, "rules": rules}

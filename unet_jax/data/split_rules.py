@@ -34,6 +34,11 @@ class Rules(NamedTuple):
         """Returns the columns of the table that are read, in order."""
         return tuple(dict.fromkeys(filter(None, (self.group_column, self.stratify_column))))
 
+    def first(self) -> str:
+        """Returns the first key of the section that differs from its default, with its value."""
+        pairs = zip(self._fields, self._replace(fold=0, folds=0), NO_RULES, strict=True)
+        return next(f"{KEY}.{name}={value!r}" for name, value, default in pairs if value != default)
+
     def is_set(self) -> bool:
         """Tells whether any key of the section differs from its default."""
         return self._replace(fold=0, folds=0) != NO_RULES

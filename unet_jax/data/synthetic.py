@@ -237,8 +237,8 @@ def open_synthetic(
         check_range(f"config.data.synthetic.{name}", value, low, high)
     if rules.is_set():
         raise UserError(
-            "config.data.split is for the names and the masks of files; with "
-            "config.data.source='synthetic' leave it as it is."
+            f"{rules.first()} is for the names and the masks of files; with "
+            "config.data.source='synthetic' leave config.data.split as it is."
         )
     counts, split_by = {"train": train, "val": val, "test": test}, ""
     members = {name: [Member(name, i) for i in range(n)] for name, n in counts.items()}

@@ -147,6 +147,7 @@ def check_valid_size(key: str, path: AxisPath, size: Sequence[int]) -> None:
             fitting = [f"{m} (to {path.output_size(m)})" for m in path.nearest_sizes(n)]
             raise UserError(
                 f"{key}={tuple(size)}: {n} pixels do not fit valid convolutions, whose levels must "
-                "divide by their pooling, with the features, strides, block and stem of "
-                f"config.model; the nearest that do are {', '.join(fitting)}."
+                "divide by their pooling, with the features, repeats, decoder_repeats, strides, "
+                "bottom_dilations, block and stem of config.model; the nearest that do are "
+                f"{', '.join(fitting)}."
             )

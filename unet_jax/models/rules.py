@@ -250,7 +250,9 @@ def _must_be(model: "UNet", name: str, holds: bool, allowed: str) -> None:
 
 def _per_level(model: "UNet", name: str, levels: int, are_allowed: bool, allowed: str) -> None:
     fits = len(getattr(model, name)) in {1, levels}
-    needed = f"one number for all levels or {levels}, one per level, {allowed}"
+    needed = (
+        f"one number for all levels or {levels}, one per level of config.model.features, {allowed}"
+    )
     _must_be(model, name, fits and are_allowed, needed)
 
 

@@ -46,6 +46,8 @@ def find_images(inputs: Sequence[str], output: Path, patterns: str = "") -> dict
             found = _list_input(path, output)
         elif is_image and (os.path.isfile(path) or os.path.isdir(path)):
             found = {path.stem: path}
+        elif not os.path.lexists(path):
+            raise UserError(f"--input={text!s:.200} does not exist.")
         else:
             kind = irregular_kind(path)
             raise UserError(

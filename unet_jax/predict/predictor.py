@@ -135,6 +135,7 @@ class Predictor:
             rows=lambda size: process_rows(size, self.shardings).tolist(),
             share=self._share(),
             normalise=self.loading.normalise,
+            reduced_size=self.loading.reduced_size,
         )
         for batch in batches:
             index, canvas = batch["index"][0], batch["canvas"]

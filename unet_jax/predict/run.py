@@ -1,5 +1,6 @@
 """Prediction: images in, masks in their own size and overlays out."""
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -48,6 +49,7 @@ class Images:
         """Takes the files by id, their headers, and MiB of the largest."""
         self.ids, self.files = tuple(files), tuple(files.values())
         self.headers, self._largest = tuple(headers), largest
+        self._size: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.files)
@@ -61,12 +63,19 @@ class Images:
         """Returns the pixels along each axis without decoding; see `Source`."""
         return self.headers[int(index)].shape
 
+    def reduced(self, size: tuple[int, ...]) -> "Images":
+        """Returns the source that decodes JPEG files at a reduced scale; see `Reducible`."""
+        other = copy.copy(self)
+        other._size = size
+        return other
+
     def read(self, index: int, window: Window | None = None) -> Sample:
         """Decodes one image; see `Source`."""
         file, header = self.files[int(index)], self.headers[int(index)]
-        image = read_image(file, len(header.shape), self._largest, window)
+        image = read_image(file, len(header.shape), self._largest, window, self._size)
         size = tuple(part.stop - part.start for part in window or whole(header.shape))
-        if image.shape != (*size, header.channels) or image.dtype != header.dtype:
+        is_of_header = image.shape[:-1] in (size, self._size) and image.dtype == header.dtype
+        if not is_of_header or image.shape[-1] != header.channels:
             raise UserError(f"{file} has changed while it was read.")
         return Sample(image, None, file.stem, header.spacing)
 

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from unet_jax.config import call
-from unet_jax.data.sample import Sample, Source, Spec, Window
+from unet_jax.data.sample import Sample, Source, Spec, Window, reduced
 from unet_jax.errors import UserError
 from unet_jax.evaluate import Evaluation, evaluate
 from unet_jax.figures.canvas import MUTED, Page
@@ -67,6 +67,10 @@ class Part:
     def spec(self) -> Spec:
         """Returns what all images have in common."""
         return self._source.spec
+
+    def reduced(self, size: tuple[int, ...]) -> "Part":
+        """Returns the same images decoded at a reduced scale; see `data.sample.Reducible`."""
+        return Part(reduced(self._source, size), self._indices, self.class_names, self.task)
 
     def read(self, index: int, window: Window | None = None) -> Sample:
         """Reads an image; see `unet_jax.data.sample.Source`."""

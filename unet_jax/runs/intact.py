@@ -14,6 +14,7 @@ from unet_jax.errors import BrokenFileError
 from unet_jax.metrics import make as metrics
 from unet_jax.metrics.names import class_names_of
 from unet_jax.process import records
+from unet_jax.process.parsing import parse_alone
 from unet_jax.runs import layout
 from unet_jax.runs.logs import read_lines
 from unet_jax.runs.provenance import read_provenance
@@ -136,9 +137,13 @@ def read_arrays(
     """
     if not file.is_file():
         raise ValueError("it is no regular file")
-    try:
+
+    def read() -> dict[str, np.ndarray]:
         with np.load(file, allow_pickle=False) as saved:
-            arrays = {name: saved[name] for name in (saved if shapes is None else shapes)}
+            return {name: saved[name] for name in (saved if shapes is None else shapes)}
+
+    try:
+        arrays = parse_alone(read)
     except _UNREADABLE as error:
         raise ValueError(f"it cannot be read: {error or type(error).__name__}") from None
     for name, shape in (shapes or {}).items():

@@ -180,5 +180,5 @@ def test_pages_are_predicted_one_by_one(root, tmp_path):
     assert not failed
     assert images.spec[:3] == (2, 1, "uint8")
     np.testing.assert_array_equal(images.read(7).image, volume[7][..., None])
-    with pytest.raises(UserError, match=r"neither a folder nor"):
+    with pytest.raises(UserError, match=r"none\.tif/{page} does not exist"):
         find_images([f"{root}/none.tif/{{page}}"], tmp_path / "out")

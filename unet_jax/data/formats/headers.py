@@ -9,7 +9,7 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image
 
-PNG = b"\x89PNG\r\n\x1a\n"
+PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT, _ORIENTATION = 258, 262, 339, 274  # TIFF tags
 _LOSSY_TIFF = ("jpeg", "tiff_jpeg", "webp", "tiff_sgilog", "tiff_sgilog24")
 _SHORT = 3  # the type of a number of 16 bits in EXIF
@@ -22,6 +22,8 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+SWAPS = frozenset(TURNS[orientation] for orientation in (5, 6, 7, 8))
+"""Those by which height and width change places."""
 # The same for arrays: whether height and width change places, then which of them is reversed.
 _ARRAY_TURNS = {
     2: (False, False, True),

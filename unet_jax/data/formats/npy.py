@@ -3,7 +3,6 @@
 import io
 import math
 import sys
-import threading
 import tokenize
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ from unet_jax.data.formats.base import Header, Mask, as_ids, as_image, dtype_of,
 from unet_jax.data.retry import one_line
 from unet_jax.data.sample import Window
 from unet_jax.errors import UserError
+from unet_jax.process.parsing import parse_alone
 from unet_jax.process.whole import write_whole
 
 # What NumPy raises for a header that is none; it parses one as Python.
@@ -24,20 +24,14 @@ _UNREADABLE = (
 )
 
 
-# CPython before 3.11.8 and 3.12.2 counts how deep it parses for all threads together (gh-106905):
-# where two parse at a time, one may get a SystemError.
-_PARSING = threading.Lock()
-
-
 def _parse(reader: Callable[[IO[bytes]], Any], file: IO[bytes]) -> Any:
-    """Parses a header; once more where a thread that parses something else came between."""
-    with _PARSING:
-        place = file.tell()
-        try:
-            return reader(file)
-        except SystemError:
-            file.seek(place)
-            return reader(file)
+    place = file.tell()
+
+    def read() -> Any:
+        file.seek(place)
+        return reader(file)
+
+    return parse_alone(read)
 
 
 class Stored:

@@ -26,6 +26,7 @@ from unet_jax.errors import UserError
 
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
 _HEADER_BYTES = 1 << 16
+_SCALES = (2, 4, 8)  # at which libjpeg decodes, each one part of so many
 # Other 16-bit and floating-point images would be cut to 8 bits without a word.
 _IMAGE_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
 _UNREADABLE = (
@@ -86,6 +87,21 @@ class Pillow:
         image = decode_image(file.read(), name)
         return image if window is None else image[window]
 
+    def read_resized(self, file: IO[bytes], name: str, size: tuple[int, int]) -> np.ndarray:
+        """Reads an image; a JPEG of twice a size or more at a reduced scale and of that size.
+
+        Args:
+            file: The open file, at its start.
+            name: Its name.
+            size: (height, width) that the image is to have.
+
+        Returns:
+            uint8 [*size, 3], see `decode_reduced`; any other image as `read` gives it.
+        """
+        data = file.read()
+        reduced = decode_reduced(data, name, size) if data.startswith(headers.JPEG) else None
+        return decode_image(data, name) if reduced is None else reduced
+
     def read_mask(self, file: IO[bytes], name: str, window: Window | None = None) -> Mask:
         """Reads a mask; see `Format`."""
         mask = decode_mask(file.read(), name)
@@ -96,7 +112,14 @@ class Pillow:
         figures.save_indexed_png(file, ids, num_classes)
 
 
-def _open(data: bytes, name: str, *, decoded: bool = True, unpack: str = "") -> Image.Image:
+def _open(
+    data: bytes,
+    name: str,
+    *,
+    decoded: bool = True,
+    unpack: str = "",
+    scale: int = 1,
+) -> Image.Image:
     """Opens an image.
 
     Args:
@@ -104,6 +127,7 @@ def _open(data: bytes, name: str, *, decoded: bool = True, unpack: str = "") -> 
         name: Its file, for the error.
         decoded: Whether its pixels are decoded too.
         unpack: How Pillow takes the bytes of pixels, in its "raw mode"; "" for its own choice.
+        scale: Of a JPEG 2, 4 or 8 to decode it with so many times fewer pixels along each axis.
 
     Returns:
         The image.
@@ -117,6 +141,8 @@ def _open(data: bytes, name: str, *, decoded: bool = True, unpack: str = "") -> 
             opened.info.pop("xmp", None)  # Pillow would turn TIFF files by it, viewers do not
             if unpack:
                 opened.tile = [tile._replace(args=unpack) for tile in opened.tile]  # pyrefly: ignore
+            if scale > 1:  # Pillow finds it by a size
+                opened.draft(None, (opened.width // scale, opened.height // scale))
             opened.load()
     except _UNREADABLE as error:
         raise UserError(
@@ -222,8 +248,43 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
     opened = _turned(opened, data)
     if opened.mode == "P":
         opened = opened.convert("RGBA")  # Pillow warns where a palette's transparency is dropped
+    return np.asarray(_as_rgb(opened))
+
+
+def _as_rgb(opened: Image.Image) -> Image.Image:
     # Pillow copies an image that is of the mode that is asked for.
-    return np.asarray(opened if opened.mode == "RGB" else opened.convert("RGB"))
+    return opened if opened.mode == "RGB" else opened.convert("RGB")
+
+
+def decode_reduced(data: bytes, name: str, size: tuple[int, int]) -> np.ndarray | None:
+    """Decodes a JPEG at 1/2, 1/4 or 1/8 of its scale, and resizes it to a size.
+
+    The smallest scale at which neither height nor width is below the size is the one taken. The
+    last pixels of a reduced image may stand for fewer pixels of the whole one than the others do,
+    so that resizing has to know where that one ends.
+
+    Args:
+        data: A JPEG.
+        name: Its file, for the error.
+        size: (height, width), as viewers show the image.
+
+    Returns:
+        uint8 [*size, 3], bilinear and antialiased; None where the image is less than twice that.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    header = _open(data, name, decoded=False)
+    turn = headers.TURNS.get(headers.orientation_of(header, headers.find_exif(header, data)))
+    target = size if turn in headers.SWAPS else size[::-1]  # (width, height) in the file
+    most = min(whole // wanted for whole, wanted in zip(header.size, target, strict=True))
+    if most < 2:
+        return None
+    scale = max(scale for scale in _SCALES if scale <= most)
+    box = (0, 0, header.width / scale, header.height / scale)
+    opened = _as_rgb(_open(data, name, scale=scale))
+    image = opened.resize(target, Image.Resampling.BILINEAR, box)
+    return np.asarray(image if turn is None else image.transpose(turn))
 
 
 def _decode_deep(opened: Image.Image, data: bytes, name: str) -> np.ndarray:

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from unet_jax.data.cache import prepare
 from unet_jax.data.normalise import RANGE
 from unet_jax.data.pipeline import train_batches
-from unet_jax.data.sample import Sample, Source, Spec, Window
+from unet_jax.data.sample import Sample, Source, Spec, Window, reduced
 from unet_jax.data.sources import Loading
 from unet_jax.errors import NonFiniteLossError, UserError
 from unet_jax.experiment import Experiment, assemble
@@ -185,13 +185,16 @@ class Remembered:
                 once too; None to keep them as they are.
         """
         self._source, self._loading = source, loading
+        if loading is not None:
+            self._source = reduced(source, loading.reduced_size)
         self._load = functools.cache(self._load_once)
+        self.reduced = functools.cache(self._reduced)
 
     @property
     def loading(self) -> Loading:
         """Returns what is left to do in training, of a source with a loading."""
         assert self._loading is not None, "these images are as they were read"
-        return self._loading._replace(normalise=RANGE)
+        return self._loading._replace(normalise=RANGE, reduced_jpeg=False)
 
     @property
     def spec(self) -> Spec:
@@ -213,6 +216,10 @@ class Remembered:
     def read(self, index: int, window: Window | None = None) -> Sample:
         """Returns one image whole, or reads a window of it; see `Source`."""
         return self._load(int(index)) if window is None else self._source.read(index, window)
+
+    def _reduced(self, size: tuple[int, ...]) -> "Remembered":
+        """Returns what remembers images decoded at a reduced scale; see `Reducible`."""
+        return Remembered(reduced(self._source, size))
 
     def _load_once(self, index: int) -> Sample:
         sample = self._source.read(index)
