@@ -1,5 +1,6 @@
 """Eight forced CPU devices, strict promotion, and what several test files share."""
 
+import atexit
 import gc
 import os
 import socket
@@ -22,6 +23,9 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+xla.share_contexts()
+if "PYTEST_XDIST_WORKER" in os.environ:  # it has reported; jax would free all programs one by one
+    atexit.register(os._exit, 0)
 # Each full collection walks all that jax keeps: a fourth of the time that tracing takes.
 gc.set_threshold(100_000, 20, 20)
 
@@ -36,6 +40,12 @@ def command():
         return subprocess.run(line, cwd=ROOT, env=env, capture_output=True, text=True, **kwargs)
 
     return run
+
+
+def pytest_sessionfinish() -> None:
+    """Collects once what pytest would look for five times in all that jax keeps."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

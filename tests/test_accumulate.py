@@ -192,7 +192,7 @@ def test_heads_are_those_that_a_step_trains(fields):
 
 def test_schedules_count_updates():
     optim = {"learning_rate": 0.2, "accumulate": 4, "warmup": "5 steps"}
-    rate = make_optimizer(**optim, total_steps=18, epoch_steps=1.0).schedule
+    rate = jax.jit(make_optimizer(**optim, total_steps=18, epoch_steps=1.0).schedule)
     # 5 updates, of 4, 4, 4, 4 and 2 batches, of which the first 2 are the warm-up of 5 batches.
     cosine = [0.5 * (1 + np.cos(np.pi * k / 3)) for k in (0, 1, 2)]
     expected = 0.2 * np.repeat([0.0, 0.5, *cosine], 4)[:18]

@@ -63,13 +63,14 @@ def test_the_same_seed_gives_the_same_bytes(finished, tmp_path, command):
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_bytes(finished, tmp_path, command):
-    process = start(tmp_path)
+    often = "--config.train.checkpoint_every=10"
+    process = start(tmp_path, often)
     # Saving is asynchronous: some checkpoint is complete, a later one perhaps half written.
     wait_for(process, lambda: any((tmp_path / "checkpoints" / s).is_dir() for s in ("10", "20")))
     process.kill()
     process.communicate()
     assert not (tmp_path / "results.json").exists()
-    done = command(TINY, f"--workdir={tmp_path}")
+    done = command(TINY, often, f"--workdir={tmp_path}")
     assert done.returncode == 0, done.stderr
     assert "resumes at" in done.stdout
     assert_same_run(finished[0], tmp_path)

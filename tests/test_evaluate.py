@@ -58,7 +58,8 @@ class Images:
 @pytest.fixture(scope="module")
 def model():
     module = UNet(4, (4, 8))
-    variables = module.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)), train=False)
+    image = jnp.zeros((1, 16, 16, 3))
+    variables = jax.jit(lambda: module.init(jax.random.key(0), image, train=False))()
     return module, variables
 
 
@@ -88,7 +89,8 @@ def run(model, fit, batch_size, devices=1):
 def test_logits_are_resized_bilinearly_to_each_own_size():
     logits = np.random.default_rng(0).normal(size=(2, 8, 6, 3)).astype(np.float32)
     sizes = np.array([(20, 17), (8, 6)], np.float32)
-    found = resize_logits(jnp.asarray(logits), jnp.asarray(sizes), (32, 32))
+    resize = jax.jit(resize_logits, static_argnums=2)
+    found = resize(logits, sizes, (32, 32))
     np.testing.assert_allclose(found[0, :20, :17], bilinear(logits[0], (20, 17)), atol=1e-5)
     np.testing.assert_array_equal(found[1, :8, :6], logits[1])
 
@@ -96,7 +98,8 @@ def test_logits_are_resized_bilinearly_to_each_own_size():
 def test_logits_of_volumes_are_resized_linearly_along_each_axis():
     logits = np.random.default_rng(0).normal(size=(1, 4, 6, 5, 2)).astype(np.float32)
     size = (7, 3, 9)
-    found = resize_logits(jnp.asarray(logits), jnp.asarray([size], jnp.float32), (8, 8, 12))
+    resize = jax.jit(resize_logits, static_argnums=2)
+    found = resize(logits, np.array([size], np.float32), (8, 8, 12))
     axes = [
         (np.arange(n) + 0.5) * m / n - 0.5 for n, m in zip(size, logits.shape[1:4], strict=True)
     ]
@@ -109,10 +112,10 @@ def test_logits_of_volumes_are_resized_linearly_along_each_axis():
 def test_evaluation_equals_one_image_at_a_time(model):
     module, variables = model
     found = run(model, "resize", 4)
+    apply = jax.jit(lambda v, unit: module.apply(v, standardise(unit), train=False))
     for index, item in enumerate(Images().items):
         image = np.asarray(Image.fromarray(item.image).resize((16, 16), Image.BILINEAR))
-        unit = jnp.asarray(image, jnp.float32)[None] / 255
-        logits = module.apply(variables, standardise(unit), train=False)
+        logits = apply(variables, np.float32(image[None]) / np.float32(255))
         prediction = bilinear(np.asarray(logits[0]), SIZES[index]).argmax(-1)
         expected = np.zeros((4, 4), int)
         known = item.label != IGNORE
@@ -143,7 +146,8 @@ def test_counts_do_not_depend_on_batch_size_or_devices(model, fit):
 def test_counts_of_volumes_do_not_depend_on_the_mesh(fit):
     source = open_synthetic(train=1, val=3, test=1, size=12, axes=3).splits["val"]
     module, spec = UNet(6, (4,), dimensions=3, norm="none"), source.spec
-    variables = module.init(jax.random.key(0), jnp.zeros((1, 8, 8, 8, 1)), train=False)
+    image = jnp.zeros((1, 8, 8, 8, 1))
+    variables = jax.jit(lambda: module.init(jax.random.key(0), image, train=False))()
     found = []
     for mesh in ((1, 1, 1), (2, 1, 2)):
         loading = Loading((8, 10, 12), fit, 1)

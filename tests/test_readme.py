@@ -46,6 +46,7 @@ TINY = ["--features=4,8", "--size=16", "--batch=1", "--steps=1"]
 SMALL = [
     "--config.train.duration=2",
     "--config.train.eval_every=2",
+    "--config.train.checkpoint_every=2",
     "--config.train.batch_size=4",
     "--config.eval.shown=1",
     "--config.model.features=(2,4)",

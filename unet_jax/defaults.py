@@ -219,11 +219,10 @@ def complete(config: ConfigDict) -> ConfigDict:
 
 def to_config(values: Values) -> ConfigDict:
     """Makes a config that keeps the order of its keys, which a plain ConfigDict sorts."""
-    sections = {
-        key: to_config(value) if isinstance(value, Mapping | ConfigDict) else value
-        for key, value in _items(values).items()
-    }
-    return ConfigDict(sections, sort_keys=False)
+    config = ConfigDict(sort_keys=False)
+    for key, value in _items(values).items():  # one by one: its own constructor copies sections
+        config[key] = to_config(value) if isinstance(value, Mapping | ConfigDict) else value
+    return config
 
 
 def _items(values: Values) -> dict[Any, Any]:

@@ -61,9 +61,9 @@ def check_case(case: Case, folder: Path) -> list[str]:
     config = make_config(case, root)
     train_and_evaluate(config, run)
     evaluate_run(config, run, split="test", checkpoint="best")
-    predict_run(
-        config, run, inputs=[str(root / "images")], output=folder / "masks", checkpoint="best"
-    )
+    names = [*names_of(root, "val"), *names_of(root, "test")]
+    inputs = [str(root / "images" / f"{name}.png") for name in names]
+    predict_run(config, run, inputs=inputs, output=folder / "masks", checkpoint="best")
     lines = [json.loads(line) for line in (run / layout.METRICS).read_text().splitlines()]
     results = json.loads((run / layout.RESULTS).read_text())
     key = jax.random.split(jax.random.key(0))[0]

@@ -188,6 +188,7 @@ def run(tmp_path_factory):
     images = make_set(root / "data", "uint16", 2)
     config = config_of(root / "data", "z_score", "train", fit="resize")
     config.train.duration, config.optim.learning_rate = "40 steps", 0.03
+    config.train.eval_every = config.train.checkpoint_every = "40 steps"
     train_and_evaluate(config, root / "run")
     return root / "run", images
 

@@ -47,7 +47,7 @@ def test_every_kind_of_moment_comes_before_any_comes_twice():
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, command):
     workdir = tmp_path_factory.mktemp("runs") / "undisturbed"
-    done = command(TINY, OFTEN, f"--workdir={workdir}")
+    done = command(TINY, f"--workdir={workdir}")
     assert done.returncode == 0, done.stderr
     return workdir
 

@@ -83,7 +83,11 @@ def test_dice_of_a_net_trained_on_crops_of_584x565(tmp_path):
     config.train.update({"batch_size": 6, "duration": "40 steps", **once})
     train_and_evaluate(config, run)
     predict_run(
-        config, run, inputs=[str(root / "images")], output=tmp_path / "masks", checkpoint="best"
+        config,
+        run,
+        inputs=[str(root / "images" / f"{name}.png") for name in "34"],
+        output=tmp_path / "masks",
+        checkpoint="best",
     )
     found = json.loads((run / "results.json").read_text())["val"]["Dice/object"]
     assert found > 0.5  # it has learned

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from matplotlib import colormaps
+from PIL import Image
 from support.figure_data import classes, count, make_image, read
 from support.paths import ROOT
 
@@ -225,7 +226,7 @@ def test_curves_leave_out_panels_without_data(tmp_path):
     def height(lines):
         figures.learning_curves(tmp_path / "c.png", lines, "mIoU")
         page = read(tmp_path / "c.png")
-        assert len(np.unique(page.reshape(-1, 3), axis=0)) > 10
+        assert len(Image.fromarray(page).getcolors(page.size)) > 10
         return page.shape[0]
 
     row = height([{"step": 1, "train/loss": 1.0}])

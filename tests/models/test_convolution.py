@@ -38,9 +38,11 @@ def kernel_gradient_by_loop(x, dy):
 @pytest.mark.parametrize("shape", [(1, 2, 2, 1, 1), (2, 4, 6, 3, 5), (1, 8, 2, 4, 2)])
 def test_winograd_equals_sliding_the_kernel(shape, by_image):
     x, kernel, dy = draw(*shape)
-    found = winograd(jnp.float32(x), jnp.float32(kernel), by_image=by_image)
+    forward = jax.jit(winograd, static_argnames="by_image")
+    found = forward(jnp.float32(x), jnp.float32(kernel), by_image=by_image)
     np.testing.assert_allclose(found, by_scipy(x, kernel), atol=1e-5)
-    found = winograd_kernel_gradient(jnp.float32(x), jnp.float32(dy), by_image=by_image)
+    gradient = jax.jit(winograd_kernel_gradient, static_argnames="by_image")
+    found = gradient(jnp.float32(x), jnp.float32(dy), by_image=by_image)
     np.testing.assert_allclose(found, kernel_gradient_by_loop(x, dy), atol=1e-4)
 
 
@@ -62,8 +64,13 @@ def test_conv3x3_and_its_gradients(shape, limits, monkeypatch):
     for name, limit in limits.items():
         monkeypatch.setattr(choice, name, limit)
     x, kernel, dy = draw(*shape)
-    y, backward = jax.vjp(conv3x3, jnp.float32(x), jnp.float32(kernel))
-    dx, dkernel = backward(jnp.float32(dy))
+
+    @jax.jit
+    def run(x, kernel, dy):
+        y, backward = jax.vjp(conv3x3, x, kernel)
+        return y, *backward(dy)
+
+    y, dx, dkernel = run(jnp.float32(x), jnp.float32(kernel), jnp.float32(dy))
     if shape[-1] * shape[-2] < 1000:
         np.testing.assert_allclose(y, by_scipy(x, kernel), atol=1e-4)
     scale = np.sqrt(x.shape[-1])

@@ -43,10 +43,10 @@ def test_what_an_output_pixel_sees(case, monkeypatch):
 
     def positive(path, x):
         if path[-1].key == "kernel":
-            return jnp.abs(x) + 0.01
-        return jnp.full(x.shape, float(path[-1].key in {"scale", "var"}))
+            return np.abs(x) + np.float32(0.01)
+        return np.full(x.shape, path[-1].key in {"scale", "var"}, np.float32)
 
-    variables = jax.tree_util.tree_map_with_path(positive, variables)
+    variables = jax.tree_util.tree_map_with_path(positive, jax.device_get(variables))
     path, multiple = model.axis_path(), model.multiple()
     height = -(-2 * path.receptive_field() // multiple) * multiple + 2 * multiple
     rows = height // 2 + np.unique(np.linspace(0, multiple - 1, 5).astype(int))

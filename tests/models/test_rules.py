@@ -146,9 +146,11 @@ def test_scales_are_what_weights_were_trained_on():
 def test_the_model_rescales_its_input_before_it_pads():
     image = jax.random.normal(jax.random.key(1), (1, 13, 11, 3))
     models = [UNet(3, (4, 8), input_scale=scale) for scale in ("imagenet", "standardised")]
-    variables = models[0].init(jax.random.key(0), image, train=False)
-    found = models[0].apply(variables, image, train=False)
-    expected = models[1].apply(variables, rescale(image, "imagenet"), train=False)
+    variables = jax.jit(lambda key: models[0].init(key, image, train=False))(jax.random.key(0))
+    found, expected = (
+        jax.jit(lambda v, x, m=model: m.apply(v, x, train=False))(variables, x)
+        for model, x in zip(models, (image, rescale(image, "imagenet")), strict=True)
+    )
     assert jnp.allclose(found, expected, atol=1e-6)
     for variant in ("resnet18", "resnet34", "resnet50"):
         assert section(variant)["input_scale"] == "imagenet"

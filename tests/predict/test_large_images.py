@@ -42,7 +42,8 @@ class Blank(Sized):
 
 def make(**changes):
     model = UNet(2, (4, 8), **changes)
-    variables = model.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)), train=False)
+    init = jax.jit(lambda key: model.init(key, jnp.zeros((1, 16, 16, 3)), train=False))
+    variables = init(jax.random.key(0))
     return model, jax.device_put(variables, make_shardings(1).replicated)
 
 
@@ -131,7 +132,7 @@ def test_a_run_keeps_how_much_it_shrinks_and_tells_what_an_epoch_sees(fit, tmp_p
     config.data.update({"path": str(tmp_path), "fit": fit, "image_size": (32, 32)})
     config.data.crops = 2 if fit == "crop" else 1
     config.model.features = (4, 8)
-    config.train.update({"duration": "1 epochs", "batch_size": 2})
+    config.train.update({"duration": "1 epochs", "eval_every": "1 epochs", "batch_size": 2})
     config.mesh.data = 1
     training.train_and_evaluate(config, tmp_path / "run")
     said = " ".join(capsys.readouterr().out.split())

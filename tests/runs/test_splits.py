@@ -48,6 +48,7 @@ def make_config(data):
     config = page.get_config()
     config.data.path, config.data.image_size, config.data.workers = str(data), SIZE, 2
     config.model.features = (4, 8)
+    config.model.repeats = config.model.decoder_repeats = (1,)
     config.train.duration, config.train.batch_size = "1 epoch", 30
     config.train.eval_every = config.train.checkpoint_every = "1 step"
     config.eval.batch_size, config.eval.shown = 8, 2

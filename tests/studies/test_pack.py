@@ -29,7 +29,7 @@ STEPS = 8
 BASE = {
     "train.duration": f"{STEPS} steps",
     "train.eval_every": "4 steps",
-    "train.checkpoint_every": "2 steps",
+    "train.checkpoint_every": f"{STEPS} steps",
     "train.log_every": "1 steps",
     "model.block": "residual",
     "model.dropout": (0.1, 0.3),
@@ -144,7 +144,7 @@ def test_the_trials_of_a_pack_cost_the_same(together):
 
 @pytest.mark.slow
 def test_killed_and_stopped_it_goes_on_bit_for_bit(together, tmp_path):
-    trials = write_trials(tmp_path)
+    trials = write_trials(tmp_path, base=BASE | {"train.checkpoint_every": "2 steps"})
     process = packed(trials)
     wait_for(process, lambda: (trials[2] / "checkpoints" / "4").exists())
     process.kill()
@@ -179,7 +179,7 @@ def test_side_by_side_on_two_devices(together, tmp_path):
 @pytest.mark.slow
 def test_a_trial_that_diverges_leaves_the_others_alone(tmp_path):
     wild = {"optim.learning_rate": 1e30, "optim.clip_norm": 1e9}
-    once = BASE | {"train.eval_every": f"{STEPS} steps", "train.checkpoint_every": f"{STEPS} steps"}
+    once = BASE | {"train.eval_every": f"{STEPS} steps"}
     trials = write_trials(tmp_path, [{"optim.clip_norm": 1e9}, wild], once)
     process = packed(trials)
     output, errors = process.communicate(timeout=600)

@@ -152,7 +152,7 @@ def test_a_stopped_sweep_saves_its_trials_and_says_how_to_go_on(tmp_path):
         return list(folder.glob("*/metrics.jsonl"))
 
     with start(page, folder, TWO) as process:
-        wait_for(process, lambda: [last_line(f.parent)["step"] > 5 for f in logs()] == [True] * 2)
+        wait_for(process, lambda: list(folder.glob("*/config.json")))  # while the trials start
         code, _, error = run(page, folder)
         assert code == 2
         holder = rf"a sweep: process {process.pid} on \S+, since [^,]+, `.*experiments\.sweep .*`"
@@ -161,6 +161,7 @@ def test_a_stopped_sweep_saves_its_trials_and_says_how_to_go_on(tmp_path):
             r"stop it, or choose another directory\.\n",
             error,
         )
+        wait_for(process, lambda: [last_line(f.parent)["step"] > 5 for f in logs()] == [True] * 2)
         process.send_signal(signal.SIGINT)
         out, error = process.communicate(timeout=120)
     assert process.returncode == 130

@@ -14,6 +14,7 @@ def make_config():
     config.train.checkpoint_every = "2 steps"
     config.data.synthetic.train, config.data.synthetic.val = 8, 5
     config.data.synthetic.size, config.data.image_size = 16, (16, 16)
+    config.model.repeats = config.model.decoder_repeats = (1,)  # of half the work to trace
     config.mesh.data = 1
     return config
 

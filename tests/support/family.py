@@ -58,11 +58,11 @@ def make(variant, **changes):
         values = rng.normal(size=shape.shape).astype(np.float32)
         name = path[-1].key
         if name == "kernel":
-            return jnp.asarray(values * np.sqrt(2 / np.prod(shape.shape[:-1])))
-        return jnp.asarray(0.1 * values + (name in {"scale", "var"}), shape.dtype)
+            return np.float32(values * np.sqrt(2 / np.prod(shape.shape[:-1])))
+        return np.asarray(0.1 * values + (name in {"scale", "var"}), shape.dtype)
 
-    return model, jax.tree_util.tree_map_with_path(fill, shapes)
+    return model, jax.device_put(jax.tree_util.tree_map_with_path(fill, shapes))
 
 
 def make_image(shape, seed=1):
-    return jax.random.normal(jax.random.key(seed), shape)
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)

@@ -41,7 +41,7 @@ def draw(root, count=COUNT, size=SIZE, radius=None, label=None):
     """Draws a folder without faults: images/N.png, masks/N.png."""
     for seed in range(count):
         mask = blob(seed, size, radius)
-        save(root / "images" / f"{seed:02}.png", photo(seed, mask))
+        save(root / "images" / f"{seed:02}.png", photo(seed, mask), compress_level=1)
         save(root / "masks" / f"{seed:02}.png", label(seed, mask) if label else np.uint8(mask))
 
 
@@ -67,7 +67,7 @@ def make(root, **changes):
     data = {"source": "folder", "path": str(root), "image_size": SIZE, "val_fraction": 0.25}
     data |= {**changes, "folder": folder}
     loss = {"cross_entropy": {"weight": 1.0}}
-    train = {"duration": "2 steps", "batch_size": 4}
+    train = {"duration": "2 steps", "batch_size": 4, "eval_every": "2 steps"}
     return page(data=data, model={"features": (4, 8, 8)}, loss=loss, train=train)
 
 

@@ -49,5 +49,5 @@ def wait_for(process: subprocess.Popen, is_there: Callable[[], bool]) -> None:
     while time.monotonic() < deadline and process.poll() is None:
         if is_there():
             return
-        time.sleep(0.002)
+        time.sleep(0.005)
     raise AssertionError(f"it did not come: {process.communicate()}")

@@ -1,6 +1,7 @@
 """What tests ask of XLA: devices out of the CPU, and programs that compile quickly."""
 
 import os
+import threading
 from importlib import metadata
 
 _VERSION = tuple(int(part) for part in metadata.version("jaxlib").split(".")[:2])
@@ -26,3 +27,26 @@ def flags(devices: int = 1) -> str:
 def env(devices: int = 1) -> dict[str, str]:
     """Returns the environment of a process with some devices."""
     return os.environ | {"XLA_FLAGS": flags(devices), "JAX_PLATFORMS": "cpu"}
+
+
+class _Kept(threading.local):
+    left = 0  # programs that the context is still good for
+
+
+def share_contexts() -> None:
+    """Makes jax lower many programs of a thread in one MLIR context, which takes 5 ms to make.
+
+    jax makes one for every program, and tests have thousands of tiny ones. A context keeps the
+    constants of its programs, so that a new one comes from time to time.
+    """
+    from jax._src.interpreters import mlir
+
+    make, kept = mlir.make_ir_context, _Kept()
+
+    def shared():
+        if not kept.left:
+            kept.context, kept.left = make(), 200
+        kept.left -= 1
+        return kept.context
+
+    mlir.make_ir_context = shared

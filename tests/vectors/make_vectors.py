@@ -24,6 +24,7 @@ counts.json: [{"network", "settings", "parameters", "source"}, ...].
 All is computed in float64 and stored in float32.
 """
 
+import functools
 import json
 import math
 from collections.abc import Iterator
@@ -65,6 +66,7 @@ CASES_3D = [
 ]  # fmt: skip
 
 
+@functools.cache
 def numbers(*seed: int, shape: tuple[int, ...]) -> np.ndarray:
     """Draws float32 numbers of mean 0 and variance 1, the same ones with every release of NumPy.
 
@@ -72,7 +74,9 @@ def numbers(*seed: int, shape: tuple[int, ...]) -> np.ndarray:
     """
     raw = np.random.PCG64(list(seed)).random_raw(math.prod(shape))
     uniform = (raw >> np.uint64(40)).astype(np.float64) / 2**24
-    return ((2 * uniform - 1) * math.sqrt(3)).astype(np.float32).reshape(shape)
+    drawn = ((2 * uniform - 1) * math.sqrt(3)).astype(np.float32).reshape(shape)
+    drawn.flags.writeable = False  # all who ask for the same numbers share them
+    return drawn
 
 
 def numbers_for(shapes: dict[str, tuple[int, ...]], seed: int = 0) -> dict[str, np.ndarray]:

@@ -1,6 +1,7 @@
 """Text and images on a page; with the other files here the only home of matplotlib."""
 
 import dataclasses
+import functools
 import io
 import math
 import os
@@ -43,6 +44,7 @@ def to_svg(figure: Any) -> str:
     return "\n".join(line.strip() for line in buffer.getvalue().splitlines())
 
 
+@functools.lru_cache(1024)  # each name comes on every page
 def plain(text: str, limit: int = 0) -> str:
     """Makes any text drawable: no control characters, none that the font lacks (matplotlib warns).
 
@@ -58,6 +60,7 @@ def plain(text: str, limit: int = 0) -> str:
     return drawn[: limit - 1] + "…" if limit and len(drawn) > limit else drawn
 
 
+@functools.lru_cache(1024)
 def text_width(text: str, size: float, weight: str = "normal") -> float:
     """Width in pixels of `text` as drawn on a figure."""
     from matplotlib.backends.backend_agg import RendererAgg
