@@ -1,34 +1,24 @@
 """Labels drawn from COCO, YOLO and LabelMe annotations, against loops over the pixels' centres."""
 
+import functools
 import json
 import re
 
 import numpy as np
 import pytest
-from support import miniatures
+from support import miniatures, opening
 from support.miniatures import save
 
 from unet_jax.data.base import IGNORE
-from unet_jax.data.check import check as check_split
-from unet_jax.data.folder import open_folder
 from unet_jax.data.layouts.polygons import draw_polygon, draw_runs, read_runs
 from unet_jax.errors import UserError
 
+opened = functools.partial(opening.opened, val_fraction=0.5)
 SHAPE = (9, 13)
 RECTANGLE = [2, 1, 11, 1, 11, 8, 2, 8]
 # A frame 9x7 with a hole 5x3 as pycocotools 2.0.11 encodes it.
 FRAME = {"size": [9, 13], "counts": "c07200K10O010O010O010O010O500a0"}
 TRIANGLE = [0.5, 0.5, 12.7, 4.2, 3.1, 8.6]
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("UNET_JAX_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def root(tmp_path):
-    return tmp_path / "data"
 
 
 def is_inside(x, y, points):
@@ -53,13 +43,6 @@ def frame():
     expected[1:8, 2:11] = True
     expected[3:6, 4:9] = False
     return expected
-
-
-def opened(root, **given):
-    dataset = open_folder(str(root), 0.5, 0, **given)
-    for name, split in dataset.splits.items():
-        check_split(split, name)
-    return dataset
 
 
 def labels(dataset):

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from support import miniatures
 from support.miniatures import save
+from support.opening import opened
 
 from unet_jax.data.base import IGNORE
-from unet_jax.data.check import check as check_split
 from unet_jax.data.folder import open_folder
 from unet_jax.data.layouts import LAYOUTS
 from unet_jax.data.layouts.cityscapes import LABEL_IDS
@@ -23,23 +23,6 @@ DRIVE = {
     "masks": "{split}/1st_manual/{name}_manual1.gif",
     "weight": "{split}/mask/{name}_{split}_mask.gif",
 }
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("UNET_JAX_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def root(tmp_path):
-    return tmp_path / "data"
-
-
-def opened(root, **given):
-    dataset = open_folder(str(root), 0.34, 0, **given)
-    for name, split in dataset.splits.items():
-        check_split(split, name)
-    return dataset
 
 
 def ids(dataset):

@@ -6,9 +6,8 @@ import tifffile
 from PIL import Image
 from support import miniatures
 from support.miniatures import save
+from support.opening import opened
 
-from unet_jax.data.check import check
-from unet_jax.data.folder import open_folder
 from unet_jax.data.sources import read_loading
 from unet_jax.defaults import page
 from unet_jax.errors import UserError
@@ -19,23 +18,6 @@ from unet_jax.training import train_and_evaluate
 
 CELLS = {"class_names": ("membrane", "cell"), "label_map": ((0, 0), (255, 1))}
 T1_T2 = "t1/{name}.png, t2/{name}.png,rgb/{name}.png"
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("UNET_JAX_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def root(tmp_path):
-    return tmp_path / "data"
-
-
-def opened(root, **given):
-    dataset = open_folder(str(root), 0.34, 0, **given)
-    for name, split in dataset.splits.items():
-        check(split, name)
-    return dataset
 
 
 def assert_pages(dataset, name, volume, labels):

@@ -1,31 +1,15 @@
 """class_dict.csv and labelmap.txt: classes and colours that lie beside the masks."""
 
+import functools
+
 import pytest
-from support import miniatures
+from support import miniatures, opening
 
 from unet_jax.data.base import IGNORE
-from unet_jax.data.check import check
-from unet_jax.data.folder import open_folder
 from unet_jax.errors import UserError
 
+opened = functools.partial(opening.opened, mask_suffix="_L")
 LISTS = ["class_dict.csv", "labelmap.txt"]
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("UNET_JAX_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def root(tmp_path):
-    return tmp_path / "data"
-
-
-def opened(root, **given):
-    dataset = open_folder(str(root), 0.34, 0, mask_suffix="_L", **given)
-    for name, split in dataset.splits.items():
-        check(split, name)
-    return dataset
 
 
 @pytest.mark.parametrize("listing", LISTS)
