@@ -46,7 +46,38 @@ def prepare(sample: Sample, loading: Loading) -> Sample:
     return sample._replace(image=resize_image(sample.image, loading.image_size), label=label)
 
 
-class Cached:
+class Before:
+    """A source before another one, whose whole images it keeps somehow; windows it passes on."""
+
+    _source: Source
+
+    def load(self, index: int) -> Sample:
+        """Returns one image whole."""
+        raise NotImplementedError
+
+    @property
+    def spec(self) -> Spec:
+        """Returns what all images have in common."""
+        return self._source.spec
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """Returns one name per image."""
+        return self._source.ids
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def shape(self, index: int) -> tuple[int, ...]:
+        """Returns the pixels of the label as it was along each axis, without decoding."""
+        return self._source.shape(index)
+
+    def read(self, index: int, window: Window | None = None) -> Sample:
+        """Returns one image whole, or reads a window of it; see `Source`."""
+        return self.load(int(index)) if window is None else self._source.read(index, window)
+
+
+class Cached(Before):
     """A source that decodes images once, as long as they fit into some bytes.
 
     The first that come stay; none is put out for another, since each epoch asks for all once.
@@ -69,36 +100,17 @@ class Cached:
         if loading.cache_dir and isinstance(source, PairSource):
             self._kept = dict(enumerate(_samples(source, loading)))
 
-    @property
-    def spec(self) -> Spec:
-        """Returns what all images have in common."""
-        return self._source.spec
-
-    @property
-    def ids(self) -> Sequence[str]:
-        """Returns one name per image."""
-        return self._source.ids
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def shape(self, index: int) -> tuple[int, ...]:
-        """Returns the pixels of the label as it was along each axis, without decoding."""
-        return self._source.shape(index)
-
-    def read(self, index: int, window: Window | None = None) -> Sample:
-        """Returns one image whole, or reads a window of it; see `Source`."""
-        if window is not None:
-            return self._source.read(index, window)
-        kept = self._kept.get(int(index))
+    def load(self, index: int) -> Sample:
+        """Returns one image whole, as it is kept."""
+        kept = self._kept.get(index)
         if kept is not None:
             return kept
-        sample = prepare(self._source.read(int(index)), self._loading)
+        sample = prepare(self._source.read(index), self._loading)
         size = sample.image.nbytes + sample.truth().nbytes
         with self._lock:
-            if int(index) not in self._kept and size <= self._left:
+            if index not in self._kept and size <= self._left:
                 self._left -= size
-                self._kept[int(index)] = sample
+                self._kept[index] = sample
         return sample
 
 

@@ -9,10 +9,10 @@ from typing import Any, Self
 import jax
 from ml_collections import ConfigDict
 
-from unet_jax.data.cache import prepare
+from unet_jax.data.cache import Before, prepare
 from unet_jax.data.normalise import RANGE
 from unet_jax.data.pipeline import train_batches
-from unet_jax.data.sample import Sample, Source, Spec, Window, reduced
+from unet_jax.data.sample import Sample, Source, reduced
 from unet_jax.data.sources import Loading
 from unet_jax.errors import NonFiniteLossError, UserError
 from unet_jax.experiment import Experiment, assemble
@@ -173,7 +173,7 @@ def _batches(members: Sequence[Member], way: Way, start: int) -> Iterator[Any]:
         yield way.put_batches(together)
 
 
-class Remembered:
+class Remembered(Before):
     """A source that decodes every image once."""
 
     def __init__(self, source: Source, loading: Loading | None = None) -> None:
@@ -187,7 +187,7 @@ class Remembered:
         self._source, self._loading = source, loading
         if loading is not None:
             self._source = reduced(source, loading.reduced_size)
-        self._load = functools.cache(self._load_once)
+        self.load = functools.cache(self._load_once)
         self.reduced = functools.cache(self._reduced)
 
     @property
@@ -195,27 +195,6 @@ class Remembered:
         """Returns what is left to do in training, of a source with a loading."""
         assert self._loading is not None, "these images are as they were read"
         return self._loading._replace(normalise=RANGE, reduced_jpeg=False)
-
-    @property
-    def spec(self) -> Spec:
-        """Returns what all images have in common."""
-        return self._source.spec
-
-    @property
-    def ids(self) -> Sequence[str]:
-        """Returns one name per image."""
-        return self._source.ids
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def shape(self, index: int) -> tuple[int, ...]:
-        """Returns the pixels of the label as it was along each axis, without decoding."""
-        return self._source.shape(index)
-
-    def read(self, index: int, window: Window | None = None) -> Sample:
-        """Returns one image whole, or reads a window of it; see `Source`."""
-        return self._load(int(index)) if window is None else self._source.read(index, window)
 
     def _reduced(self, size: tuple[int, ...]) -> "Remembered":
         """Returns what remembers images decoded at a reduced scale; see `Reducible`."""
