@@ -111,9 +111,9 @@ def open_folder(
     if not 0 <= test_fraction < 1:
         raise UserError(f"config.data.folder.test_fraction={test_fraction} must be in [0, 1).")
     root = _open_root(path, images, masks)
-    if not (class_names or label_map or ignore_values or by_class):
-        listed_classes = find_class_list(root)
-        class_names, label_map, ignore_values = listed_classes or ((), (), ())
+    is_open = not (class_names or label_map or ignore_values or by_class)
+    if is_open and (listed := find_class_list(root)):
+        class_names, label_map, ignore_values = listed
     default = (0, 255) if by_class else range(len(class_names))
     reader = make_reader(label_map, ignore_values, default, nearest=nearest)
     layers = class_names if by_class else ()
