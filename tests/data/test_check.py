@@ -134,7 +134,7 @@ def test_values_that_are_no_class(pairs):
     assert "(value in how many files): 0 in 4, 1 in 1, 3 in 1, 7 in 2." in message
     assert "config.data.folder.label_map=((0, 0), (1, 1), (3, 1), (7, 1)) where that" in message
     assert "config.data.folder.ignore_values=(3, 7)." in message
-    assert "99" not in message
+    assert "99" not in message.replace(str(pairs.files[5][1]), "")  # its folder may be pytest-99
     assert " Add the classes that are missing to config.data.folder.class_names. Or give" in message
 
 
