@@ -57,8 +57,7 @@ def restore(config: ConfigDict, workdir: Path, which: str) -> Trained:
             "needs what it says of the training images; put it back, or train again with "
             "--overwrite."
         )
-    found = [list(end) for end in ends] if ends else None
-    check_found(meta, {layout.STATISTICS: found}, workdir)
+    check_found(meta, {layout.STATISTICS: statistics.to_lists(ends)}, workdir)
     network = make_network(config, class_names, spec, ends)
     variables = checkpoints.restore_variables(step, network.variables)
     checkpoints.close()

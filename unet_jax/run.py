@@ -15,7 +15,7 @@ from unet_jax.experiment import Experiment
 from unet_jax.predict.predictor import Predictor
 from unet_jax.process.console import console
 from unet_jax.process.multihost import is_first
-from unet_jax.runs import history, layout
+from unet_jax.runs import history, layout, statistics
 from unet_jax.runs.checkpoint import Checkpoints
 from unet_jax.runs.damage import set_broken_aside
 from unet_jax.runs.gallery import Gallery
@@ -220,8 +220,8 @@ class Validation:
 
 def _found(experiment: Experiment) -> dict[str, Any]:
     """Returns what a run found in its training split, by the file that keeps it, as JSON has it."""
-    ends, weights = experiment.loading.normalise.ends, experiment.class_weights
+    weights = experiment.class_weights
     return {
-        layout.STATISTICS: [list(end) for end in ends] if ends else None,
+        layout.STATISTICS: statistics.to_lists(experiment.loading.normalise.ends),
         layout.CLASS_WEIGHTS: list(weights.weights) if weights else None,
     }

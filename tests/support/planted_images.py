@@ -24,28 +24,24 @@ def deeper_image(root, spoilt):
     return make(root)
 
 
-def the_same_in_both_splits(root, spoilt):
+def with_copy(root, spoilt, name, **how):
     draw(root)
     lists(root, (2, 3, 4, 5))
     if spoilt:
-        copy(root, "02", "10")
+        copy(root, name, "10", **how)
     return make(root)
+
+
+def the_same_in_both_splits(root, spoilt):
+    return with_copy(root, spoilt, "02")
 
 
 def the_same_twice(root, spoilt):
-    draw(root)
-    lists(root, (2, 3, 4, 5))
-    if spoilt:
-        copy(root, "11", "10")
-    return make(root)
+    return with_copy(root, spoilt, "11")
 
 
 def compressed_in_both_splits(root, spoilt):
-    draw(root)
-    lists(root, (2, 3, 4, 5))
-    if spoilt:
-        copy(root, "02", "10", quality=60)
-    return make(root)
+    return with_copy(root, spoilt, "02", quality=60)
 
 
 def videos(root, spoilt):

@@ -43,6 +43,11 @@ def read(workdir: Path, channels: int | None = None) -> Ends | None:
     return as_ends([found["black"], found["white"]])
 
 
+def to_lists(ends: Ends | None) -> list[list[float]] | None:
+    """Returns black and white as JSON has them."""
+    return [list(end) for end in ends] if ends else None
+
+
 def write(normalise: Normalise) -> str | None:
     """Writes what a run keeps.
 
