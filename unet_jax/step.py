@@ -18,7 +18,7 @@ from unet_jax.models.fast import compiler_options, init_options
 from unet_jax.models.pretrained.weights import Load
 from unet_jax.models.unet import UNet
 from unet_jax.optim import Optimizer
-from unet_jax.sharding import Shardings, put_shapes, replicate, split_state
+from unet_jax.sharding import Shardings, apart, put_shapes, replicate, split_state
 from unet_jax.task import Task
 
 
@@ -310,11 +310,18 @@ def make_train_step(
         train_step(state, batch, key) -> (state, scalars); the state that goes in is donated.
     """
     where = split_state(state, shardings)
-    step = make_pure_step(
+    pure_step = make_pure_step(
         model, loss, optimizer, augment, whole=shardings.replicated, split=where.params
     )
+
+    def train_step(
+        state: State, batch: dict[str, jax.Array], key: jax.Array
+    ) -> tuple[State, dict[str, jax.Array]]:
+        with apart(shardings):
+            return pure_step(state, batch, key)
+
     return jax.jit(
-        step,
+        train_step,
         compiler_options=compiler_options(model),
         in_shardings=(where, shardings.images, shardings.replicated),
         out_shardings=(where, shardings.replicated),

@@ -8,14 +8,20 @@ import jax.numpy as jnp
 from jax import lax
 
 from unet_jax.models.fast.choice import channel_products, channel_sums
+from unet_jax.sharding import are_apart, of_parts
 
 # Every so many columns of pixels are looked at for a value near the mean.
 SAMPLED_COLUMNS = 16
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
 def normalise(
-    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, groups: int | None = None
+    x: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    epsilon: float,
+    groups: int | None = None,
+    parts: bool = False,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Normalises by the mean and variance of every channel (Ioffe & Szegedy, 2015, Algorithm 1).
 
@@ -27,21 +33,28 @@ def normalise(
         bias: float32 [C].
         epsilon: Added to the variance.
         groups: Of neighbouring channels that share a mean and a variance; None for one per channel.
+        parts: Whether x is a batch to be taken by its parts, see `sharding.of_parts`; not with
+            groups.
 
     Returns:
         (scale * (x - mean) / sqrt(variance + epsilon) + bias, in the type of x; mean; variance).
         No gradient goes through mean and variance as results.
     """
-    return _forward(x, scale, bias, epsilon, groups)[0]
+    return _forward(x, scale, bias, epsilon, groups, parts)[0]
 
 
 Residuals = tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]
 
 
 def _forward(
-    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, groups: int | None
+    x: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    epsilon: float,
+    groups: int | None,
+    parts: bool,
 ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], Residuals]:
-    mean, variance = _moments(x, groups)
+    mean, variance = _moments_of_parts(x) if parts else _moments(x, groups)
     inverse = lax.rsqrt(variance + epsilon)
     y = affine(x, mean, scale * inverse, bias)
     return (y, mean, variance), (x, scale, bias, mean, inverse)
@@ -66,6 +79,14 @@ def _moments(x: jax.Array, groups: int | None) -> tuple[jax.Array, jax.Array]:
     return near + offset, jnp.maximum(squares - jnp.square(offset), 0)
 
 
+def _moments_of_parts(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Does what `_moments` does to a batch, from the moments of its parts, of one size."""
+    found = of_parts(lambda x: jnp.stack(_moments(x, None)), x)
+    means, variances = found[:, 0], found[:, 1]
+    mean = means.mean(0)
+    return mean, (variances + jnp.square(means - mean)).mean(0)
+
+
 def _share(values: jax.Array, groups: int | None) -> jax.Array:
     """Gives every channel the mean over its group of values [C]."""
     if groups is None:
@@ -76,6 +97,7 @@ def _share(values: jax.Array, groups: int | None) -> jax.Array:
 
 def _backward(
     groups: int | None,
+    parts: bool,
     residuals: Residuals,
     gradients: tuple[jax.Array, jax.Array, jax.Array],
 ) -> tuple[jax.Array, jax.Array, jax.Array, None]:
@@ -83,13 +105,23 @@ def _backward(
     dy, _, _ = gradients
     count = x.size // x.shape[-1]
     dy, centred = dy.astype(jnp.float32), x.astype(jnp.float32) - _along(mean, x)
-    dbias = channel_sums(dy)
-    dscale = channel_products(dy, centred) * inverse
+    dbias, products = _sums_of_parts(dy, centred) if parts else _sums(dy, centred)
+    dscale = products * inverse
     # dx = inverse * (scale * dy - mean(scale * dy) - normal * mean(scale * dy * normal))
     constant = inverse * _share(scale * dbias / count, groups)
     by_centred = inverse * inverse * _share(scale * dscale / count, groups)
     dx = _along(scale * inverse, x) * dy - _along(constant, x) - _along(by_centred, x) * centred
     return dx.astype(x.dtype), dscale.astype(scale.dtype), dbias.astype(bias.dtype), None
+
+
+def _sums(dy: jax.Array, centred: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns the sums over all axes but the last of dy and of dy * centred: float32 [C]."""
+    return channel_sums(dy), channel_products(dy, centred)
+
+
+def _sums_of_parts(dy: jax.Array, centred: jax.Array) -> jax.Array:
+    """Does what `_sums` does to a batch, from the sums of its parts: float32 [2, C]."""
+    return of_parts(lambda *arrays: jnp.stack(_sums(*arrays)), dy, centred).sum(0)
 
 
 normalise.defvjp(_forward, _backward)
@@ -138,7 +170,7 @@ class BatchNorm(nn.Module):
         if self.use_running_average:
             factor = scale * lax.rsqrt(variance.value + self.epsilon)
             return affine(x, mean.value, factor, bias)
-        y, batch_mean, batch_variance = normalise(x, scale, bias, self.epsilon)
+        y, batch_mean, batch_variance = normalise(x, scale, bias, self.epsilon, None, are_apart())
         if not self.is_initializing():
             keep = self.momentum
             mean.value = keep * mean.value + (1 - keep) * batch_mean
