@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.flatten_util import ravel_pytree
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from unet_jax.config import check_range
@@ -294,47 +294,56 @@ def batch_shapes(
     }
 
 
-def apart(shardings: Shardings) -> AbstractContextManager[Any]:
-    """Lets `of_parts` see the parts of the images, in a program that is traced meanwhile.
+def by_parts(
+    function: Callable[..., tuple[Any, Any]],
+    weights: Any,
+    images: jax.Array,
+    shardings: Shardings,
+) -> tuple[Any, Any]:
+    """Computes every device's images on that device, for a mesh that does not split their height.
 
-    Between processes every array that is summed is a message of its own, whose delay counts and not
-    its size: one message of all sums is faster. Within one process messages cost next to nothing,
-    and the compiler places them.
+    The compiler, left alone, sums every array that devices have in parts by itself, and between
+    processes each is a message of its own, whose delay counts and not its size. Here the gradient
+    of all weights is one message, and so is all that is given to
+    `gather_parts` at once.
 
     Args:
+        function: Of weights and of some of the images. It returns what it found of every image,
+            arrays [b, ...], and what is the same on every device.
+        weights: Pytree of arrays, of one type, whole on every device.
+        images: [B, ...].
         shardings: The mesh.
 
     Returns:
-        A context, which does nothing where there is one process.
+        What the function found, of all images.
     """
-    if jax.process_count() == 1:
-        return nullcontext()
-    return jax.sharding.use_abstract_mesh(shardings.mesh.abstract_mesh)
+    flat, unravel = ravel_pytree(weights)
+    rows, whole = shardings.rows.spec, shardings.replicated.spec
+    # What `gather_parts` made is the same everywhere, which the check does not know.
+    return jax.shard_map(
+        lambda flat, images: function(unravel(flat), images),
+        mesh=shardings.mesh,
+        in_specs=(whole, rows),
+        out_specs=(rows, whole),
+        check_vma=False,
+    )(flat, images)
 
 
-def are_apart() -> bool:
-    """Tells whether what is traced now is in `apart`."""
-    return not jax.sharding.get_abstract_mesh().empty
+def is_part() -> bool:
+    """Tells whether what is traced now is the function of `by_parts`."""
+    return set(ROWS) <= set(jax.sharding.get_abstract_mesh().manual_axes)
 
 
-def of_parts(function: Callable[..., jax.Array], *images: jax.Array) -> jax.Array:
-    """Computes something of every part of images, and gathers it in one message; see `apart`.
+def gather_parts(part: jax.Array) -> jax.Array:
+    """Brings what the function of `by_parts` found of its images to all devices, in one message.
 
     Args:
-        function: Of arrays like the images, with fewer images and rows.
-        *images: [B, H, ...], split as `Shardings.images` are.
+        part: [...].
 
     Returns:
         [parts, ...], the same on every device.
     """
-
-    def gather(*images: jax.Array) -> jax.Array:
-        return jax.lax.all_gather(function(*images), AXES)
-
-    # The gathered are equal on all devices, which the check does not know.
-    spec = PartitionSpec(ROWS, "space")
-    gathered = jax.shard_map(gather, in_specs=spec, out_specs=PartitionSpec(), check_vma=False)
-    return gathered(*images)
+    return jax.lax.all_gather(part, ROWS)
 
 
 def replicate(tree: Any, shardings: Shardings) -> Any:

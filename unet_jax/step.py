@@ -18,7 +18,7 @@ from unet_jax.models.fast import compiler_options, init_options
 from unet_jax.models.pretrained.weights import Load
 from unet_jax.models.unet import UNet
 from unet_jax.optim import Optimizer
-from unet_jax.sharding import Shardings, apart, put_shapes, replicate, split_state
+from unet_jax.sharding import Shardings, by_parts, put_shapes, replicate, split_state
 from unet_jax.task import Task
 
 
@@ -156,6 +156,7 @@ def make_pure_step(
     *,
     whole: Any = None,
     split: Any = None,
+    parts: Shardings | None = None,
 ) -> Step:
     """Makes the train step, a pure function that is not compiled yet.
 
@@ -166,6 +167,8 @@ def make_pure_step(
         augment: The augmentation; see `augment.make.make_augment`.
         whole: The sharding to which parameters are brought before any convolution; None for none.
         split: The tree of the parameters' own shardings, to which gradients are brought.
+        parts: The mesh, to take the forward and backward pass by `sharding.by_parts`; None to leave
+            it to the compiler.
 
     Returns:
         train_step(state, batch, key) -> (state, scalars): augments with a key of this step, takes
@@ -186,8 +189,11 @@ def make_pure_step(
         rngs = {"dropout": jax.random.fold_in(step_key, 1)}
 
         def forward(params: Any) -> tuple[list[jax.Array], Any]:
-            variables = {"params": _bring(params, whole), "batch_stats": batch_stats}
-            return _apply(model, variables, image, rngs)
+            def apply(params: Any, image: jax.Array) -> tuple[list[jax.Array], Any]:
+                return _apply(model, {"params": params, "batch_stats": batch_stats}, image, rngs)
+
+            brought = _bring(params, whole)
+            return by_parts(apply, brought, image, parts) if parts else apply(brought, image)
 
         targets = {"label": label, "weight": weight, "multiple": model.multiple()}
         found = take_gradients(forward, loss, targets, state.params)
@@ -288,6 +294,16 @@ def _bring(tree: Any, shardings: Any) -> Any:
     return tree if shardings is None else with_sharding_constraint(tree, shardings)
 
 
+def _goes_by_parts(model: UNet, shardings: Shardings) -> bool:
+    """Tells whether a device can take its images through the model by itself, and should.
+
+    Within one process messages cost next to nothing. What a model draws at random is drawn for a
+    whole batch, whatever the mesh.
+    """
+    draws = any(model.dropout) or model.stochastic_depth
+    return jax.process_count() > 1 and shardings.size("space") == 1 and not draws
+
+
 def make_train_step(
     model: UNet,
     loss: Loss,
@@ -310,18 +326,17 @@ def make_train_step(
         train_step(state, batch, key) -> (state, scalars); the state that goes in is donated.
     """
     where = split_state(state, shardings)
-    pure_step = make_pure_step(
-        model, loss, optimizer, augment, whole=shardings.replicated, split=where.params
+    step = make_pure_step(
+        model,
+        loss,
+        optimizer,
+        augment,
+        whole=shardings.replicated,
+        split=where.params,
+        parts=shardings if _goes_by_parts(model, shardings) else None,
     )
-
-    def train_step(
-        state: State, batch: dict[str, jax.Array], key: jax.Array
-    ) -> tuple[State, dict[str, jax.Array]]:
-        with apart(shardings):
-            return pure_step(state, batch, key)
-
     return jax.jit(
-        train_step,
+        step,
         compiler_options=compiler_options(model),
         in_shardings=(where, shardings.images, shardings.replicated),
         out_shardings=(where, shardings.replicated),

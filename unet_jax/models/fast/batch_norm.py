@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from unet_jax.models.fast.choice import channel_products, channel_sums
-from unet_jax.sharding import are_apart, of_parts
+from unet_jax.sharding import gather_parts, is_part
 
 # Every so many columns of pixels are looked at for a value near the mean.
 SAMPLED_COLUMNS = 16
@@ -21,7 +21,7 @@ def normalise(
     bias: jax.Array,
     epsilon: float,
     groups: int | None = None,
-    parts: bool = False,
+    is_of_part: bool = False,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Normalises by the mean and variance of every channel (Ioffe & Szegedy, 2015, Algorithm 1).
 
@@ -33,14 +33,14 @@ def normalise(
         bias: float32 [C].
         epsilon: Added to the variance.
         groups: Of neighbouring channels that share a mean and a variance; None for one per channel.
-        parts: Whether x is a batch to be taken by its parts, see `sharding.of_parts`; not with
-            groups.
+        is_of_part: Whether x are a device's images of a batch, see `sharding.by_parts`; without
+            groups. The gradients of scale and bias are then those of these images.
 
     Returns:
         (scale * (x - mean) / sqrt(variance + epsilon) + bias, in the type of x; mean; variance).
         No gradient goes through mean and variance as results.
     """
-    return _forward(x, scale, bias, epsilon, groups, parts)[0]
+    return _forward(x, scale, bias, epsilon, groups, is_of_part)[0]
 
 
 Residuals = tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]
@@ -52,9 +52,11 @@ def _forward(
     bias: jax.Array,
     epsilon: float,
     groups: int | None,
-    parts: bool,
+    is_of_part: bool,
 ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], Residuals]:
-    mean, variance = _moments_of_parts(x) if parts else _moments(x, groups)
+    mean, variance = _moments(x, groups)
+    if is_of_part:
+        mean, variance = _merge_moments(mean, variance)
     inverse = lax.rsqrt(variance + epsilon)
     y = affine(x, mean, scale * inverse, bias)
     return (y, mean, variance), (x, scale, bias, mean, inverse)
@@ -79,10 +81,10 @@ def _moments(x: jax.Array, groups: int | None) -> tuple[jax.Array, jax.Array]:
     return near + offset, jnp.maximum(squares - jnp.square(offset), 0)
 
 
-def _moments_of_parts(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Does what `_moments` does to a batch, from the moments of its parts, of one size."""
-    found = of_parts(lambda x: jnp.stack(_moments(x, None)), x)
-    means, variances = found[:, 0], found[:, 1]
+def _merge_moments(mean: jax.Array, variance: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns the moments of a batch, of those of its parts, which are of one size."""
+    parts = gather_parts(jnp.stack([mean, variance]))
+    means, variances = parts[:, 0], parts[:, 1]
     mean = means.mean(0)
     return mean, (variances + jnp.square(means - mean)).mean(0)
 
@@ -97,7 +99,7 @@ def _share(values: jax.Array, groups: int | None) -> jax.Array:
 
 def _backward(
     groups: int | None,
-    parts: bool,
+    is_of_part: bool,
     residuals: Residuals,
     gradients: tuple[jax.Array, jax.Array, jax.Array],
 ) -> tuple[jax.Array, jax.Array, jax.Array, None]:
@@ -105,23 +107,16 @@ def _backward(
     dy, _, _ = gradients
     count = x.size // x.shape[-1]
     dy, centred = dy.astype(jnp.float32), x.astype(jnp.float32) - _along(mean, x)
-    dbias, products = _sums_of_parts(dy, centred) if parts else _sums(dy, centred)
-    dscale = products * inverse
+    dbias = channel_sums(dy)
+    dscale = channel_products(dy, centred) * inverse
+    along_bias, along_scale = dbias, dscale
+    if is_of_part:
+        along_bias, along_scale = gather_parts(jnp.stack([dbias, dscale])).mean(0)
     # dx = inverse * (scale * dy - mean(scale * dy) - normal * mean(scale * dy * normal))
-    constant = inverse * _share(scale * dbias / count, groups)
-    by_centred = inverse * inverse * _share(scale * dscale / count, groups)
+    constant = inverse * _share(scale * along_bias / count, groups)
+    by_centred = inverse * inverse * _share(scale * along_scale / count, groups)
     dx = _along(scale * inverse, x) * dy - _along(constant, x) - _along(by_centred, x) * centred
     return dx.astype(x.dtype), dscale.astype(scale.dtype), dbias.astype(bias.dtype), None
-
-
-def _sums(dy: jax.Array, centred: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns the sums over all axes but the last of dy and of dy * centred: float32 [C]."""
-    return channel_sums(dy), channel_products(dy, centred)
-
-
-def _sums_of_parts(dy: jax.Array, centred: jax.Array) -> jax.Array:
-    """Does what `_sums` does to a batch, from the sums of its parts: float32 [2, C]."""
-    return of_parts(lambda *arrays: jnp.stack(_sums(*arrays)), dy, centred).sum(0)
 
 
 normalise.defvjp(_forward, _backward)
@@ -170,7 +165,7 @@ class BatchNorm(nn.Module):
         if self.use_running_average:
             factor = scale * lax.rsqrt(variance.value + self.epsilon)
             return affine(x, mean.value, factor, bias)
-        y, batch_mean, batch_variance = normalise(x, scale, bias, self.epsilon, None, are_apart())
+        y, batch_mean, batch_variance = normalise(x, scale, bias, self.epsilon, None, is_part())
         if not self.is_initializing():
             keep = self.momentum
             mean.value = keep * mean.value + (1 - keep) * batch_mean

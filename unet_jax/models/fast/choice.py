@@ -29,6 +29,7 @@ from jax import lax
 from unet_jax.models.fast import plain
 from unet_jax.models.fast.winograd import winograd, winograd_kernel_gradient
 from unet_jax.models.options import Options
+from unet_jax.sharding import is_part
 
 # Measured on CPU: what Winograd's form needs to be faster than XLA's convolution.
 WINOGRAD_CHANNELS = 128  # in and out, at least
@@ -113,7 +114,11 @@ def channel_products(x: jax.Array, y: jax.Array) -> jax.Array:
 
 def _is_narrow(x: jax.Array) -> bool:
     # Blocks of rows that lie on several devices would be gathered on each.
-    return x.shape[-1] <= PRODUCT_CHANNELS and jax.device_count() == 1
+    return x.shape[-1] <= PRODUCT_CHANNELS and _is_on_one_device()
+
+
+def _is_on_one_device() -> bool:
+    return jax.device_count() == 1 or is_part()
 
 
 def compiler_options(model: Options) -> dict[str, str] | None:
@@ -153,7 +158,7 @@ def _winograd_form(
     tiles = 4 * x.size
     by_image = tiles > BATCH_TILES
     # Tiles of images that lie on several devices would be gathered on each.
-    fits = jax.device_count() == 1 and (not by_image or tiles <= b * most)
+    fits = _is_on_one_device() and (not by_image or tiles <= b * most)
     if h % 2 == w % 2 == 0 and min(channels[-2:]) >= WINOGRAD_CHANNELS and fits:
         return functools.partial(form, by_image=by_image)
     return None
