@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from support.tasks import exclusive
 
+from unet_jax import step
 from unet_jax.augment.make import make_augment
 from unet_jax.data.sample import RGB
 from unet_jax.errors import UserError
@@ -170,6 +171,35 @@ def test_any_mesh_has_the_gradient_of_one_device(on_one_device, mesh):
     assert ("all-gather" in text) == (mesh[1] > 1), "nothing but split parameters is gathered"
     assert ("collective-permute" in text) == (mesh[2] > 1), "neighbours exchange their edges"
     assert bool(split) == (mesh[1] > 1)
+
+
+@pytest.mark.parametrize("mesh", [(2, 1, 1), (8, 1, 1), (1, 4, 1), (2, 4, 1)])
+def test_devices_by_themselves_have_the_gradient_of_one(on_one_device, mesh, monkeypatch):
+    monkeypatch.setattr(step, "_goes_by_parts", lambda *given: True)  # as between processes
+    size, fields, (loss, moved, *_) = on_one_device
+    found_loss, found, compiled, split = gradient(mesh, size, **fields)
+    assert found_loss == pytest.approx(loss, rel=3e-6)
+    np.testing.assert_allclose(found, moved, atol=1e-4 * np.abs(moved).max(), rtol=1e-2)
+    assert np.linalg.norm(found - moved) < 5e-5 * np.linalg.norm(moved)
+    if mesh[1] > 1:
+        assert split
+        return
+    norms = 4 if fields else 5  # one in every block of an encoder, the bottom and a decoder
+    text = compiled.as_text()
+    assert text.count(" all-gather(") == 2 * norms, "forward and backward"
+    assert text.count(" all-reduce(") == 2, "the sums of the loss, and the gradient"
+
+
+def test_who_takes_images_through_the_model_by_itself(monkeypatch):
+    plain, space = make_shardings(), make_shardings(4, 1, 2)
+    drops = UNet(3, features=(4, 8), dropout=(0.0, 0.5))
+    skips = UNet(3, features=(4, 8), block="residual", stochastic_depth=0.1)
+    model = UNet(3, features=(4, 8), dropout=(0.0, 0.0))
+    assert not step._goes_by_parts(model, plain), "one process"
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    assert step._goes_by_parts(model, plain)
+    given = [(model, space), (drops, plain), (skips, plain)]
+    assert not any(step._goes_by_parts(*each) for each in given)
 
 
 def test_meshes_divide_what_they_should():

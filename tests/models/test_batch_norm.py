@@ -7,6 +7,7 @@ from flax import linen as nn
 from unet_jax.models.fast import BatchNorm
 from unet_jax.models.fast.batch_norm import normalise
 from unet_jax.models.fast.choice import channel_products, channel_sums
+from unet_jax.sharding import by_parts, is_part, make_shardings
 
 
 def draw(shape=(4, 6, 5, 3)):
@@ -38,6 +39,30 @@ def test_normalise_and_its_gradients_follow_the_paper(shape):
     found = (y, mean, variance, dx, dscale, dbias)
     for ours, expected in zip(found, by_hand(x, dy, scale, bias), strict=True):
         np.testing.assert_allclose(ours, expected, atol=2e-4, rtol=2e-4)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e3])
+@pytest.mark.parametrize("shape", [(8, 6, 5, 3), (16, 3, 4, 5, 2), (8, 1, 1, 1), (24, 9, 33, 40)])
+def test_parts_of_a_batch_are_normalised_as_the_whole(shape, offset):
+    x, dy, scale, bias = draw(shape)
+    x += offset * np.arange(shape[0]).reshape(-1, *(1,) * (len(shape) - 1))  # no part like another
+
+    def part(weights, x):
+        assert is_part()
+        y, *moments = normalise(x, weights["scale"], weights["bias"], 1e-5, None, True)
+        return y, moments
+
+    def whole(x, scale, bias):
+        y, moments = by_parts(part, {"scale": scale, "bias": bias}, x, make_shardings())
+        return y, *moments
+
+    assert not is_part()
+    arguments = [jnp.float32(a) for a in (x, scale, bias)]
+    (y, mean, variance), backward = jax.vjp(whole, *arguments)
+    dx, dscale, dbias = backward((jnp.float32(dy), jnp.zeros_like(mean), jnp.zeros_like(variance)))
+    found = (y, mean, variance, dx, dscale, dbias)
+    for ours, expected in zip(found, by_hand(x, dy, scale, bias), strict=True):
+        np.testing.assert_allclose(ours, expected, atol=2e-4 * np.abs(expected).max(), rtol=2e-4)
 
 
 @pytest.mark.parametrize("train", [True, False])

@@ -86,7 +86,7 @@ def _merge_moments(mean: jax.Array, variance: jax.Array) -> tuple[jax.Array, jax
     parts = gather_parts(jnp.stack([mean, variance]))
     means, variances = parts[:, 0], parts[:, 1]
     mean = means.mean(0)
-    return mean, (variances + jnp.square(means - mean)).mean(0)
+    return mean, (variances + jnp.square(means - mean[None])).mean(0)
 
 
 def _share(values: jax.Array, groups: int | None) -> jax.Array:
