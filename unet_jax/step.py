@@ -301,7 +301,7 @@ def _goes_by_parts(model: UNet, shardings: Shardings) -> bool:
     whole batch, whatever the mesh.
     """
     draws = any(model.dropout) or model.stochastic_depth
-    return jax.process_count() > 1 and shardings.size("space") == 1 and not draws
+    return jax.process_count() > 1 and not draws
 
 
 def make_train_step(
