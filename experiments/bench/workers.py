@@ -13,8 +13,73 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 CLASSES = 3
+
+
+def levels(width: int) -> tuple[int, ...]:
+    """Returns the features of every level."""
+    return tuple(width * 2**level for level in range(5))
+
+
+class Train(NamedTuple):
+    """The project's own compiled step, and what goes into it.
+
+    Attributes:
+        step: See `step.make_train_step`.
+        state: The initial state, which the first step takes.
+        batch: Images, labels and weights.
+        key: Of the steps.
+    """
+
+    step: Any
+    state: Any
+    batch: Any
+    key: Any
+
+
+def make_train(
+    width: int, size: int, batch: int, dtype: str, augment: dict[str, Any] | None = None
+) -> Train:
+    """Makes the project's own train step, as `torch_step` has it.
+
+    Args:
+        width: F of level 0.
+        size: H and W.
+        batch: B.
+        dtype: Of convolutions.
+        augment: Steps of the augmentation; see `augment.make.make_augment`.
+
+    Returns:
+        The step, compiled when it is called first.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    from unet_jax.augment.make import make_augment
+    from unet_jax.data.sample import RGB
+    from unet_jax.losses.make import make_loss
+    from unet_jax.models.unet import UNet
+    from unet_jax.optim import make_optimizer
+    from unet_jax.sharding import make_shardings
+    from unet_jax.step import make_init, make_train_step
+    from unet_jax.task import Exclusive
+
+    model = UNet(CLASSES, levels(width), dtype=dtype)
+    shardings = make_shardings(data=1)
+    optimizer = make_optimizer(
+        "adamw", 1e-3, schedule="constant", clip_norm=0.0, ema_decay=0.0, total_steps=1000,
+        epoch_steps=1.0,
+    )  # fmt: skip
+    image = jax.random.randint(jax.random.key(0), (batch, size, size, 3), 0, 256, jnp.uint8)
+    label = jax.random.randint(jax.random.key(1), (batch, size, size), 0, CLASSES, jnp.uint8)
+    state = make_init(model, optimizer, (size, size, 3), shardings)(jax.random.key(2))
+    steps = make_augment(augment or {}, RGB.value_range)
+    loss = make_loss({"cross_entropy": {}}, Exclusive(("a", "b", "c")))
+    step = make_train_step(model, loss, optimizer, steps, shardings, state)
+    data = {"image": image, "label": label, "weight": jnp.ones_like(label)}
+    return Train(step, state, data, jax.random.key(3))
 
 
 def jax_step(task: str, width: int, size: int, batch: int, dtype: str) -> Callable[[], object]:
@@ -24,39 +89,19 @@ def jax_step(task: str, width: int, size: int, batch: int, dtype: str) -> Callab
     runtime.use_huge_pages()
     runtime.prepare()
     import jax
-    import jax.numpy as jnp
 
-    from unet_jax.augment.make import make_augment
     from unet_jax.augment.scale import standardise, to_unit
     from unet_jax.data.sample import RGB
-    from unet_jax.losses.make import make_loss
     from unet_jax.models.unet import UNet
-    from unet_jax.optim import make_optimizer
-    from unet_jax.sharding import make_shardings
-    from unet_jax.step import make_init, make_train_step
-    from unet_jax.task import Exclusive
 
-    features = tuple(width * 2**level for level in range(5))
-    model = UNet(CLASSES, features, dtype=dtype)
-    shardings = make_shardings(data=1)
-    optimizer = make_optimizer(
-        "adamw", 1e-3, schedule="constant", clip_norm=0.0, ema_decay=0.0, total_steps=1000,
-        epoch_steps=1.0,
-    )  # fmt: skip
-    image = jax.random.randint(jax.random.key(0), (batch, size, size, 3), 0, 256, jnp.uint8)
-    label = jax.random.randint(jax.random.key(1), (batch, size, size), 0, CLASSES, jnp.uint8)
-    state = make_init(model, optimizer, (size, size, 3), shardings)(jax.random.key(2))
+    step, state, data, key = make_train(width, size, batch, dtype)
     if task == "inference":
+        model = UNet(CLASSES, levels(width), dtype=dtype)
         variables = state.eval_variables()
         forward = jax.jit(
             lambda v, x: model.apply(v, standardise(to_unit(x, RGB.value_range)), train=False)
         )
-        return lambda: jax.block_until_ready(forward(variables, image))
-    augment = make_augment({}, RGB.value_range)
-    loss = make_loss({"cross_entropy": {}}, Exclusive(("a", "b", "c")))
-    step = make_train_step(model, loss, optimizer, augment, shardings, state)
-    data = {"image": image, "label": label, "weight": jnp.ones_like(label)}
-    key = jax.random.key(3)
+        return lambda: jax.block_until_ready(forward(variables, data["image"]))
 
     def run() -> object:
         nonlocal state

@@ -66,8 +66,10 @@ def _with_gradients(
     ) -> tuple[jax.Array, jax.Array]:
         x, kernel = residuals
         # The gradient of the input is a convolution itself, with the kernel turned around.
-        dx = convolution(dy, transpose(jnp.flip(kernel, (0, 1))))
-        return dx, kernel_gradient(x, dy)
+        with jax.named_scope("data_gradient"):
+            dx = convolution(dy, transpose(jnp.flip(kernel, (0, 1))))
+        with jax.named_scope("filter_gradient"):
+            return dx, kernel_gradient(x, dy)
 
     convolution.defvjp(lambda x, kernel: (convolution(x, kernel), (x, kernel)), backward)
     return convolution

@@ -1,0 +1,87 @@
+"""Reads a trace of `jax.profiler` on CPU: which operations ran when, and what each took."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+NOT_ATTRIBUTED = "not attributed"
+
+
+class Span(NamedTuple):
+    """An operation's run.
+
+    Attributes:
+        name: Of the operation.
+        start: Nanoseconds.
+        end: Nanoseconds.
+        thread: That ran it; what starts within it on the same thread is a part of it.
+        run: Number of the program's run that it belongs to.
+    """
+
+    name: str
+    start: float
+    end: float
+    thread: str = ""
+    run: int = 0
+
+
+def attribute(spans: Iterable[Span], seconds: float) -> dict[str, float]:
+    """Gives every moment of a step to the operations that run then, in equal parts.
+
+    Args:
+        spans: Runs of operations, of all threads; the step begins with the first.
+        seconds: What the step took.
+
+    Returns:
+        Seconds by operation; `NOT_ATTRIBUTED` has those in which none runs. Their sum is
+        `seconds`.
+    """
+    edges = []
+    for number, span in enumerate(spans):
+        if span.start < span.end:
+            edges += [(span.start, True, number, span), (span.end, False, number, span)]
+    edges.sort(key=lambda edge: edge[:3])
+    found: dict[str, float] = defaultdict(float)
+    running: dict[int, Span] = {}
+    before = edges[0][0] if edges else 0.0
+    for at, begins, number, span in edges:
+        innermost = {one.thread: one.name for one in running.values()}  # the latest to begin
+        for name in innermost.values():
+            found[name] += (at - before) / 1e9 / len(innermost)
+        before = at
+        if begins:
+            running[number] = span
+        else:
+            del running[number]
+    return {**found, NOT_ATTRIBUTED: seconds - sum(found.values())}
+
+
+def read_trace(file: str) -> list[list[Span]]:
+    """Reads the operations of a trace.
+
+    Args:
+        file: xplane.pb of `jax.profiler.trace`.
+
+    Returns:
+        Their runs, for every run of a program. An operation that goes on when its thread has handed
+        it out, as convolutions do, lasts to the event of its end, and is on no thread.
+    """
+    import jax
+
+    begun, ends = [], {}
+    for plane in jax.profiler.ProfileData.from_file(file).planes:
+        for line in plane.lines:
+            for event in line.events:
+                stats: dict[str, Any] = dict(event.stats)
+                if event.name.startswith("end: "):
+                    ends[stats.get("_c")] = event.start_ns
+                elif "hlo_op" in stats:
+                    begun.append((event.start_ns, event.duration_ns, line.name, stats))
+    runs = defaultdict(list)
+    for start, duration, thread, stats in sorted(begun, key=lambda one: one[0]):
+        end = start + duration
+        if (later := ends.get(stats.get("_p"), 0)) > end:
+            end, thread = later, f"{stats['hlo_op']} at {start}"
+        run = stats["run_id"]
+        runs[run].append(Span(stats["hlo_op"], start, end, thread, run))
+    return list(runs.values())
