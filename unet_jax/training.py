@@ -22,6 +22,7 @@ from unet_jax.durations import Plan
 from unet_jax.errors import StoppedError, UserError
 from unet_jax.experiment import Experiment, assemble
 from unet_jax.metrics.names import class_names_of
+from unet_jax.models import fast
 from unet_jax.models.anatomy import forward_flops
 from unet_jax.models.unet import UNet
 from unet_jax.predict.eval_step import make_eval_step
@@ -289,7 +290,8 @@ def write_run(experiment: Experiment, workdir: Path, overrides: dict[str, Any], 
         overrides: The config values given on the command line.
         start: Steps that the run has taken.
     """
-    for line in other_machine(workdir, describe_devices()) if start else []:
+    form = fast.describe()
+    for line in other_machine(workdir, describe_devices(), form) if start else []:
         console.print(line)
     size: dict[str, float] = {
         "steps": experiment.plan.total,
@@ -299,7 +301,9 @@ def write_run(experiment: Experiment, workdir: Path, overrides: dict[str, Any], 
     if experiment.loading.fit == "resize" and not start:
         size |= {SHRINKAGE: largest_shrinkage(experiment)}
     split = describe_split(experiment.state_shapes, experiment.shardings)
-    write_provenance(workdir, overrides, describe_devices(), split, size, start=start)
+    write_provenance(
+        workdir, overrides, describe_devices(), split, size, filter_gradient=form, start=start
+    )
     class_weights.write(workdir, experiment.class_weights)
 
 
@@ -332,6 +336,7 @@ def _print_header(experiment: Experiment, workdir: Path, start: int) -> None:
     counts = {name: len(split) for name, split in e.dataset.splits.items()}
     facts = {
         "devices": f"{devices['count']} x {devices['kind']} ({devices['platform']})",
+        **({"filter gradient": form} if (form := fast.describe()) else {}),
         "mesh": dict(e.shardings.mesh.shape),
         "data": ", ".join(f"{name} {count}" for name, count in counts.items()),
         **({"splits": e.dataset.split_by} if e.dataset.split_by else {}),

@@ -29,17 +29,19 @@ def attribute(spans: Iterable[Span], seconds: float) -> dict[str, float]:
     """Gives every moment of a step to the operations that run then, in equal parts.
 
     Args:
-        spans: Runs of operations, of all threads; the step begins with the first.
-        seconds: What the step took.
+        spans: Runs of operations, of all threads; the step begins with the first of them.
+        seconds: What the step took; the trace may note an end later than the result is there.
 
     Returns:
         Seconds by operation; `NOT_ATTRIBUTED` has those in which none runs. Their sum is
         `seconds`.
     """
+    spans = list(spans)
+    last = spans[0].start + 1e9 * seconds if spans else 0.0
     edges = []
     for number, span in enumerate(spans):
-        if span.start < span.end:
-            edges += [(span.start, True, number, span), (span.end, False, number, span)]
+        if span.start < (end := min(span.end, last)):
+            edges += [(span.start, True, number, span), (end, False, number, span)]
     edges.sort(key=lambda edge: edge[:3])
     found: dict[str, float] = defaultdict(float)
     running: dict[int, Span] = {}

@@ -2,7 +2,8 @@
 
 python -m experiments.bench.workers SIDE TASK WIDTH SIZE BATCH DTYPE
 
-SIDE is "jax", or "torch" with a memory format and a mode, such as "torch:channels_last:compiled".
+SIDE is "jax", "jax:xla" without kernels of our own, or "torch" with a memory format and a mode, such
+as "torch:channels_last:compiled".
 Writes "ready SECONDS", the time to the end of the first step, then the seconds of every step of a
 turn as a line of JSON. A process that waits for a line leaves the cores to the other side. A turn
 begins with a step that is not timed: caches are cold then, and a virtual machine may have given the
@@ -10,6 +11,7 @@ memory of a process that slept back to its host.
 """
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -128,8 +130,6 @@ def torch_step(
     Returns:
         A function that runs one step and waits for its end.
     """
-    import os
-
     import torch
 
     from experiments.bench.torch_unet import UNet
@@ -178,8 +178,12 @@ def main(side: str, task: str, width: str, size: str, batch: str, dtype: str) ->
     """Serves turns until the input ends."""
     began = time.perf_counter()
     name, *form = side.split(":")
-    make = jax_step if name == "jax" else torch_step
-    step = make(task, int(width), int(size), int(batch), dtype, *form)
+    given = task, int(width), int(size), int(batch), dtype
+    if name == "jax":
+        os.environ |= {"UNET_JAX_KERNELS": "0"} if form else {}
+        step = jax_step(*given)
+    else:
+        step = torch_step(*given, *form)
     step()
     print("ready", time.perf_counter() - began, flush=True)
     for line in sys.stdin:

@@ -80,6 +80,9 @@ def test_moments_belong_to_what_runs_in_them_in_equal_parts():
     found = attribute(spans, 10e-9)
     expected = {"one": 2e-9, "part": 1e-9, "two": 3e-9, NOT_ATTRIBUTED: 4e-9}
     assert found == pytest.approx(expected)
+    assert attribute([*spans, Span("late", 6, 99, "b")], 8e-9) == pytest.approx(
+        {"one": 2e-9, "part": 1e-9, "two": 3e-9, "late": 2e-9, NOT_ATTRIBUTED: 0.0}, abs=1e-20
+    )
     assert attribute([], 3.0) == {NOT_ATTRIBUTED: 3.0}
 
 

@@ -4,8 +4,9 @@ Elsewhere than on CPU every operation is XLA's own. On CPU
 
 - a 3x3 convolution is Winograd's where it has `WINOGRAD_CHANNELS` or more in and out, even sizes,
   one device, and tiles of a batch up to `BATCH_TILES` or of an image up to `IMAGE_TILES`;
-- the gradient of its kernel is Winograd's there too, with `IMAGE_TILES_GRADIENT`; of other kernels
-  to fewer than `SWAPPED_CHANNELS`, from more, it is XLA's with x and dy swapped;
+- the gradient of its kernel is Winograd's there too, with `IMAGE_TILES_GRADIENT`; on one device,
+  with `NATIVE_CHANNELS` or fewer, half of it on one side, it is that of `native`, if there is one;
+  of others to fewer than `SWAPPED_CHANNELS`, from more, it is XLA's with x and dy swapped;
 - a depthwise 3x3 convolution and its gradients are nine shifted products;
 - a sum over all axes but the channels is a matrix product with ones, and one of products, of up to
   `PRODUCT_CHANNELS` on one device, the diagonal of a matrix product;
@@ -26,7 +27,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from unet_jax.models.fast import plain
+from unet_jax.models.fast import native, plain
 from unet_jax.models.fast.winograd import winograd, winograd_kernel_gradient
 from unet_jax.models.options import Options
 
@@ -35,6 +36,7 @@ WINOGRAD_CHANNELS = 128  # in and out, at least
 BATCH_TILES = 2**23  # numbers in the tiles of a batch, at most; above, image by image
 IMAGE_TILES = 2**24  # numbers in the tiles of an image, at most
 IMAGE_TILES_GRADIENT = 2**22  # for the kernel's gradient
+NATIVE_CHANNELS = 64  # at most for the native kernel, and half of it on the side with fewer
 SWAPPED_CHANNELS = 32  # out of a convolution, below which the swapped gradient is twice as fast
 LEVEL = "xla_backend_optimization_level"
 PRODUCT_CHANNELS = 32  # at most, for sums as products of all channels with all
@@ -51,6 +53,10 @@ def convolve3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
 def kernel_gradient3x3(x: jax.Array, dy: jax.Array) -> jax.Array:
     """Goes back through `convolve3x3` to its kernel; see `plain.kernel_gradient`."""
     c, features = x.shape[-1], dy.shape[-1]
+    few, many = sorted((c, features))
+    is_native = many <= NATIVE_CHANNELS and few <= NATIVE_CHANNELS // 2 and _is_single_cpu()
+    if is_native and native.load().target:
+        return _on_cpu(native.filter_gradient, plain.kernel_gradient, x, dy)
     is_narrow = features < min(c, SWAPPED_CHANNELS)
     other = plain.swapped_kernel_gradient if is_narrow else plain.kernel_gradient
     fast = _winograd_form(winograd_kernel_gradient, x, (c, features), IMAGE_TILES_GRADIENT)
@@ -114,6 +120,22 @@ def channel_products(x: jax.Array, y: jax.Array) -> jax.Array:
 def _is_narrow(x: jax.Array) -> bool:
     # Blocks of rows that lie on several devices would be gathered on each.
     return x.shape[-1] <= PRODUCT_CHANNELS and jax.device_count() == 1
+
+
+def _is_single_cpu() -> bool:
+    # A kernel of ours would be given the images of all devices on each.
+    return jax.device_count() == 1 and jax.default_backend() == "cpu"
+
+
+def describe() -> str:
+    """Says which form the filter gradient of few channels has, and why; "" without a choice.
+
+    What stands before a colon decides how its sums are rounded.
+    """
+    if not _is_single_cpu():
+        return ""
+    kernel = native.load()
+    return "native kernel" if kernel.target else f"XLA's: {kernel.why}"
 
 
 def compiler_options(model: Options) -> dict[str, str] | None:
