@@ -2,8 +2,8 @@
 
 python -m experiments.bench.workers SIDE TASK WIDTH SIZE BATCH DTYPE
 
-SIDE is "jax", "jax:xla" without kernels of our own, or "torch" with a memory format and a mode, such
-as "torch:channels_last:compiled".
+SIDE is "jax", "jax:xla" without kernels of our own, or "torch" with a memory format and a mode,
+such as "torch:channels_last:compiled".
 Writes "ready SECONDS", the time to the end of the first step, then the seconds of every step of a
 turn as a line of JSON. A process that waits for a line leaves the cores to the other side. A turn
 begins with a step that is not timed: caches are cold then, and a virtual machine may have given the
