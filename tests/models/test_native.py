@@ -179,12 +179,13 @@ def test_another_source_is_another_target(no_kernel, tmp_path, monkeypatch, kern
     assert first not in text
 
 
-def traced(function, *args):
-    return jax.jit(lambda *args: function(*args)).lower(*args).as_text()
+def lowered(function, *args, platform="cpu"):
+    traced = jax.jit(lambda *args: function(*args)).trace(*args)
+    return traced.lower(lowering_platforms=(platform,)).as_text()
 
 
 def test_which_convolutions_have_it(monkeypatch, kernel):
-    def has(c, f, dtype=jnp.float32):
+    def has(c, f, dtype=jnp.float32, platform="cpu"):
         x, k, dy = (
             jax.ShapeDtypeStruct(s, dtype) for s in [(2, 8, 8, c), (3, 3, c, f), (2, 8, 8, f)]
         )
@@ -194,7 +195,7 @@ def test_which_convolutions_have_it(monkeypatch, kernel):
             args = (1, 1), plain.SAME
             return jax.vjp(lambda k: convolution.convolve(x, k, *args, **numbers), k)[1](dy)
 
-        return "unet_jax_filter_gradient" in traced(gradient, x, k, dy)
+        return "unet_jax_filter_gradient" in lowered(gradient, x, k, dy, platform=platform)
 
     assert not has(16, 16)  # on eight devices
     monkeypatch.setattr(jax, "device_count", lambda: 1)
@@ -203,6 +204,8 @@ def test_which_convolutions_have_it(monkeypatch, kernel):
         False
     ] * 2
     assert not has(16, 16, jnp.bfloat16)
+    assert not has(16, 16, platform="cuda")
+    assert not has(16, 16, platform="tpu")
     monkeypatch.setenv("UNET_JAX_KERNELS", "0")
     assert not has(16, 16)
     monkeypatch.setattr(jax, "device_count", lambda: 8)
