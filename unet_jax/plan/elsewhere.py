@@ -67,6 +67,7 @@ class Compiled(NamedTuple):
         program: What it does; None where the compiler refused it.
         refused: Bytes on each device that it would need, as the compiler says; None where it
             compiled.
+        peak: The most bytes of arrays that are alive at once; less than what they are laid out in.
         seconds: How long compiling took, when it was compiled.
     """
 
@@ -74,12 +75,21 @@ class Compiled(NamedTuple):
     held: Held | None
     program: Program | None
     refused: int | None
+    peak: int | None
     seconds: float
 
     @property
-    def total(self) -> int | None:
+    def total(self) -> int:
         """Returns its bytes on each device, also of what was refused."""
-        return self.held.total if self.held else self.refused
+        return self.held.total if self.held else self.refused or 0
+
+    def fits(self, limit: int | None) -> bool:
+        """Tells whether the compiler took it, and whether it is within a limit where one is given.
+
+        The compiler takes what it can lay out in the memory that there is, which may be a little
+        less than the sum of `held`.
+        """
+        return self.held is not None and (limit is None or self.held.total <= limit)
 
 
 def plan_elsewhere(
@@ -99,16 +109,16 @@ def plan_elsewhere(
     topology = parse_topology(name)
     limit = None if memory is None else parse_memory("--memory", memory)
     devices = tpu.open_devices(topology)
-    limit = limit or tpu.available(devices[0])
+    there = limit or tpu.available(devices[0])
     with target.compiling_for(devices):
         now = assemble(config)
         done = [compile_elsewhere(now, topology)]
-        _print(now, topology, done[0], limit)
-        size, is_exact = largest_batch(config, now, topology, done, limit)
+        _print(now, topology, done[0], there)
+        size, is_exact = largest_batch(config, now, topology, done, there, limit)
     done.sort(key=lambda one: one.batch_size)
-    _print_largest(done, size, is_exact, limit)
+    _print_largest(done, size, is_exact, there)
     if workdir is not None:
-        record = _record(now, topology, done, limit)
+        record = _record(now, topology, done, there)
         record["largest_batch"] = {"size": size, "is_exact": is_exact}
         workdir.mkdir(parents=True, exist_ok=True)
         write_whole(workdir / FILE, f"{json.dumps(record, indent=2)}\n".encode())
@@ -147,10 +157,11 @@ def compile_elsewhere(experiment: Experiment, topology: Topology, last: float = 
         refusal = tpu.read_refusal(str(error))
         if not (is_out_of_memory(error) and refusal):
             raise
-        found = Compiled(size, None, None, refusal[0], time.monotonic() - start)
+        found = Compiled(size, None, None, refusal[0], None, time.monotonic() - start)
     else:
-        held = _held(experiment, compiled)
-        found = Compiled(size, held, read_program(compiled), None, time.monotonic() - start)
+        peak = compiled.memory_analysis().peak_memory_in_bytes
+        parts = _held(experiment, compiled), read_program(compiled)
+        found = Compiled(size, *parts, None, peak, time.monotonic() - start)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_whole(file, json.dumps(_to_json(found)).encode())
     return found
@@ -183,7 +194,12 @@ def images_at(index: int) -> int:
 
 
 def largest_batch(
-    config: ConfigDict, now: Experiment, topology: Topology, done: list[Compiled], limit: int
+    config: ConfigDict,
+    now: Experiment,
+    topology: Topology,
+    done: list[Compiled],
+    there: int,
+    limit: int | None,
 ) -> tuple[int, bool]:
     """Finds the largest batch that fits, of those of `images_at`, by at most `TRIES` compilations.
 
@@ -192,7 +208,8 @@ def largest_batch(
         now: What it describes.
         topology: The topology.
         done: What was compiled, the config's own step first; what is compiled here comes behind.
-        limit: Bytes on each device.
+        there: Bytes on each device.
+        limit: Bytes that no step may need more than; None for what the compiler takes.
 
     Returns:
         Images in the batch, 0 where none is known to fit; whether the next one is known not to.
@@ -201,8 +218,8 @@ def largest_batch(
     share = shardings.size(*ROWS)
     alone = bytes_per_device(now.state_shapes)
 
-    def figure(one: Compiled) -> int | None:
-        return one.total if one.refused is None else max(one.refused, limit + 1)
+    def figure(one: Compiled) -> int:
+        return min(one.total, there) if one.fits(limit) else max(one.total, there + 1)
 
     def total(index: int) -> int | None:
         size = images_at(index) * share
@@ -223,10 +240,9 @@ def largest_batch(
         done.append(compile_elsewhere(experiment, topology, last))
         return figure(done[-1])
 
-    known = {0: alone, own.batch_size: figure(own) or 0}
-    index, _, is_exact = search(total, lambda i: images_at(i) * share, limit, known, TRIES)
-    fitting = [one.batch_size for one in done if one.held and one.held.total <= limit]
-    size = max(fitting, default=0)
+    known = {0: alone, own.batch_size: figure(own)}
+    index, _, is_exact = search(total, lambda i: images_at(i) * share, there, known, TRIES)
+    size = max((one.batch_size for one in done if one.fits(limit)), default=0)
     return size, is_exact and size == images_at(index) * share
 
 
