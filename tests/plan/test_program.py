@@ -32,11 +32,17 @@ TEXT = """HloModule jit_step, is_scheduled=true, entry_computation_layout={(f32[
   ROOT %gathered.2 = bf16[3,16]{1,0:T(8,128)(2,1)} all-gather(%p.1), channel_id=7, replica_groups=mesh['a'=2,'b'=4] {'a','b'}, dimensions={1}
 }
 
+%inner (z: f32[5]) -> f32[5] {
+  %z = f32[5]{0:T(128)} parameter(0)
+  ROOT %less.1 = f32[5]{0:T(128)} negate(%z)
+}
+
 %body (t: (f32[5])) -> (f32[5]) {
   %t = (f32[5]{0:T(128)}) parameter(0)
   %item = f32[5]{0:T(128)} get-tuple-element(%t), index=0
   %twice = f32[5]{0:T(128)} multiply(%item, %item)
-  ROOT %t.1 = (f32[5]{0:T(128)}) tuple(%twice)
+  %deep = f32[5]{0:T(128)} call(%twice), to_apply=%inner
+  ROOT %t.1 = (f32[5]{0:T(128)}) tuple(%deep)
 }
 
 %go (t: (f32[5])) -> pred[] {
@@ -73,9 +79,9 @@ def test_collectives_and_bytes_by_hand():
         "collective-permute": Collective(1, 2 * 8 * 32 * 3, 2 * 8 * 32 * 3),
         "reduce-scatter": Collective(1, 4 * 2 * 1024, 4 * 1024),
     }
-    # Off the chip: a slice of 2 rows, a is copied and once read twice and written by the loop, and
-    # w, in a tile of 8 x 128.
-    assert found.moved == 4 * 2 * 1024 + 4 * 128 + 3 * 4 * 128 + 2 * 8 * 128
+    # Off the chip: a slice of 2 rows; a is copied, read twice and written by the loop, and read and
+    # written by what that calls; and w, in a tile of 8 x 128.
+    assert found.moved == 4 * 2 * 1024 + 4 * 128 + (3 + 2) * 4 * 128 + 2 * 8 * 128
     assert found.flops == 10
 
 

@@ -187,10 +187,10 @@ def _held(experiment: Experiment, compiled: Any) -> Held:
 
 def images_at(index: int) -> int:
     """Returns the images on each device that are tried: 1 to 8, then four sizes in every octave."""
-    if index <= 8:
+    if index <= 4:
         return index
-    octave, place = divmod(index - 9, 4)
-    return (5 + place) * 2 ** min(octave + 1, 40)
+    octave, place = divmod(index - 5, 4)
+    return (5 + place) * 2 ** min(octave, 40)
 
 
 def largest_batch(
@@ -321,7 +321,7 @@ def _record(
     chip = topology.chip
     compiled = []
     for one in done:
-        more = {} if one.held is None else {"total": one.held.total}
+        more: dict[str, Any] = {} if one.held is None else {"total": one.held.total}
         if one.program:
             more["least_seconds"] = one.program.least_seconds(chip)
         compiled.append(_to_json(one) | more)
