@@ -18,7 +18,8 @@ from unet_jax.models.fast import choice
 from unet_jax.models.options import Options
 from unet_jax.plan import elsewhere, memory, tpu
 from unet_jax.plan.chips import parse_topology
-from unet_jax.plan.elsewhere import Compiled, Held, images_at
+from unet_jax.plan.compiled import Compiled, Held, from_json, read_held, to_json
+from unet_jax.plan.elsewhere import images_at
 from unet_jax.plan.program import Collective, Program, read_program
 from unet_jax.process import target
 from unet_jax.process.console import console
@@ -56,7 +57,7 @@ def test_names_of_topologies(name, shape):
     "name",
     [
         "", "v5e", "v5e:", "v5e:8", "v5e:3x3", "v5e:1x8", "v5e:2x4x1", "v5e:-2x4", "v5e:2x0",
-        "v5e:32x32", "v5p:2x2", "v4:2x2", "v3:2x2", "h100:8", "v5e:2x4 ", "v5e:2x٤", "v6e:2x999999",
+        "v5e:32x32", "v5p:2x2", "v4:2x2", "v3:2x2", "h100:9", "v5e:2x4 ", "v5e:2x٤", "v6e:2x999999",
     ],
 )  # fmt: skip
 def test_what_is_no_topology_is_said(name):
@@ -94,7 +95,7 @@ def search_with(monkeypatch, need, there, limit=None, **changes):
     """Searches with a compiler that needs bytes by images, and refuses more than there are."""
     config, done = tiny(**changes), []
 
-    def compile_elsewhere(experiment, topology, last=0.0):
+    def compile_elsewhere(experiment, topology, longest=0.0):
         size = experiment.plan.batch_size
         return made(size, need(size), is_refused=need(size) > there)
 
@@ -132,8 +133,28 @@ def test_only_what_the_mesh_divides_is_tried(monkeypatch):
 
 @pytest.mark.parametrize("found", [made(8, 100), made(16, 200, is_refused=True)])
 def test_what_was_found_is_kept_as_it_is(found):
-    kept = json.loads(json.dumps(elsewhere._to_json(found)))
-    assert elsewhere._from_json(kept) == found
+    kept = json.loads(json.dumps(to_json(found)))
+    assert from_json(kept) == found
+
+
+def test_gpus_are_estimated(monkeypatch, tmp_path):
+    config = tiny(train__batch_size=4)
+    with console.capture() as capture:
+        elsewhere.plan_elsewhere(config, "h100:4", workdir=tmp_path)
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    assert "an estimate: the program is that for CPU" in capture.get()
+    assert (plan["memory"], plan["mesh"]["data"]) == (80 * 10**9, 4)
+    (one,) = plan["compiled"]
+    # Forward the convolutions; backward twice that, but once for the first; and what else there is.
+    first, rest = 9 * 3 * 4 * 32**2, 9 * 4 * 8 * 16**2 + 4 * 8 * 4 * 16**2 + (9 * 8 + 6) * 4 * 32**2
+    assert 1 < one["program"]["flops"] / (2 * (2 * first + 3 * rest)) < 2.5
+    assert one["held"]["batch"] == 32 * 32 * 5
+    assert one["program"]["collectives"]["all-reduce"]["size"] == SUMS
+    least = one["least_seconds"]
+    assert least["computing"] == one["program"]["flops"] / 989e12
+    for name in ("h100:0", "h100:9", "h100:2x2", "a100"):
+        with pytest.raises(UserError, match="1 to 8 of a100"):
+            parse_topology(name)
 
 
 def chips(count, per_process=4):
@@ -192,7 +213,7 @@ def test_arguments_and_collectives_of_data(monkeypatch):
     }
     # One image on each of eight chips: 3 bytes a pixel, label and weight. The state is whole.
     arrays = jax.tree.leaves(experiment.state_shapes)
-    held = elsewhere._held(experiment, compiled)
+    held = read_held(experiment, compiled)
     assert held.batch == np.zeros((1, 32, 32, 5), np.uint8).nbytes
     assert held.parameters + held.optimizer == sum(
         np.zeros(x.shape, x.dtype).nbytes for x in arrays

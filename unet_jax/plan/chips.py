@@ -37,6 +37,15 @@ TPUS = {
     "v6e": Chip("TPU v6e", 918 * TERA, 32 * GB, 1638 * GB, 400 * GB, f"{_TPU} of v6e"),
 }
 """By the name before ":" in --topology; half of what is published as bidirectional links."""
+_NVIDIA = "NVIDIA data sheet, without sparsity"
+GPUS = {
+    "a100": Chip("NVIDIA A100", 312 * TERA, 80 * GB, 2039 * GB, 300 * GB, f"{_NVIDIA}; SXM"),
+    "h100": Chip("NVIDIA H100", 989 * TERA, 80 * GB, 3350 * GB, 450 * GB, f"{_NVIDIA}; SXM"),
+    "h200": Chip("NVIDIA H200", 989 * TERA, 141 * GB, 4800 * GB, 450 * GB, f"{_NVIDIA}; SXM"),
+    "l4": Chip("NVIDIA L4", 121 * TERA, 24 * GB, 300 * GB, 32 * GB, f"{_NVIDIA}; PCIe"),
+}
+"""By the name before ":" in --topology, for which is only estimated."""
+MOST_GPUS = 8  # of one machine, which is as far as those links reach
 AXES = {"v4": 3, "v5e": 2, "v5p": 3, "v6e": 2}
 """Axes of the torus."""
 MOST_CHIPS = {"v4": 4096, "v5e": 256, "v5p": 8960, "v6e": 256}
@@ -44,11 +53,11 @@ MOST_CHIPS = {"v4": 4096, "v5e": 256, "v5p": 8960, "v6e": 256}
 
 
 class Topology(NamedTuple):
-    """Chips that are wired up as a torus, of one pod.
+    """Chips that are wired up: TPUs as a torus, of one pod, or GPUs of one machine.
 
     Attributes:
         name: As given, such as "v5e:2x4".
-        family: A key of `TPUS`.
+        family: A key of `TPUS` or `GPUS`.
         shape: Chips along each axis.
     """
 
@@ -59,14 +68,19 @@ class Topology(NamedTuple):
     @property
     def chip(self) -> Chip:
         """Returns the chip's figures."""
-        return TPUS[self.family]
+        return (TPUS | GPUS)[self.family]
+
+    @property
+    def is_estimated(self) -> bool:
+        """Tells whether nothing here compiles for it."""
+        return self.family in GPUS
 
 
 def parse_topology(name: str) -> Topology:
     """Reads the name of a topology.
 
     Args:
-        name: Such as "v5e:2x4": a family of chips, and how many lie along each axis.
+        name: Such as "v5e:2x4": a family of chips, and how many lie along each axis; "h100:8".
 
     Returns:
         The topology.
@@ -80,6 +94,8 @@ def parse_topology(name: str) -> Topology:
     axes, chips = AXES.get(family, 0), 1
     for size in sizes:
         chips *= size
+    if family in GPUS and len(parts) == len(sizes) == 1 and 1 <= sizes[0] <= MOST_GPUS:
+        return Topology(name, family, tuple(sizes))
     is_known = len(parts) == len(sizes) == axes and 1 <= chips <= MOST_CHIPS[family]
     # A host has 2x2 chips, or is a part of one: a single chip, or two side by side.
     is_whole = is_known and (sizes[0] % 2 == sizes[1] % 2 == 0 or chips == 1)
@@ -90,6 +106,7 @@ def parse_topology(name: str) -> Topology:
         )
         raise UserError(
             f"--topology={name} is none that can be compiled for; there are {allowed}, where A and "
-            "B are even, or all are 1 for one chip, such as v5e:2x4, v5e:16x16 and v5p:2x2x2."
+            "B are even, or all are 1 for one chip, such as v5e:2x4, v5e:16x16 and v5p:2x2x2; "
+            f"and for an estimate 1 to {MOST_GPUS} of {', '.join(GPUS)}, such as h100:8."
         )
     return Topology(name, family, tuple(sizes))

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 _elsewhere: ContextVar[tuple[Any, ...]] = ContextVar("_elsewhere", default=())
+_stand_for: ContextVar[str] = ContextVar("_stand_for", default="")
 
 
 def devices() -> list[Any]:
@@ -29,24 +30,31 @@ def process_count() -> int:
 def platform() -> str:
     """Returns what programs are compiled for: "cpu", "gpu" or "tpu"."""
     elsewhere = _elsewhere.get()
-    return elsewhere[0].platform if elsewhere else jax.default_backend()
+    return _stand_for.get() or (elsewhere[0].platform if elsewhere else jax.default_backend())
+
+
+def is_stand_in() -> bool:
+    """Tells whether devices of one platform stand in for those of another."""
+    return bool(_stand_for.get())
 
 
 @contextlib.contextmanager
-def compiling_for(devices: Sequence[Any]) -> Iterator[None]:
+def compiling_for(devices: Sequence[Any], stand_for: str = "") -> Iterator[None]:
     """Makes other devices those that programs are compiled for.
 
     What is assembled and traced inside has their mesh and their forms of operations; it can be
     compiled, and runs only where the devices are.
 
     Args:
-        devices: Those of a `jax.experimental.topologies.TopologyDescription`.
+        devices: Those of a `jax.experimental.topologies.TopologyDescription`, or others.
+        stand_for: The platform whose forms of operations are taken on them; "" for their own.
 
     Yields:
         Nothing.
     """
-    token = _elsewhere.set(tuple(devices))
+    token, other = _elsewhere.set(tuple(devices)), _stand_for.set(stand_for)
     try:
         yield
     finally:
         _elsewhere.reset(token)
+        _stand_for.reset(other)
