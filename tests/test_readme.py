@@ -64,6 +64,7 @@ STUDIES = {
     "experiments.scale.meshes": ["--meshes=2x1x1", "--dimensions=2", "--features=4,8"],
     "experiments.scale.owners": ["--trials=1", "--ways=3 s apart"],
     "experiments.scale.deaths": ["--trials=1", "--ways=SIGTERM", "--steps=6"],
+    "experiments.bench.survey": ["--images=4", "--side=32"],
 }
 
 
