@@ -4,8 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from unet_jax.experiment import Experiment
-from unet_jax.plan.memory import step_shapes
+from unet_jax.experiment import Experiment, step_shapes
 from unet_jax.plan.program import Collective, Program
 from unet_jax.process.capacity import bytes_per_device
 

@@ -11,11 +11,11 @@ import jax
 from ml_collections import ConfigDict
 
 from unet_jax.errors import UserError
-from unet_jax.experiment import Experiment, assemble
+from unet_jax.experiment import Experiment, assemble, step_shapes
 from unet_jax.plan import tpu
 from unet_jax.plan.chips import Topology, parse_topology
 from unet_jax.plan.compiled import Compiled, from_json, read_held, to_json
-from unet_jax.plan.memory import FILE, step_shapes
+from unet_jax.plan.memory import FILE
 from unet_jax.plan.program import read_program
 from unet_jax.plan.tables import print_largest, print_step
 from unet_jax.process import target
