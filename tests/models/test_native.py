@@ -152,6 +152,9 @@ def test_a_compiler_that_is_not_there_or_says_nonsense_is_one_line(no_kernel, tm
     no_kernel(str(script))
     assert native.load().target is None
     assert "\n" not in native.load().why
+    assert not list(tmp_path.rglob("*.so"))
+    no_kernel("'c++")
+    assert native.load() == native.Kernel(None, "'c++ failed: No closing quotation")
 
 
 def test_no_compiler_at_all(no_kernel, monkeypatch):

@@ -1,8 +1,8 @@
 """The filter gradient by a kernel in C++, compiled on first use by the system's compiler.
 
 `filter_gradient.cc` is compiled once for every machine and kept in `runtime.cache_dir`. Where that
-does not work, `STATUS` says why, and XLA's form takes its place: no error of a compiler ends a run.
-UNET_JAX_KERNELS=0 in the environment switches it off.
+does not work, `Kernel.why` says so, and XLA's form takes its place: no error of a compiler ends a
+run. UNET_JAX_KERNELS=0 in the environment switches it off.
 """
 
 import ctypes
@@ -14,6 +14,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+import threading
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +28,7 @@ SWITCH = "UNET_JAX_KERNELS"  # in the environment; "0" is off
 SOURCE = Path(__file__).with_name("filter_gradient.cc")
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-fPIC", "-shared", "-w")
 LONGEST = 120  # seconds for the compiler, which needs two on an idle core
+_ALONE = threading.Lock()  # a step may be traced while the run's header is written
 
 
 class Kernel(NamedTuple):
@@ -62,32 +64,39 @@ def load() -> Kernel:
     """Returns the kernel, compiled and known to XLA where that is possible and not switched off."""
     if os.environ.get(SWITCH, "1") == "0":
         return Kernel(None, f"{SWITCH}=0")
-    return _load()
+    with _ALONE:
+        return _load()
 
 
 @functools.cache
 def _load() -> Kernel:
-    command = _compiler()
-    if not command:
-        return Kernel(None, "there is no C++ compiler")
-    command = [*command, *FLAGS, f"-I{jax.ffi.include_dir()}"]
+    own = os.environ.get("CXX", "")
+    try:
+        command = shlex.split(own) or _compiler()
+        return _make([*command, *FLAGS]) if command else Kernel(None, "there is no C++ compiler")
+    except (OSError, subprocess.SubprocessError, AttributeError, ValueError) as error:
+        return Kernel(None, f"{own or 'the C++ compiler'} failed: {_first_line(error)}")
+
+
+def _make(command: list[str]) -> Kernel:
+    """Compiles the kernel, unless that was done before, and makes it known to XLA."""
+    command = [*command, f"-I{jax.ffi.include_dir()}"]
     parts = [SOURCE.read_text(), *command, jaxlib.__version__, _machine()]
     name = f"unet_jax_filter_gradient_{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}"
     file = runtime.cache_dir() / "kernels" / f"{name}.so"
+    if not file.exists():
+        _compile(command, file)
     try:
-        if not file.exists():
-            _compile(command, file)
         function = ctypes.CDLL(str(file)).FilterGradient
-        jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(function), platform="cpu")
-    except (OSError, subprocess.SubprocessError, AttributeError) as error:
-        return Kernel(None, f"{command[0]} failed: {_first_line(error)}")
+    except (OSError, AttributeError):
+        file.unlink()  # so that the next process compiles it anew
+        raise
+    jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(function), platform="cpu")
     return Kernel(name)
 
 
 def _compiler() -> list[str]:
-    """Returns the command of $CXX or of the first C++ compiler there is; [] for none."""
-    if own := shlex.split(os.environ.get("CXX", "")):
-        return own
+    """Returns the first C++ compiler there is; [] for none."""
     return next(
         ([found] for name in ("c++", "g++", "clang++") if (found := shutil.which(name))), []
     )
