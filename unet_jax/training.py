@@ -20,7 +20,7 @@ from unet_jax.data.sample import written
 from unet_jax.defaults import complete
 from unet_jax.durations import Plan
 from unet_jax.errors import StoppedError, UserError
-from unet_jax.experiment import Experiment, assemble
+from unet_jax.experiment import Experiment, assemble, compile_ahead
 from unet_jax.metrics.names import class_names_of
 from unet_jax.models import fast
 from unet_jax.models.anatomy import forward_flops
@@ -205,6 +205,7 @@ def train_owned(
     check_memory(experiment)
     eval_step = make_eval_step(experiment.network)
     check_data(experiment, eval_step)
+    train_step = compile_ahead(experiment)
     split = splits.settle(dataset, workdir, kept, overwrite=overwrite)
     wait_for_all("the run may begin")
     if is_first():
@@ -228,7 +229,7 @@ def train_owned(
     on_devices = (put_batch(batch, shardings) for batch in batches)
     key = replicate(step_key, shardings)
     with run.open(start):
-        loop(run, plan, start, state, experiment.train_step, on_devices, key)
+        loop(run, plan, start, state, train_step, on_devices, key)
         results = run.results()
     if is_first():
         write_results(workdir, **results)

@@ -30,6 +30,7 @@ from jax import lax
 from unet_jax.models.fast import native, plain
 from unet_jax.models.fast.winograd import winograd, winograd_kernel_gradient
 from unet_jax.models.options import Options
+from unet_jax.process import target
 
 # Measured on CPU: what Winograd's form needs to be faster than XLA's convolution.
 WINOGRAD_CHANNELS = 128  # in and out, at least
@@ -119,7 +120,7 @@ def channel_products(x: jax.Array, y: jax.Array) -> jax.Array:
 
 def _is_narrow(x: jax.Array) -> bool:
     # Blocks of rows that lie on several devices would be gathered on each.
-    return x.shape[-1] <= PRODUCT_CHANNELS and jax.device_count() == 1
+    return x.shape[-1] <= PRODUCT_CHANNELS and target.device_count() == 1
 
 
 def _is_single_cpu() -> bool:
@@ -141,7 +142,7 @@ def describe() -> str:
 def compiler_options(model: Options) -> dict[str, str] | None:
     """Returns XLA's options for a model's train step."""
     # On CPU, XLA would merge what is computed again with the first time, and save nothing.
-    merges = model.remat and jax.default_backend() == "cpu"
+    merges = model.remat and target.platform() == "cpu"
     return {"xla_disable_hlo_passes": "cse_barrier_expander"} if merges else None
 
 
@@ -151,12 +152,14 @@ def init_options() -> dict[str, Any]:
     It runs once, and LLVM's third level takes four times as long over it as the second, to the same
     bytes. A level in XLA_FLAGS holds.
     """
-    is_open = LEVEL not in os.environ.get("XLA_FLAGS", "") and jax.default_backend() == "cpu"
+    is_open = LEVEL not in os.environ.get("XLA_FLAGS", "") and target.platform() == "cpu"
     return {LEVEL: 2} if is_open else {}
 
 
 def _on_cpu(fast: Callable[..., Any], other: Callable[..., Any], *operands: jax.Array) -> jax.Array:
     """Computes one form on CPU and another elsewhere."""
+    if target.is_stand_in():
+        return other(*operands)
     return lax.platform_dependent(*operands, cpu=fast, default=other)
 
 
@@ -175,7 +178,7 @@ def _winograd_form(
     tiles = 4 * x.size
     by_image = tiles > BATCH_TILES
     # Tiles of images that lie on several devices would be gathered on each.
-    fits = jax.device_count() == 1 and (not by_image or tiles <= b * most)
+    fits = target.device_count() == 1 and (not by_image or tiles <= b * most)
     if h % 2 == w % 2 == 0 and min(channels[-2:]) >= WINOGRAD_CHANNELS and fits:
         return functools.partial(form, by_image=by_image)
     return None
