@@ -125,7 +125,7 @@ def _is_narrow(x: jax.Array) -> bool:
 
 def _is_single_cpu() -> bool:
     # A kernel of ours would be given the images of all devices on each.
-    return jax.device_count() == 1 and jax.default_backend() == "cpu"
+    return target.device_count() == 1 and target.platform() == "cpu"
 
 
 def describe() -> str:

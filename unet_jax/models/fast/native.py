@@ -1,7 +1,7 @@
 """The filter gradient by a kernel in C++, compiled on first use by the system's compiler.
 
 `filter_gradient.cc` is compiled once for every machine and kept in `runtime.cache_dir`. Where that
-does not work, `STATUS` says why, and XLA's form takes its place: no error of a compiler ends a run.
+does not work, the `Kernel` says why, and XLA's form takes its place: no error of a compiler ends a run.
 UNET_JAX_KERNELS=0 in the environment switches it off.
 """
 
@@ -14,6 +14,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+import threading
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +28,7 @@ SWITCH = "UNET_JAX_KERNELS"  # in the environment; "0" is off
 SOURCE = Path(__file__).with_name("filter_gradient.cc")
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-fPIC", "-shared", "-w")
 LONGEST = 120  # seconds for the compiler, which needs two on an idle core
+_LOADING = threading.Lock()  # a run compiles its step in a thread beside
 
 
 class Kernel(NamedTuple):
@@ -62,7 +64,8 @@ def load() -> Kernel:
     """Returns the kernel, compiled and known to XLA where that is possible and not switched off."""
     if os.environ.get(SWITCH, "1") == "0":
         return Kernel(None, f"{SWITCH}=0")
-    return _load()
+    with _LOADING:
+        return _load()
 
 
 @functools.cache
