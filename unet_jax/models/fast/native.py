@@ -1,8 +1,8 @@
 """The filter gradient by a kernel in C++, compiled on first use by the system's compiler.
 
 `filter_gradient.cc` is compiled once for every machine and kept in `runtime.cache_dir`. Where that
-does not work, the `Kernel` says why, and XLA's form takes its place: no error of a compiler ends a run.
-UNET_JAX_KERNELS=0 in the environment switches it off.
+does not work, the `Kernel` says why, and XLA's form takes its place: no error of a compiler ends a
+run. UNET_JAX_KERNELS=0 in the environment switches it off.
 """
 
 import ctypes
