@@ -61,7 +61,7 @@ def test_slurm_requeues_after_143_alone(cluster, code):
     assert slurm(cluster, code, *ODD_FLAGS).returncode == code
     first, *rest = calls(cluster)
     assert first == [
-        *["--kill-on-bad-exit=1", ".venv/bin/python", "-m", "unet_jax.main", "--multihost"],
+        *["--kill-on-bad-exit=0", ".venv/bin/python", "-m", "unet_jax.main", "--multihost"],
         *["--config=configs/oxford_pets.py", "--workdir=runs/pets", *ODD_FLAGS],
     ]
     assert rest == ([["scontrol", "requeue", "17"]] if code == 143 else [])
