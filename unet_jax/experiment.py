@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from unet_jax.augment.make import Augment, check_augment, make_augment
 from unet_jax.config import call, check_sections
+from unet_jax.data import foreground
 from unet_jax.data.base import Dataset
 from unet_jax.data.class_weights import Weights, find_rule, weigh
 from unet_jax.data.sample import Ends
@@ -219,6 +220,15 @@ def _make_augment(steps: Mapping[str, Mapping[str, Any]], network: Network) -> A
     how = network.loading.normalise
     value_range = how.value_range(network.spec)
     return make_augment(steps, value_range, cuts=how.cuts, is_bounded=how.is_bounded)
+
+
+def reach(experiment: Experiment) -> float:
+    """Returns the share of crops that are put on a chosen class; see `foreground.reach`."""
+    loading, names = experiment.loading, experiment.dataset.class_names
+    if not loading.foreground:
+        return 0.0
+    classes, train = loading.foreground_classes, experiment.dataset.splits["train"]
+    return foreground.reach(train, classes, len(names), loading.foreground)
 
 
 def compile_step(experiment: Experiment) -> Any:

@@ -61,7 +61,7 @@ def test_slurm_requeues_after_143_alone(cluster, code):
     assert slurm(cluster, code, *ODD_FLAGS).returncode == code
     first, *rest = calls(cluster)
     assert first == [
-        *["--kill-on-bad-exit=1", ".venv/bin/python", "-m", "unet_jax.main", "--multihost"],
+        *["--kill-on-bad-exit=0", ".venv/bin/python", "-m", "unet_jax.main", "--multihost"],
         *["--config=configs/oxford_pets.py", "--workdir=runs/pets", *ODD_FLAGS],
     ]
     assert rest == ([["scontrol", "requeue", "17"]] if code == 143 else [])
@@ -189,7 +189,7 @@ def test_jax_finds_its_processes_with_what_the_manifest_allows(manifest, monkeyp
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_pages_are_short_and_say_what_was_run(page):
     text = page.read_text()
-    assert len(text.splitlines()) <= 60
+    assert len(text.splitlines()) <= 70
     last = text.rpartition("\n## ")[2]
     assert last.startswith("What was run\n")
     assert re.search(r"Nothing\s+was\s+run\s+on\s+a\s+real", last)

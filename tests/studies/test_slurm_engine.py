@@ -314,8 +314,10 @@ def test_real_slurm_continues_on_another_node(real, tmp_path, command):
     engine = Slurm(tmp_path / "study" / "engine", every=0.2)
     engine.submit(jobs)
 
+    second = list(real.nodes)[1]
+
     def on_second(field: str) -> str:
-        line = ["squeue", "--noheader", "--array", "--nodelist=n1", "--states=RUNNING"]
+        line = ["squeue", "--noheader", "--array", f"--nodelist={second}", "--states=RUNNING"]
         line.append(f"--format={field}")
         return subprocess.run(line, capture_output=True, text=True, check=True).stdout.strip()
 
@@ -323,6 +325,6 @@ def test_real_slurm_continues_on_another_node(real, tmp_path, command):
         engine,
         jobs,
         there=lambda: jobs[int(index)] if (index := on_second("%K")) else None,
-        kill=lambda: real.kill_node(1, on_second("%A")),
+        kill=lambda: real.kill_node(second, on_second("%A")),
     )
     check_trained(command, tmp_path, jobs, lost)

@@ -3,7 +3,8 @@
 python tests/support/slurm_cluster.py
 
 Takes root, slurmctld, slurmd, munged (Debian: slurm-wlm and munge). Everything listens on 127.0.0.1
-only. Nodes have one processor each and are called n0, n1, ...
+only. Nodes have one processor each and are called 127.0.0.1, 127.0.0.2 and so on: processes of a
+job look for each other by the names of their nodes.
 """
 
 import contextlib
@@ -19,8 +20,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel")
-# A lost node is down after SlurmdTimeout, and what is requeued waits for cred_expire.
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel")
+# A lost node is down some time after SlurmdTimeout and MessageTimeout; what is requeued waits for
+# cred_expire; what does not end at SIGTERM has KillWait left.
 CONFIG = """\
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
@@ -43,6 +45,9 @@ MpiDefault=none
 ReturnToService=2
 SlurmdParameters=config_overrides
 SlurmdTimeout=5
+KillWait=2
+MessageTimeout=5
+TCPTimeout=1
 MinJobAge=5
 SchedulerParameters=bf_interval=2,sched_interval=2
 {nodes}
@@ -55,28 +60,38 @@ class Cluster(NamedTuple):
 
     Attributes:
         env: Variables with which commands find it.
-        nodes: The processes of the nodes.
+        nodes: The daemons of the nodes, by name.
     """
 
     env: dict[str, str]
-    nodes: list[subprocess.Popen]
+    nodes: dict[str, subprocess.Popen]
 
-    def kill_node(self, index: int, job: str) -> None:
+    def kill_node(self, name: str, job: str) -> None:
         """Does to a node what a power cut does: its daemon and a job's processes are gone.
 
         Args:
-            index: Of the node.
+            name: Of the node.
             job: Slurm's number of the job that runs there.
         """
-        self.nodes[index].kill()
-        env = os.environ | self.env
-        shown = subprocess.run(
-            ["pgrep", "-f", rf"^slurmstepd: \[{job}\."], env=env, capture_output=True, text=True
-        )
-        for step in shown.stdout.split():
-            children = subprocess.run(["pgrep", "-P", step], capture_output=True, text=True)
-            for pid in [step, *children.stdout.split()]:
+        self.nodes[name].kill()
+        marks = {f"SLURMD_NODENAME={name}".encode(), f"SLURM_JOB_ID={job}".encode()}
+        there = [pid for pid in _listed("pgrep", ".") if marks <= _environment(pid)]
+        steps = _listed("pgrep", "-f", rf"^slurmstepd: \[{job}\.")
+        # The daemons of the job's steps go first, since they would report what became of it.
+        lost = [step for step in steps if {*_listed("pgrep", "-P", step)} & {*there}]
+        for pid in [*lost, *there]:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(int(pid), signal.SIGKILL)
+
+
+def _listed(*line: str) -> list[str]:
+    return subprocess.run(line, capture_output=True, text=True, check=False).stdout.split()
+
+
+def _environment(pid: str) -> set[bytes]:
+    with contextlib.suppress(OSError):
+        return {*Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")}
+    return set()
 
 
 def missing() -> str:
@@ -99,10 +114,10 @@ def slurm_cluster(folder: Path, nodes: int = 2) -> Iterator[Cluster]:
         What was started.
     """
     ports = _free_ports(1 + nodes)
-    host = socket.gethostname()
+    host, names = socket.gethostname(), [f"127.0.0.{n}" for n in range(1, 1 + nodes)]
     lines = [
-        f"NodeName=n{n} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=1"
-        for n, port in enumerate(ports[1:])
+        f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=1"
+        for name, port in zip(names, ports[1:], strict=True)
     ]
     config = folder / "slurm.conf"
     text = CONFIG.format(host=host, ports=ports, folder=folder, nodes="\n".join(lines))
@@ -124,10 +139,10 @@ def slurm_cluster(folder: Path, nodes: int = 2) -> Iterator[Cluster]:
 
         start("munged", "munged", "--foreground", "--force", *munge)  # folders may be private
         start("slurmctld", "slurmctld", "-D")
-        daemons = [start(f"n{n}", "slurmd", "-D", "-N", f"n{n}") for n in range(nodes)]
+        daemons = {name: start(name, "slurmd", "-D", "-N", name) for name in names}
         _wait_until_idle(os.environ | env, nodes)
+        stack.callback(_cancel_all, os.environ | env)
         yield Cluster(env, daemons)
-        subprocess.run(["scancel", "--me"], env=os.environ | env, check=False)
 
 
 def _end(process: subprocess.Popen) -> None:
@@ -137,6 +152,17 @@ def _end(process: subprocess.Popen) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def _cancel_all(env: dict[str, str], limit: float = 10.0) -> None:
+    """Cancels all jobs and waits for their ends, which take the nodes' daemons."""
+    deadline = time.monotonic() + limit
+    subprocess.run(["scancel", "--me"], env=env, check=False)
+    line = ["squeue", "--noheader", "--me"]
+    while time.monotonic() < deadline:
+        if not subprocess.run(line, env=env, capture_output=True, check=False).stdout:
+            return
+        time.sleep(0.2)
 
 
 def _wait_until_idle(env: dict[str, str], nodes: int, limit: float = 30.0) -> None:

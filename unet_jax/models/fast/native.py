@@ -1,7 +1,7 @@
 """The filter gradient by a kernel in C++, compiled on first use by the system's compiler.
 
 `filter_gradient.cc` is compiled once for every machine and kept in `runtime.cache_dir`. Where that
-does not work, `Kernel.why` says so, and XLA's form takes its place: no error of a compiler ends a
+does not work, the `Kernel` says why, and XLA's form takes its place: no error of a compiler ends a
 run. UNET_JAX_KERNELS=0 in the environment switches it off.
 """
 
@@ -28,7 +28,7 @@ SWITCH = "UNET_JAX_KERNELS"  # in the environment; "0" is off
 SOURCE = Path(__file__).with_name("filter_gradient.cc")
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-fPIC", "-shared", "-w")
 LONGEST = 120  # seconds for the compiler, which needs two on an idle core
-_ALONE = threading.Lock()  # a step may be traced while the run's header is written
+_LOADING = threading.Lock()  # a run compiles its step in a thread beside
 
 
 class Kernel(NamedTuple):
@@ -64,7 +64,7 @@ def load() -> Kernel:
     """Returns the kernel, compiled and known to XLA where that is possible and not switched off."""
     if os.environ.get(SWITCH, "1") == "0":
         return Kernel(None, f"{SWITCH}=0")
-    with _ALONE:
+    with _LOADING:
         return _load()
 
 
