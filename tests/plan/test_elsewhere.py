@@ -91,17 +91,19 @@ def made(size, total, is_refused=False):
     return Compiled(size, Held(0, 0, 0, 0, total, 0), program, None, total, 1.0)
 
 
-def search_with(monkeypatch, need, there, limit=None, **changes):
+def search_with(monkeypatch, need, there, limit=None, before=(), **changes):
     """Searches with a compiler that needs bytes by images, and refuses more than there are."""
     config, done = tiny(**changes), []
 
-    def compile_elsewhere(experiment, topology, longest=0.0):
+    def compile_elsewhere(experiment, topology, begin):
         size = experiment.plan.batch_size
+        if size not in before:
+            begin()
         return made(size, need(size), is_refused=need(size) > there)
 
     monkeypatch.setattr(elsewhere, "compile_elsewhere", compile_elsewhere)
     now = assemble(config)
-    done.append(elsewhere.compile_elsewhere(now, None))
+    done.append(elsewhere.compile_elsewhere(now, None, str))
     found = elsewhere.largest_batch(config, now, None, done, limit or there, limit)
     return found, [one.batch_size for one in done]
 
@@ -116,6 +118,22 @@ def test_the_largest_batch_of_three_compilations(monkeypatch):
     assert found[0] == max(n for n in tried if n**0.5 <= 40)
     found, tried = search_with(monkeypatch, lambda n: n * MIB, MIB)
     assert found == (0, True)
+
+
+def test_the_same_search_again_goes_on(monkeypatch):
+    def need(size):  # far from a line
+        return round(size**0.3 * MIB)
+
+    before = []
+    for _ in range(9):
+        (size, is_exact), tried = search_with(monkeypatch, need, 9 * MIB, before=before)
+        assert len(set(tried) - {8} - set(before)) <= elsewhere.TRIES
+        if is_exact:
+            break
+        assert set(tried) > set(before)
+        before = tried
+    assert len(before) > elsewhere.TRIES
+    assert size == max(8 * images_at(i) for i in range(40) if need(8 * images_at(i)) <= 9 * MIB)
 
 
 def test_a_limit_of_the_user_holds_before_the_compiler_refuses(monkeypatch):

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,11 @@ from unet_jax.process.whole import write_whole
 from unet_jax.sharding import MOST_BATCH, ROWS
 
 TRIES = 3  # compilations at most, to find the largest batch
+GUESSES = 64  # of it at most, most of which were compiled before
+
+
+class _SpentError(Exception):
+    """There were as many compilations as may be."""
 
 
 def plan_elsewhere(
@@ -60,7 +66,7 @@ def plan_elsewhere(
             console.print("an estimate: the program is that for CPU, with other fusions and forms")
         else:
             there = limit or tpu.available(devices[0])
-            done = [compile_elsewhere(now, topology)]
+            done = [compile_elsewhere(now, topology, lambda: "a wide net takes minutes")]
             print_step(now, topology, done[0], there)
             size, is_exact = largest_batch(config, now, topology, done, there, limit)
             largest = {"size": size, "is_exact": is_exact}
@@ -100,13 +106,15 @@ def estimate(experiment: Experiment) -> Compiled:
     return Compiled(size, held, program, None, None, time.monotonic() - start)
 
 
-def compile_elsewhere(experiment: Experiment, topology: Topology, longest: float = 0.0) -> Compiled:
+def compile_elsewhere(
+    experiment: Experiment, topology: Topology, begin: Callable[[], str]
+) -> Compiled:
     """Compiles a train step for a topology, or takes what was found when that was done before.
 
     Args:
         experiment: Of `assemble`, inside of `target.compiling_for`.
         topology: The topology.
-        longest: Seconds that the longest compilation so far took; 0 where there was none.
+        begin: Called before a compilation, for what is said of how long it may take.
 
     Returns:
         What the compiler made of it.
@@ -125,8 +133,7 @@ def compile_elsewhere(experiment: Experiment, topology: Topology, longest: float
         found = from_json(json.loads(file.read_text()))
         console.print(f"a batch of {size}: compiled before, in {found.seconds:.0f} s")
         return found
-    about = f"the longest so far took {longest:.0f} s" if longest else "a wide net takes minutes"
-    console.print(f"a batch of {size}: compiling for {topology.name}; {about}")
+    console.print(f"a batch of {size}: compiling for {topology.name}; {begin()}")
     start = time.monotonic()
     try:
         compiled = lowered.compile()
@@ -162,6 +169,8 @@ def largest_batch(
 ) -> tuple[int, bool]:
     """Finds the largest batch that fits, of those of `images_at`, by at most `TRIES` compilations.
 
+    What was compiled before is not counted, so that the same search again goes on.
+
     Args:
         config: The whole config.
         now: What it describes.
@@ -180,6 +189,15 @@ def largest_batch(
     def figure(one: Compiled) -> int:
         return min(one.total, there) if one.fits(limit) else max(one.total, there + 1)
 
+    left = TRIES
+
+    def begin() -> str:
+        nonlocal left
+        if not left:
+            raise _SpentError
+        left -= 1
+        return f"the longest so far took {max(one.seconds for one in done):.0f} s"
+
     def total(index: int) -> int | None:
         size = images_at(index) * share
         for one in done:
@@ -195,12 +213,13 @@ def largest_batch(
         except UserError as error:
             console.print(f"a batch of {size}: {error}")
             return None
-        longest = max(one.seconds for one in done)
-        done.append(compile_elsewhere(experiment, topology, longest))
+        done.append(compile_elsewhere(experiment, topology, begin))
         return figure(done[-1])
 
     known = {0: alone, own.batch_size: figure(own)}
-    index, _, is_exact = search(total, lambda i: images_at(i) * share, there, known, TRIES)
+    index, is_exact = 0, False
+    with contextlib.suppress(_SpentError):
+        index, _, is_exact = search(total, lambda i: images_at(i) * share, there, known, GUESSES)
     size = max((one.batch_size for one in done if one.fits(limit)), default=0)
     return size, is_exact and size == images_at(index) * share
 
