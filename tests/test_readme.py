@@ -21,6 +21,7 @@ from experiments.scale.launch import free_port
 from unet_jax.config import SECTIONS
 from unet_jax.plan.chips import parse_topology
 
+pytestmark = pytest.mark.pages
 README = ROOT / "README.md"
 PAGES = {
     file.relative_to(ROOT).as_posix(): file.read_text()
@@ -139,7 +140,6 @@ def test_the_commands_are_found():
     assert programs - NOT_RUN == {"make", "python"}
 
 
-@pytest.mark.slow
 def test_python_commands_run_one_after_the_other(tmp_path):
     make_images(tmp_path)
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
@@ -185,6 +185,7 @@ def test_make_targets_call_what_runs(command, tmp_path):
     called = {
         "make bench": ["experiments.bench.speed", *SMALL, "--rounds=1", "--steps=10"],
         "make test": ["pytest", "--version"],
+        "make commands": ["pytest", "--version"],
         "make variants": ["experiments.bench.variants", "--only=modern", *TINY],
         "make docs": ["sphinx", "--version"],
     }[command]

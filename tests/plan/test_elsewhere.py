@@ -21,6 +21,7 @@ from unet_jax.plan.chips import parse_topology
 from unet_jax.plan.compiled import Compiled, Held, from_json, read_held, to_json
 from unet_jax.plan.elsewhere import images_at
 from unet_jax.plan.program import Collective, Program, read_program
+from unet_jax.plan.tables import print_largest
 from unet_jax.process import target
 from unet_jax.process.console import console
 
@@ -134,6 +135,19 @@ def test_the_same_search_again_goes_on(monkeypatch):
         before = tried
     assert len(before) > elsewhere.TRIES
     assert size == max(8 * images_at(i) for i in range(40) if need(8 * images_at(i)) <= 9 * MIB)
+
+
+def test_what_is_said_of_each_batch(capsys):
+    sizes = {32: 1 * GIB, 896: 6 * GIB, 2048: 11 * GIB}
+    done = [made(n, total)._replace(peak=total - 256 * MIB) for n, total in sizes.items()]
+    done.append(made(4096, 17 * GIB, is_refused=True))
+    print_largest(done, 2048, is_exact=False, limit=16 * GIB)
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "the largest batch that fits 16.00 GiB: at least 2048"
+    assert said[2] == "  896: 6.00 GiB, 5.75 GiB of it at once, compiled in 1 s"
+    line = np.polyval(np.polyfit([896, 2048], [6, 11], 1), 4096)
+    refused = "refused by the compiler, which says it needs 17.00 GiB; in line with those that"
+    assert said[4] == f"  4096: {refused} compiled {line:.2f} GiB"
 
 
 def test_a_limit_of_the_user_holds_before_the_compiler_refuses(monkeypatch):

@@ -83,7 +83,8 @@ def print_largest(done: list[Compiled], size: int, is_exact: bool, limit: int) -
     console.print(f"the largest batch that fits {write_bytes(limit)}: {at_least}{named}")
     for one in done:
         if one.held:
-            said = f"{write_bytes(one.held.total)}, compiled in {one.seconds:.0f} s"
+            at_once = f", {write_bytes(one.peak)} of it at once" if one.peak else ""
+            said = f"{write_bytes(one.held.total)}{at_once}, compiled in {one.seconds:.0f} s"
         else:
             said = f"refused by the compiler, which says it needs {write_bytes(one.refused or 0)}"
             fits = [other for other in done if other.held]
