@@ -4,9 +4,10 @@ Elsewhere than on CPU every operation is XLA's own. On CPU
 
 - a 3x3 convolution is Winograd's where it has `WINOGRAD_CHANNELS` or more in and out, even sizes,
   one device, and tiles of a batch up to `BATCH_TILES` or of an image up to `IMAGE_TILES`;
-- the gradient of its kernel is Winograd's there too, with `IMAGE_TILES_GRADIENT`; on one device,
-  with `NATIVE_CHANNELS` or fewer, half of it on one side, it is that of `native`, if there is one;
-  of others to fewer than `SWAPPED_CHANNELS`, from more, it is XLA's with x and dy swapped;
+- so is the gradient of its images, and that of its kernel, with `IMAGE_TILES_GRADIENT`; on one
+  device, with `NATIVE_CHANNELS` or fewer, half of it on one side, the latter is that of `native`,
+  if there is one; of others to fewer than `SWAPPED_CHANNELS`, from more, it is XLA's with x and dy
+  swapped;
 - a depthwise 3x3 convolution and its gradients are nine shifted products;
 - a sum over all axes but the channels is a matrix product with ones, and one of products, of up to
   `PRODUCT_CHANNELS` on one device, the diagonal of a matrix product;
@@ -28,7 +29,11 @@ import jax.numpy as jnp
 from jax import lax
 
 from unet_jax.models.fast import native, plain
-from unet_jax.models.fast.winograd import winograd, winograd_kernel_gradient
+from unet_jax.models.fast.winograd import (
+    winograd,
+    winograd_data_gradient,
+    winograd_kernel_gradient,
+)
 from unet_jax.models.options import Options
 from unet_jax.process import target
 
@@ -49,6 +54,14 @@ def convolve3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Convolves float32 images with a 3x3 kernel and same padding; see `plain.convolution`."""
     fast = _winograd_form(winograd, x, kernel.shape, IMAGE_TILES)
     return _on_cpu(fast, plain.convolution, x, kernel) if fast else plain.convolution(x, kernel)
+
+
+def data_gradient3x3(dy: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Goes back through `convolve3x3` to its images; see `plain.data_gradient`."""
+    fast = _winograd_form(winograd_data_gradient, dy, kernel.shape, IMAGE_TILES)
+    return (
+        _on_cpu(fast, plain.data_gradient, dy, kernel) if fast else plain.data_gradient(dy, kernel)
+    )
 
 
 def kernel_gradient3x3(x: jax.Array, dy: jax.Array) -> jax.Array:
