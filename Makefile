@@ -4,7 +4,7 @@ CONSTRAINTS ?= constraints.txt# empty: the newest of every package
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install train test check docs bench variants clean
+.PHONY: install train test check docs commands bench variants clean
 
 install: $(VENV)/installed
 
@@ -23,7 +23,7 @@ train: install  ## trains configs/shapes.py: minutes on two cores
 	$(BIN)/python -m unet_jax.main --config=configs/shapes.py --workdir=runs/shapes
 
 test: install  ## runs the tests
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m 'not pages' --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 check: install  ## formatting, lint, types, and who imports whom
 	$(BIN)/ruff format --check
@@ -33,6 +33,9 @@ check: install  ## formatting, lint, types, and who imports whom
 
 docs: install  ## the pages as HTML, without network, into build/docs/index.html
 	$(BIN)/python -m sphinx -W --keep-going --fresh-env --quiet docs build/docs
+
+commands: install  ## runs every command of the README and the docs, on small data
+	$(BIN)/python -m pytest -m pages --numprocesses=2
 
 bench: install  ## speed of the step and of the whole loop, start-up time, memory
 	$(BIN)/python -m experiments.bench.speed

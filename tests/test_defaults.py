@@ -17,9 +17,10 @@ from unet_jax.data.synthetic import open_synthetic
 from unet_jax.defaults import DEFAULTS, complete, page
 from unet_jax.durations import make_plan
 from unet_jax.errors import UserError
-from unet_jax.experiment import assemble, make_eval_settings
+from unet_jax.experiment import assemble
 from unet_jax.models.pretrained.weights import make_pretrained
 from unet_jax.models.unet import UNet
+from unet_jax.network import make_eval_settings
 from unet_jax.optim import make_optimizer
 from unet_jax.sharding import make_shardings
 from unet_jax.studies.pages import make_config, parse_overrides

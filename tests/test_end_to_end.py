@@ -13,11 +13,13 @@ from PIL import Image
 from support.paths import ROOT
 from support.runs import TINY, assert_same_run, metrics, start, wait_for
 
+TWICE = "--config.train.eval_every=20"  # so that deaths come between evaluations
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, command):
     workdir = tmp_path_factory.mktemp("runs") / "finished"
-    done = command(TINY, f"--workdir={workdir}")
+    done = command(TINY, TWICE, f"--workdir={workdir}")
     assert done.returncode == 0, done.stderr
     return workdir, done
 
@@ -27,7 +29,7 @@ def test_a_run_leaves_what_it_promises(finished):
     config = json.loads((workdir / "config.json").read_text())
     assert config["train"]["seed"] == 0
     run = json.loads((workdir / "run.json").read_text())
-    assert run["overrides"] == {}
+    assert run["overrides"] == {"train.eval_every": "20"}
     assert run["devices"]["platform"] == "cpu"
     assert run["versions"]["jax"]
     assert run["command"][0] == sys.executable
@@ -57,27 +59,27 @@ def test_a_run_leaves_what_it_promises(finished):
 
 
 def test_the_same_seed_gives_the_same_bytes(finished, tmp_path, command):
-    assert command(TINY, f"--workdir={tmp_path}/again").returncode == 0
+    assert command(TINY, TWICE, f"--workdir={tmp_path}/again").returncode == 0
     assert_same_run(finished[0], tmp_path / "again")
 
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_bytes(finished, tmp_path, command):
     often = "--config.train.checkpoint_every=10"
-    process = start(tmp_path, often)
+    process = start(tmp_path, TWICE, often)
     # Saving is asynchronous: some checkpoint is complete, a later one perhaps half written.
     wait_for(process, lambda: any((tmp_path / "checkpoints" / s).is_dir() for s in ("10", "20")))
     process.kill()
     process.communicate()
     assert not (tmp_path / "results.json").exists()
-    done = command(TINY, often, f"--workdir={tmp_path}")
+    done = command(TINY, TWICE, often, f"--workdir={tmp_path}")
     assert done.returncode == 0, done.stderr
     assert "resumes at" in done.stdout
     assert_same_run(finished[0], tmp_path)
 
 
 def test_sigterm_saves_the_step_and_goes_on_to_the_same_bytes(finished, tmp_path, command):
-    process = start(tmp_path)
+    process = start(tmp_path, TWICE)
     file = tmp_path / "metrics.jsonl"
     wait_for(process, lambda: file.exists() and len(file.read_text().splitlines()) >= 12)
     process.send_signal(signal.SIGTERM)
@@ -94,7 +96,7 @@ def test_sigterm_saves_the_step_and_goes_on_to_the_same_bytes(finished, tmp_path
 
 
 def test_a_finished_run_says_so(finished, command):
-    done = command(TINY, f"--workdir={finished[0]}")
+    done = command(TINY, TWICE, f"--workdir={finished[0]}")
     assert done.returncode == 0
     assert "finished" in done.stdout
 

@@ -16,11 +16,11 @@ from unet_jax.data.sources import Loading
 from unet_jax.data.synthetic import open_synthetic
 from unet_jax.errors import UserError
 from unet_jax.evaluate import evaluate, fixed_images, summarise
-from unet_jax.experiment import make_eval_settings
 from unet_jax.metrics import make
 from unet_jax.metrics.base import SHARE, Metric
 from unet_jax.metrics.overlap import Overlap
 from unet_jax.models.unet import UNet
+from unet_jax.network import make_eval_settings
 from unet_jax.predict.eval_step import evaluation
 from unet_jax.predict.fits import resize_logits
 from unet_jax.predict.predictor import Predictor

@@ -18,7 +18,7 @@ from unet_jax.data.sample import RGB
 from unet_jax.data.sources import open_data
 from unet_jax.errors import UserError
 from unet_jax.evaluate import Evaluation, evaluate_run
-from unet_jax.experiment import make_network
+from unet_jax.network import make_network
 from unet_jax.predict.run import predict_run
 from unet_jax.restore import Trained
 from unet_jax.runs import workdir as run_dir

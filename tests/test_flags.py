@@ -43,6 +43,7 @@ PREDICT, EVAL = ("--input", "--output", "--replace", "--checkpoint"), ("--split"
         (["--overwrite", "--replace"], ["--mode=predict is missing", "--replace is for"]),
         (["--checkpoint=best"], ["--mode=eval or --mode=predict is missing"]),
         (["--memory", "16GiB"], ["--mode=plan is missing: --memory=16GiB"]),
+        (["--topology=v5e:2x4"], ["--mode=plan is missing: --topology=v5e:2x4"]),
         (["--mode=train", "--split=val"], ["--split=val is not for --mode=train", "--mode=eval"]),
         (["--mode=predict", "--overwrite"], ["--overwrite is not for", "--mode=train", *PREDICT]),
         (["--mode=predict", "--split=test"], ["--split=test is not for", "--mode=eval", *PREDICT]),

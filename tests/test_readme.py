@@ -19,7 +19,9 @@ from support.sweeps import write_page
 
 from experiments.scale.launch import free_port
 from unet_jax.config import SECTIONS
+from unet_jax.plan.chips import parse_topology
 
+pytestmark = pytest.mark.pages
 README = ROOT / "README.md"
 PAGES = {
     file.relative_to(ROOT).as_posix(): file.read_text()
@@ -36,6 +38,8 @@ def commands(page: str) -> list[str]:
 
 # Each once, in the order of the pages: the README's come first.
 COMMANDS = list(dict.fromkeys(command for page in PAGES.values() for command in commands(page)))
+# What libtpu has to compile; `tests/plan/test_elsewhere.py` does it with a small net where it is.
+ELSEWHERE = [command for command in COMMANDS if "--topology=" in command]
 # What installs, and what needs a cluster.
 NOT_RUN = {
     *("source", "pip", "python3", "export", "while", "tail"),
@@ -61,6 +65,7 @@ STUDIES = {
     "experiments.scale.meshes": ["--meshes=2x1x1", "--dimensions=2", "--features=4,8"],
     "experiments.scale.owners": ["--trials=1", "--ways=3 s apart"],
     "experiments.scale.deaths": ["--trials=1", "--ways=SIGTERM", "--steps=6"],
+    "experiments.bench.survey": ["--images=4", "--side=32"],
 }
 
 
@@ -135,14 +140,13 @@ def test_the_commands_are_found():
     assert programs - NOT_RUN == {"make", "python"}
 
 
-@pytest.mark.slow
 def test_python_commands_run_one_after_the_other(tmp_path):
     make_images(tmp_path)
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
     port, ran, beside = f"localhost:{free_port()}", 0, []
     for command in COMMANDS:
         program, *arguments = shlex.split(command.replace("localhost:8476", port))
-        if program != "python":
+        if program != "python" or command in ELSEWHERE:
             continue
         is_beside = arguments[-1] == "&"  # with those that follow, up to one without
         arguments, folder = small(arguments[:-1] if is_beside else arguments, tmp_path)
@@ -157,6 +161,12 @@ def test_python_commands_run_one_after_the_other(tmp_path):
     assert len(masks) == 2 * 16
     processes = (tmp_path / "runs" / "two" / "run.json").read_text()
     assert '"processes": 2' in processes
+
+
+@pytest.mark.parametrize("command", ELSEWHERE)
+def test_topologies_of_the_pages_exist(command):
+    names = re.findall(r"--topology=(\S+)", command)
+    assert [parse_topology(name).name for name in names] == names
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("make ")])
@@ -175,6 +185,7 @@ def test_make_targets_call_what_runs(command, tmp_path):
     called = {
         "make bench": ["experiments.bench.speed", *SMALL, "--rounds=1", "--steps=10"],
         "make test": ["pytest", "--version"],
+        "make commands": ["pytest", "--version"],
         "make variants": ["experiments.bench.variants", "--only=modern", *TINY],
         "make docs": ["sphinx", "--version"],
     }[command]

@@ -13,10 +13,10 @@ from unet_jax.data.check import check
 from unet_jax.data.sample import Source
 from unet_jax.defaults import complete
 from unet_jax.errors import UserError
-from unet_jax.experiment import check_labels
 from unet_jax.metrics import make as metrics
 from unet_jax.metrics.base import Outcome
 from unet_jax.metrics.views import View
+from unet_jax.network import check_labels
 from unet_jax.predict.eval_step import make_eval_step
 from unet_jax.predict.fits import say_other_scale
 from unet_jax.predict.predictor import Predictor, cut

@@ -1,116 +1,38 @@
 """What a config describes, put together: the only place where its parts meet."""
 
 import functools
-import math
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
+import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from unet_jax.augment.make import Augment, check_augment, make_augment
 from unet_jax.config import call, check_sections
+from unet_jax.data import foreground
 from unet_jax.data.base import Dataset
 from unet_jax.data.class_weights import Weights, find_rule, weigh
-from unet_jax.data.foreground import choose_classes
-from unet_jax.data.sample import Ends, Spec
+from unet_jax.data.sample import Ends
 from unet_jax.data.sources import Loading, read_loading
 from unet_jax.data.statistics import find_ends
-from unet_jax.defaults import HEADLINE, complete, to_config
+from unet_jax.defaults import complete, to_config
 from unet_jax.durations import MOST_STEPS, Plan, check_plan, make_plan
 from unet_jax.errors import UserError
 from unet_jax.losses.make import check_loss, make_loss
-from unet_jax.metrics.make import Headline, check_headline, make_metrics, read_headline
-from unet_jax.models.axis import check_valid_size
+from unet_jax.metrics.make import check_headline, make_metrics
 from unet_jax.models.pretrained.weights import Load, make_pretrained
-from unet_jax.models.rules import check_options
 from unet_jax.models.unet import UNet
+from unet_jax.network import Network, check_labels, make_eval_settings, make_network
 from unet_jax.optim import check_optimizer, make_optimizer
 from unet_jax.runs.splits import Splits, open_kept
-from unet_jax.sharding import (
-    Shardings,
-    check_batch_size,
-    check_height,
-    make_shardings,
-    put_shapes,
-)
-from unet_jax.step import (
-    Init,
-    State,
-    Step,
-    abstract_state,
-    make_init,
-    make_train_step,
-    variable_shapes,
-)
-from unet_jax.task import Task, make_task
+from unet_jax.sharding import Shardings, check_batch_size
+from unet_jax.step import Init, State, Step, abstract_state, make_init, make_train_step
+from unet_jax.task import Task
 
 Place = tuple[str, ...]
 """Of a value in a config, such as ("loss", "dice", "weight")."""
-
-
-class EvalSettings(NamedTuple):
-    """The eval section of a config; see `make_eval_settings`."""
-
-    batch_size: int
-    shown: int
-    headline: Headline
-
-
-def make_eval_settings(
-    batch_size: int = 32, shown: int = 6, headline: str = HEADLINE
-) -> EvalSettings:
-    """Checks the eval section of a config.
-
-    Args:
-        batch_size: B, over all devices.
-        shown: How many fixed images are shown in figures.
-        headline: The score on the validation split that decides the best checkpoint, searches and
-            reports, such as "Dice/disk".
-
-    Returns:
-        The settings.
-
-    Raises:
-        UserError: A number is out of range, or there is no such score.
-    """
-    for name, number in {"batch_size": batch_size, "shown": shown}.items():
-        if number < 1:
-            raise UserError(f"config.eval.{name}={number} must be 1 or more.")
-    return EvalSettings(batch_size, shown, read_headline(headline))
-
-
-class Network(NamedTuple):
-    """A model on a mesh, and how images come to it: what evaluates and predicts.
-
-    Attributes:
-        model: The model.
-        task: What a label means.
-        spec: Of the images.
-        loading: How images are loaded.
-        settings: The settings of evaluation.
-        shardings: The mesh.
-        variables: Shapes of {"params", "batch_stats"}, with shardings.
-    """
-
-    model: UNet
-    task: Task
-    spec: Spec
-    loading: Loading
-    settings: EvalSettings
-    shardings: Shardings
-    variables: dict[str, Any]
-
-    @property
-    def image_shape(self) -> tuple[int, ...]:
-        """Returns [*n, C] of a training image."""
-        return (*self.loading.image_size, self.spec.channels)
-
-    @property
-    def known_range(self) -> tuple[float, float]:
-        """Returns black and white where they are given; of all numbers where images tell them."""
-        how = self.loading.normalise
-        is_given = not (how.is_of_image or how.is_of_train)
-        return self.spec.value_range if is_given else (-math.inf, math.inf)
 
 
 class Experiment(NamedTuple):
@@ -152,68 +74,6 @@ class Experiment(NamedTuple):
     def shardings(self) -> Shardings:
         """Returns the mesh."""
         return self.network.shardings
-
-
-def make_network(
-    config: ConfigDict, class_names: tuple[str, ...], spec: Spec, ends: Ends | None = None
-) -> Network:
-    """Makes the network of a config, without its data and its weights.
-
-    Args:
-        config: The whole config.
-        class_names: Of the labels.
-        spec: Of the images.
-        ends: Black and white of each channel of the training split, where values are normalised by
-            them; see `normalise.Normalise`.
-
-    Returns:
-        The network.
-
-    Raises:
-        UserError: A value does not fit.
-    """
-    loading = read_loading(config.data)
-    if ends:
-        loading = loading._replace(normalise=loading.normalise._replace(ends=ends))
-    if loading.value_range:
-        black, white = loading.value_range
-        spec = spec._replace(value_range=(black, white))
-    settings = call(make_eval_settings, "config.eval", config.eval)
-    shardings = call(make_shardings, "config.mesh", config.mesh)
-    check_batch_size("config.eval.batch_size", settings.batch_size, shardings)
-    task = call(make_task, "config.task", config.task, class_names=class_names)
-    chosen, by_class = loading.foreground_classes, bool(task.label_shape)
-    loading = loading._replace(
-        foreground_classes=choose_classes(chosen, class_names, by_class=by_class)
-    )
-    model = call(UNet, "config.model", config.model, num_classes=task.channels)
-    check_options(model)
-    _check_axes(model, loading, spec)
-    check_height(loading.image_size[0], model.multiple(), model.padding, shardings)
-    if model.padding == "valid":
-        check_valid_size("config.data.image_size", model.axis_path(), loading.image_size)
-    # Checks what only the model can check.
-    shapes = variable_shapes(model, (*loading.image_size, spec.channels))
-    return Network(
-        model=model,
-        task=task,
-        spec=spec,
-        loading=loading,
-        settings=settings,
-        shardings=shardings,
-        variables=put_shapes(shapes, shardings),
-    )
-
-
-def _check_axes(model: UNet, loading: Loading, spec: Spec) -> None:
-    """Checks that the model and the size are for images of so many axes."""
-    sizes = ("depth", "height", "width")[-spec.axes :]
-    if model.dimensions != spec.axes or len(loading.image_size) != spec.axes:
-        raise UserError(
-            f"the images of the data have {spec}, and config.model.dimensions={model.dimensions}, "
-            f"config.data.image_size={loading.image_size}: set config.model.dimensions={spec.axes} "
-            f"and config.data.image_size to ({', '.join(sizes)})."
-        )
 
 
 def assemble(
@@ -303,32 +163,6 @@ def _weigh(
     return to_config(values), kept
 
 
-def check_labels(config: ConfigDict, task: Task, dataset: Dataset) -> None:
-    """Checks that the labels of a data set are of the kind that a task reads.
-
-    Args:
-        config: The whole config.
-        task: Its task.
-        dataset: Its data set.
-
-    Raises:
-        UserError: They are not.
-    """
-    kind, is_by_class = f"config.task.kind={config.task.kind!r}", bool(task.label_shape)
-    if is_by_class and not dataset.by_class:
-        raise UserError(
-            f"{kind} needs labels by class, and those of config.data.source="
-            f"{config.data.source!r} hold one class a pixel: set config.data.folder.by_class=True "
-            "or config.data.synthetic.by_class=True, or another kind."
-        )
-    if dataset.by_class and not is_by_class:
-        raise UserError(
-            f"{kind} needs labels of one class a pixel, and those of config.data.source="
-            f"{config.data.source!r} are by class: set config.task.kind='multilabel', or by_class "
-            "of the source to False."
-        )
-
-
 def _check_batches(network: Network, plan: Plan) -> None:
     """Checks that the mesh divides the batches, and that no layer sees a single value."""
     shardings, settings, size = network.shardings, network.settings, network.loading.image_size
@@ -386,6 +220,56 @@ def _make_augment(steps: Mapping[str, Mapping[str, Any]], network: Network) -> A
     how = network.loading.normalise
     value_range = how.value_range(network.spec)
     return make_augment(steps, value_range, cuts=how.cuts, is_bounded=how.is_bounded)
+
+
+def reach(experiment: Experiment) -> float:
+    """Returns the share of crops that are put on a chosen class; see `foreground.reach`."""
+    loading, names = experiment.loading, experiment.dataset.class_names
+    if not loading.foreground:
+        return 0.0
+    classes, train = loading.foreground_classes, experiment.dataset.splits["train"]
+    return foreground.reach(train, classes, len(names), loading.foreground)
+
+
+def compile_step(experiment: Experiment) -> Any:
+    """Compiles the train step without making a state or a batch.
+
+    Args:
+        experiment: The experiment, from `assemble`.
+
+    Returns:
+        The `jax.stages.Compiled`.
+    """
+    step: Any = experiment.train_step
+    return step.lower(*step_shapes(experiment)).compile()
+
+
+def step_shapes(experiment: Experiment) -> tuple[Any, dict[str, jax.ShapeDtypeStruct], Any]:
+    """Returns the shapes of the train step's arguments: state, batch and key."""
+    # Without shardings, but for the state: those of the step's own arguments hold.
+    size, network = experiment.plan.batch_size, experiment.network
+    dtype = network.loading.normalise.dtype(network.spec)
+    image = jax.ShapeDtypeStruct((size, *network.image_shape), dtype)
+    pixels = (size, *network.loading.image_size)
+    label = jax.ShapeDtypeStruct((*pixels, *network.task.label_shape), np.uint8)
+    weight = jax.ShapeDtypeStruct(pixels, np.uint8)
+    batch = {"image": image, "label": label, "weight": weight}
+    return experiment.state_shapes, batch, jax.eval_shape(lambda: jax.random.key(0))
+
+
+def compile_ahead(experiment: Experiment) -> Step:
+    """Begins to compile the train step in another thread, while a run begins in this one.
+
+    Args:
+        experiment: The experiment, from `assemble`.
+
+    Returns:
+        The step, which waits for its program and raises what compiling it raised.
+    """
+    thread = ThreadPoolExecutor(1)
+    compiled = thread.submit(compile_step, experiment)
+    thread.shutdown(wait=False)
+    return lambda *arguments: compiled.result()(*arguments)
 
 
 def plan_of(config: ConfigDict, images: int) -> Plan:

@@ -4,6 +4,7 @@ unet-jax --config=oxford_pets.py --workdir=runs/pets
 unet-jax --mode=eval --split=test --workdir=runs/pets
 unet-jax --mode=predict --input=photo.jpg --workdir=runs/pets
 unet-jax --mode=plan --memory=16GiB --config=oxford_pets.py
+unet-jax --mode=plan --topology=v5e:2x4 --config=oxford_pets.py
 unet-jax --mode=doctor --config=folder.py --config.data.path=mine --workdir=runs/doctor
 
 --config is a file, a stock page such as oxford_pets.py:cpu where there is no such file, or the
@@ -57,6 +58,9 @@ REPLACE = flags.DEFINE_bool("replace", False, "predict: Replace results that are
 MEMORY = flags.DEFINE_string(
     "memory", None, "plan: of each device, such as 16GiB; default: what the device reports."
 )
+TOPOLOGY = flags.DEFINE_string(
+    "topology", None, "plan: TPUs that are not there, such as v5e:2x4; default: the devices here."
+)
 WRITE_PAGE = flags.DEFINE_string(
     "write_page", None, "doctor: config page to write, with what fits the data."
 )
@@ -86,6 +90,7 @@ MODES = {
     "output": ("predict",),
     "replace": ("predict",),
     "memory": ("plan",),
+    "topology": ("plan",),
     "split": ("eval",),
     "checkpoint": ("eval", "predict"),
     "overwrite": ("train",),
@@ -182,9 +187,15 @@ def _work(config: Any, workdir: Path) -> None:
 
         evaluate_run(config, workdir, split=SPLIT.value, checkpoint=CHECKPOINT.value)
     elif MODE.value == "plan":
-        from unet_jax.plan.memory import plan
+        given = MEMORY.value, workdir if WORKDIR.value else None
+        if TOPOLOGY.value is None:
+            from unet_jax.plan.memory import plan
 
-        plan(config, MEMORY.value, workdir if WORKDIR.value else None)
+            plan(config, *given)
+        else:
+            from unet_jax.plan.elsewhere import plan_elsewhere
+
+            plan_elsewhere(config, TOPOLOGY.value, *given)
     elif MODE.value == "doctor":
         from unet_jax.doctor.run import doctor_run
 

@@ -10,7 +10,7 @@ from unet_jax.config import choose
 from unet_jax.data.sample import RGB, Spec
 from unet_jax.data.sources import read_loading
 from unet_jax.errors import UserError
-from unet_jax.experiment import Network, make_network
+from unet_jax.network import Network, make_network
 from unet_jax.runs import layout, statistics
 from unet_jax.runs.checkpoint import Checkpoints
 from unet_jax.runs.intact import check_found, check_of_run

@@ -11,6 +11,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from unet_jax.config import check_range
 from unet_jax.errors import UserError
+from unet_jax.process import target
 
 AXES = ("data", "fsdp", "space")
 ROWS = ("data", "fsdp")  # the axes that split the images of a batch
@@ -43,7 +44,7 @@ class Shardings(NamedTuple):
 
 
 def make_shardings(data: int = -1, fsdp: int = 1, space: int = 1) -> Shardings:
-    """Makes the mesh of a config over the devices that jax sees.
+    """Makes the mesh of a config over the devices of `process.target`.
 
     Args:
         data: Devices over which the images of a batch are split; -1, here or below, for all that
@@ -58,7 +59,7 @@ def make_shardings(data: int = -1, fsdp: int = 1, space: int = 1) -> Shardings:
     Raises:
         UserError: The mesh does not fit the devices.
     """
-    sizes, count = {"data": data, "fsdp": fsdp, "space": space}, jax.device_count()
+    sizes, count = {"data": data, "fsdp": fsdp, "space": space}, target.device_count()
     text = ", ".join(f"{axis}={size}" for axis, size in sizes.items())
     if any(size < 1 and size != -1 for size in sizes.values()):
         raise UserError(f"config.mesh ({text}): sizes must be 1 or more, or -1 for what is left.")
@@ -71,17 +72,18 @@ def make_shardings(data: int = -1, fsdp: int = 1, space: int = 1) -> Shardings:
         raise UserError(f"config.mesh ({text}) does not fit {count} devices; {_nearest(count)}.")
     sizes |= dict.fromkeys(open_axes, count // fixed)
     used = math.prod(sizes.values())
-    if used < count and jax.process_count() > 1:
+    processes = target.process_count()
+    if used < count and processes > 1:
         raise UserError(
-            f"config.mesh ({text}) uses {used} of the {count} devices of {jax.process_count()} "
-            f"processes, and each must take part; {_nearest(count)}."
+            f"config.mesh ({text}) uses {used} of the {count} devices of {processes} processes, "
+            f"and each must take part; {_nearest(count)}."
         )
     # Auto axes: make_mesh's default of Explicit would ask for a sharding at every contraction.
     mesh = jax.make_mesh(
         tuple(sizes.values()),
         AXES,
         axis_types=(AxisType.Auto,) * len(AXES),
-        devices=jax.devices()[:used],
+        devices=target.devices()[:used],
     )
     specs = PartitionSpec(), PartitionSpec(ROWS), PartitionSpec(ROWS, "space")
     return Shardings(mesh, *(NamedSharding(mesh, spec) for spec in specs))

@@ -184,7 +184,10 @@ def make_pure_step(
     ) -> tuple[State, dict[str, jax.Array]]:
         # A key folded from the step, so that nothing random is carried or saved.
         step_key = jax.random.fold_in(key, state.step)
-        image, label, weight = augment(batch["image"], batch["label"], batch["weight"], step_key)
+        with jax.named_scope("augment"):
+            image, label, weight = augment(
+                batch["image"], batch["label"], batch["weight"], step_key
+            )
         batch_stats = _bring(state.batch_stats, whole)
         rngs = {"dropout": jax.random.fold_in(step_key, 1)}
 
@@ -200,19 +203,22 @@ def make_pure_step(
         gradients = [_bring(gradient, split) for gradient in found.gradients]
         gradient = functools.reduce(optax.tree.add, gradients)
         given = (gradients, found.weights) if found.weights else (gradient,)
-        updates, opt_state = optimizer.update(*given, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        with jax.named_scope("optimizer"):
+            updates, opt_state = optimizer.update(*given, state.opt_state, state.params)
+            params = optax.apply_updates(state.params, updates)
+            norm = optax.tree.norm(gradient)
+            average = optimizer.average(state.average, params, state.step)
         scalars = {
             "train/loss": found.loss,
             "train/pixel_accuracy": _accuracy(loss.task, found.logits, label, weight),
-            "train/gradient_norm": optax.tree.norm(gradient),
+            "train/gradient_norm": norm,
             "learning_rate": jnp.asarray(optimizer.schedule(state.step), jnp.float32),
         }
         after = State(
             step=state.step + 1,
             params=params,
             batch_stats=found.batch_stats,
-            average=optimizer.average(state.average, params, state.step),
+            average=average,
             opt_state=opt_state,
         )
         return after, scalars
@@ -230,6 +236,7 @@ def _apply(
     return heads, updated.get("batch_stats", {})
 
 
+@jax.named_scope("loss")
 def _accuracy(task: Task, logits: jax.Array, label: jax.Array, weight: jax.Array) -> jax.Array:
     """Returns the share of elements, by weight, whose decision is right; see `Task`."""
     label, weight = crop_label(label, weight, logits.shape[1:-1])
@@ -265,7 +272,9 @@ def _gradients(forward: Forward, loss: Loss, targets: dict[str, Any], params: An
 
     def compute_loss(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
         heads, batch_stats = forward(params)
-        return supervise(loss, split_heads(heads, **targets)), (heads[0], batch_stats)
+        with jax.named_scope("loss"):
+            value = supervise(loss, split_heads(heads, **targets))
+        return value, (heads[0], batch_stats)
 
     (value, (logits, batch_stats)), gradient = jax.value_and_grad(compute_loss, has_aux=True)(
         params
@@ -278,7 +287,8 @@ def _gradients_by_head(forward: Forward, loss: Loss, targets: dict[str, Any], pa
 
     def compute_loss(params: Any, head: int) -> tuple[jax.Array, Any]:
         heads, batch_stats = forward(params)
-        losses, weights = supervise_apart(loss, list(split_heads(heads, **targets)))
+        with jax.named_scope("loss"):
+            losses, weights = supervise_apart(loss, list(split_heads(heads, **targets)))
         return losses[head], (losses, weights, heads[0], batch_stats)
 
     differentiate = jax.grad(compute_loss, has_aux=True)

@@ -1,6 +1,5 @@
 """The training loop: from a config to a checkpoint, the only one there is."""
 
-import functools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -12,24 +11,20 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from unet_jax import extension
-from unet_jax.data import cache, foreground
+from unet_jax.data import cache
 from unet_jax.data.check import check
-from unet_jax.data.images import read_sizes
-from unet_jax.data.pipeline import seen_share, train_batches
-from unet_jax.data.sample import written
+from unet_jax.data.pipeline import train_batches
 from unet_jax.defaults import complete
 from unet_jax.durations import Plan
 from unet_jax.errors import StoppedError, UserError
-from unet_jax.experiment import Experiment, assemble
+from unet_jax.experiment import Experiment, assemble, compile_ahead, reach
+from unet_jax.header import print_start, write_run
 from unet_jax.metrics.names import class_names_of
-from unet_jax.models.anatomy import forward_flops
-from unet_jax.models.unet import UNet
 from unet_jax.predict.eval_step import make_eval_step
-from unet_jax.predict.fits import shrinkage
 from unet_jax.predict.predictor import Predictor
 from unet_jax.process import runtime
 from unet_jax.process.capacity import bytes_per_device, device_memory, write_bytes
-from unet_jax.process.console import console, print_header
+from unet_jax.process.console import console
 from unet_jax.process.multihost import is_first, owned, stop_requests, wait_for_all
 from unet_jax.process.owner import TRAINING
 from unet_jax.process.watchdog import Watchdog
@@ -39,16 +34,12 @@ from unet_jax.runs import workdir as run_dir
 from unet_jax.runs.gallery import draw_missing
 from unet_jax.runs.intact import check_intact
 from unet_jax.runs.logs import print_scores
-from unet_jax.runs.provenance import SHRINKAGE, other_machine, write_provenance
 from unet_jax.runs.results import read_results, says_finished, write_results
 from unet_jax.sharding import (
-    describe_devices,
-    describe_split,
     process_rows,
     put_batch,
     replicate,
 )
-from unet_jax.step import variable_shapes
 
 S = TypeVar("S")
 ADVICE = "Choose another directory, undo these changes, or delete that run with --overwrite."
@@ -204,6 +195,7 @@ def train_owned(
     check_memory(experiment)
     eval_step = make_eval_step(experiment.network)
     check_data(experiment, eval_step)
+    train_step = compile_ahead(experiment)
     split = splits.settle(dataset, workdir, kept, overwrite=overwrite)
     wait_for_all("the run may begin")
     if is_first():
@@ -219,7 +211,7 @@ def train_owned(
     state = run.begin_state(start, init_key)
     if is_first():  # now that the checkpoint is known to be this run's
         write_run(experiment, workdir, overrides or {}, start)
-    _print_header(experiment, workdir, start)
+    print_start(experiment, workdir, start)
     order = {"batch_size": plan.batch_size, "seed": plan.seed, "start": start, "stop": plan.total}
     rows = process_rows(plan.batch_size, shardings).tolist()
     train, loading = cache.keep(dataset.splits["train"], experiment.loading)
@@ -227,7 +219,7 @@ def train_owned(
     on_devices = (put_batch(batch, shardings) for batch in batches)
     key = replicate(step_key, shardings)
     with run.open(start):
-        loop(run, plan, start, state, experiment.train_step, on_devices, key)
+        loop(run, plan, start, state, train_step, on_devices, key)
         results = run.results()
     if is_first():
         write_results(workdir, **results)
@@ -274,120 +266,10 @@ def check_data(experiment: Experiment, eval_step: Predictor) -> None:
     e = experiment
     for split in ("train", "val"):
         check(e.dataset.splits[split], split, len(e.dataset.class_names), e.network.known_range)
-    _reach(e)
+    reach(e)
     known = e.plan.batch_size * math.prod(e.loading.image_size)  # a step takes more memory
     val, size = e.dataset.splits["val"], e.network.settings.batch_size
     eval_step.check(e.network.variables, val, size, known)
-
-
-def write_run(experiment: Experiment, workdir: Path, overrides: dict[str, Any], start: int) -> None:
-    """Writes what runs, on what, with which class weights; says what is other than at its begin.
-
-    Args:
-        experiment: What trains.
-        workdir: The run's directory.
-        overrides: The config values given on the command line.
-        start: Steps that the run has taken.
-    """
-    for line in other_machine(workdir, describe_devices()) if start else []:
-        console.print(line)
-    size: dict[str, float] = {
-        "steps": experiment.plan.total,
-        "parameters": count_parameters(experiment),
-        "flops_per_image": count_flops(experiment),
-    }
-    if experiment.loading.fit == "resize" and not start:
-        size |= {SHRINKAGE: largest_shrinkage(experiment)}
-    split = describe_split(experiment.state_shapes, experiment.shardings)
-    write_provenance(workdir, overrides, describe_devices(), split, size, start=start)
-    class_weights.write(workdir, experiment.class_weights)
-
-
-def count_parameters(experiment: Experiment) -> int:
-    """Counts the numbers that training changes."""
-    return sum(x.size for x in jax.tree.leaves(experiment.state_shapes.params))
-
-
-def count_flops(experiment: Experiment) -> int:
-    """Counts the floating-point operations of one image's forward pass."""
-    network = experiment.network
-    return _count_flops(network.model, network.image_shape)  # pyrefly: ignore[bad-argument-type]
-
-
-@functools.lru_cache(64)  # a run asks twice, and a pack for every trial
-def _count_flops(model: UNet, image_shape: tuple[int, ...]) -> int:
-    shapes = variable_shapes(model, image_shape)  # pyrefly: ignore[bad-argument-type]
-    return round(forward_flops(model, shapes, (1, *image_shape)))
-
-
-def largest_shrinkage(experiment: Experiment) -> float:
-    """Returns how much the training images are shrunk at most; see `fits.shrinkage`."""
-    loading, train = experiment.loading, experiment.dataset.splits["train"]
-    return max(shrinkage(n, loading.image_size) for n in read_sizes(train, loading.workers))
-
-
-def _print_header(experiment: Experiment, workdir: Path, start: int) -> None:
-    e, plan = experiment, experiment.plan
-    devices = describe_devices()
-    counts = {name: len(split) for name, split in e.dataset.splits.items()}
-    facts = {
-        "devices": f"{devices['count']} x {devices['kind']} ({devices['platform']})",
-        "mesh": dict(e.shardings.mesh.shape),
-        "data": ", ".join(f"{name} {count}" for name, count in counts.items()),
-        **({"splits": e.dataset.split_by} if e.dataset.split_by else {}),
-        "classes": ", ".join(e.dataset.class_names),
-        "values": e.loading.normalise.describe(e.network.spec),
-        "parameters": f"{count_parameters(e):,}",
-        "FLOPs per image": f"{count_flops(e):,} (forward, {e.loading.image_size})",
-        "steps": f"{plan.total} of {plan.batch_size} images, "
-        f"{plan.total / plan.epoch_steps:.1f} epochs",
-        "workdir": workdir,
-    }
-    if e.network.task.names != e.dataset.class_names:
-        facts["regions"] = ", ".join(e.network.task.names)
-    if e.class_weights:
-        facts["class weights"] = e.class_weights.describe(e.network.task.names)
-    if e.loading.fit == "crop":
-        facts["an epoch sees"] = _describe_crops(e)
-    if e.loading.foreground:
-        facts["foreground"] = _describe_foreground(e)
-    for level, warning in enumerate(e.model.checkerboards()):
-        if warning:
-            facts[f"up_{level}"] = warning
-    if start:
-        facts["resumes at"] = f"step {start}"
-    print_header("unet_jax", facts)
-
-
-def _describe_crops(e: Experiment) -> str:
-    """Says how much of the training images an epoch of random crops sees."""
-    loading, train = e.loading, e.dataset.splits["train"]
-    share = seen_share(read_sizes(train, loading.workers), loading)
-    size = written(loading.image_size)
-    text = f"{loading.crops} crop{'s' * (loading.crops > 1)} of {size} an image, "
-    enough = math.ceil(loading.crops / share)
-    more = f" (as many as there are with config.data.crops={enough})" if share < 0.5 else ""
-    return f"{text}{share:.0%} of the pixels of {len(train)} images{more}"
-
-
-def _reach(e: Experiment) -> float:
-    """Returns the share of crops that are put on a chosen class; see `foreground.reach`."""
-    loading, names = e.loading, e.dataset.class_names
-    if not loading.foreground:
-        return 0.0
-    classes, train = loading.foreground_classes, e.dataset.splits["train"]
-    return foreground.reach(train, classes, len(names), loading.foreground)
-
-
-def _describe_foreground(e: Experiment) -> str:
-    """Says which share of the crops is put on which classes."""
-    reached, names = _reach(e), e.dataset.class_names
-    listed = ", ".join(names[k] for k in e.loading.foreground_classes)
-    text = f"{reached:.1%} of the crops are put on a pixel of {listed}"
-    if reached < e.loading.foreground:
-        share = reached / e.loading.foreground
-        text += f": of {e.loading.foreground:.1%}, since {share:.1%} of the images hold one"
-    return text
 
 
 def report(workdir: Path) -> None:

@@ -135,7 +135,7 @@ class Bench:
 
     def __enter__(self) -> "Bench":
         """Puts the stops in."""
-        from unet_jax import evaluate, training
+        from unet_jax import evaluate, header, training
         from unet_jax.plan import memory
         from unet_jax.predict import run as prediction
         from unet_jax.predict.predictor import Predictor
@@ -148,10 +148,11 @@ class Bench:
         self._stack = contextlib.ExitStack()
         for module, name, new in (
             (training, "Run", stand_in),
+            (training, "compile_ahead", mock.Mock()),
             (evaluate, "evaluate", stop),
             (Predictor, "batches", stop),
             (memory, "compile_step", stop),
-            (training, "count_flops", self._once(training.count_flops)),
+            (header, "count_flops", self._once(header.count_flops)),
             (evaluate, "restore", self._restore),
             (prediction, "restore", self._restore),
             (Predictor, "_check_memory", self._check_memory(Predictor)),

@@ -62,8 +62,8 @@ def run(case: str) -> tuple[int, int]:
     import jax
 
     from unet_jax.data.pipeline import train_batches
-    from unet_jax.experiment import assemble
-    from unet_jax.plan.memory import compile_step, read_memory
+    from unet_jax.experiment import assemble, compile_step
+    from unet_jax.plan.memory import read_memory
     from unet_jax.sharding import put_batch, replicate
 
     e = assemble(make_config(*case.split()))

@@ -2,7 +2,8 @@
 
 python -m experiments.bench.workers SIDE TASK WIDTH SIZE BATCH DTYPE
 
-SIDE is "jax", or "torch" with a memory format and a mode, such as "torch:channels_last:compiled".
+SIDE is "jax", "jax:xla" without kernels of our own, or "torch" with a memory format and a mode,
+such as "torch:channels_last:compiled".
 Writes "ready SECONDS", the time to the end of the first step, then the seconds of every step of a
 turn as a line of JSON. A process that waits for a line leaves the cores to the other side. A turn
 begins with a step that is not timed: caches are cold then, and a virtual machine may have given the
@@ -10,11 +11,77 @@ memory of a process that slept back to its host.
 """
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 CLASSES = 3
+
+
+def levels(width: int) -> tuple[int, ...]:
+    """Returns the features of every level."""
+    return tuple(width * 2**level for level in range(5))
+
+
+class Train(NamedTuple):
+    """The project's own compiled step, and what goes into it.
+
+    Attributes:
+        step: See `step.make_train_step`.
+        state: The initial state, which the first step takes.
+        batch: Images, labels and weights.
+        key: Of the steps.
+    """
+
+    step: Any
+    state: Any
+    batch: Any
+    key: Any
+
+
+def make_train(
+    width: int, size: int, batch: int, dtype: str, augment: dict[str, Any] | None = None
+) -> Train:
+    """Makes the project's own train step, as `torch_step` has it.
+
+    Args:
+        width: F of level 0.
+        size: H and W.
+        batch: B.
+        dtype: Of convolutions.
+        augment: Steps of the augmentation; see `augment.make.make_augment`.
+
+    Returns:
+        The step, compiled when it is called first.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    from unet_jax.augment.make import make_augment
+    from unet_jax.data.sample import RGB
+    from unet_jax.losses.make import make_loss
+    from unet_jax.models.unet import UNet
+    from unet_jax.optim import make_optimizer
+    from unet_jax.sharding import make_shardings
+    from unet_jax.step import make_init, make_train_step
+    from unet_jax.task import Exclusive
+
+    model = UNet(CLASSES, levels(width), dtype=dtype)
+    shardings = make_shardings(data=1)
+    optimizer = make_optimizer(
+        "adamw", 1e-3, schedule="constant", clip_norm=0.0, ema_decay=0.0, total_steps=1000,
+        epoch_steps=1.0,
+    )  # fmt: skip
+    image = jax.random.randint(jax.random.key(0), (batch, size, size, 3), 0, 256, jnp.uint8)
+    label = jax.random.randint(jax.random.key(1), (batch, size, size), 0, CLASSES, jnp.uint8)
+    state = make_init(model, optimizer, (size, size, 3), shardings)(jax.random.key(2))
+    steps = make_augment(augment or {}, RGB.value_range)
+    loss = make_loss({"cross_entropy": {}}, Exclusive(("a", "b", "c")))
+    step = make_train_step(model, loss, optimizer, steps, shardings, state)
+    data = {"image": image, "label": label, "weight": jnp.ones_like(label)}
+    return Train(step, state, data, jax.random.key(3))
 
 
 def jax_step(task: str, width: int, size: int, batch: int, dtype: str) -> Callable[[], object]:
@@ -24,39 +91,19 @@ def jax_step(task: str, width: int, size: int, batch: int, dtype: str) -> Callab
     runtime.use_huge_pages()
     runtime.prepare()
     import jax
-    import jax.numpy as jnp
 
-    from unet_jax.augment.make import make_augment
     from unet_jax.augment.scale import standardise, to_unit
     from unet_jax.data.sample import RGB
-    from unet_jax.losses.make import make_loss
     from unet_jax.models.unet import UNet
-    from unet_jax.optim import make_optimizer
-    from unet_jax.sharding import make_shardings
-    from unet_jax.step import make_init, make_train_step
-    from unet_jax.task import Exclusive
 
-    features = tuple(width * 2**level for level in range(5))
-    model = UNet(CLASSES, features, dtype=dtype)
-    shardings = make_shardings(data=1)
-    optimizer = make_optimizer(
-        "adamw", 1e-3, schedule="constant", clip_norm=0.0, ema_decay=0.0, total_steps=1000,
-        epoch_steps=1.0,
-    )  # fmt: skip
-    image = jax.random.randint(jax.random.key(0), (batch, size, size, 3), 0, 256, jnp.uint8)
-    label = jax.random.randint(jax.random.key(1), (batch, size, size), 0, CLASSES, jnp.uint8)
-    state = make_init(model, optimizer, (size, size, 3), shardings)(jax.random.key(2))
+    step, state, data, key = make_train(width, size, batch, dtype)
     if task == "inference":
+        model = UNet(CLASSES, levels(width), dtype=dtype)
         variables = state.eval_variables()
         forward = jax.jit(
             lambda v, x: model.apply(v, standardise(to_unit(x, RGB.value_range)), train=False)
         )
-        return lambda: jax.block_until_ready(forward(variables, image))
-    augment = make_augment({}, RGB.value_range)
-    loss = make_loss({"cross_entropy": {}}, Exclusive(("a", "b", "c")))
-    step = make_train_step(model, loss, optimizer, augment, shardings, state)
-    data = {"image": image, "label": label, "weight": jnp.ones_like(label)}
-    key = jax.random.key(3)
+        return lambda: jax.block_until_ready(forward(variables, data["image"]))
 
     def run() -> object:
         nonlocal state
@@ -83,8 +130,6 @@ def torch_step(
     Returns:
         A function that runs one step and waits for its end.
     """
-    import os
-
     import torch
 
     from experiments.bench.torch_unet import UNet
@@ -133,8 +178,12 @@ def main(side: str, task: str, width: str, size: str, batch: str, dtype: str) ->
     """Serves turns until the input ends."""
     began = time.perf_counter()
     name, *form = side.split(":")
-    make = jax_step if name == "jax" else torch_step
-    step = make(task, int(width), int(size), int(batch), dtype, *form)
+    given = task, int(width), int(size), int(batch), dtype
+    if name == "jax":
+        os.environ |= {"UNET_JAX_KERNELS": "0"} if form else {}
+        step = jax_step(*given)
+    else:
+        step = torch_step(*given, *form)
     step()
     print("ready", time.perf_counter() - began, flush=True)
     for line in sys.stdin:

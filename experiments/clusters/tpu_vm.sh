@@ -14,6 +14,7 @@ tpu_vm.sh [--dry_run] [--SETTING=VALUE ...] SUBCOMMAND [-- FLAG ...]
   resume    run, wherever things stand: after preemption deletes, creates and installs first
   delete    deletes the TPU VM; asks first
 
+What fits tells --mode=plan --topology=v5e:4x4 beforehand, anywhere; see docs/topologies.md.
 --dry_run prints every command as it would be executed, and executes nothing. A setting is a flag,
 --zone=us-west4-a, or an environment variable, ZONE=us-west4-a; the flag wins:
 

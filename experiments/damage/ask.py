@@ -49,7 +49,7 @@ class Work:
 
     def __enter__(self) -> "Work":
         """Puts it there."""
-        from unet_jax import figures, training
+        from unet_jax import figures, header, training
         from unet_jax.predict import predictor
         from unet_jax.predict.predictor import Predictor
         from unet_jax.studies.sweep import launcher
@@ -75,7 +75,8 @@ class Work:
             *((module, "loop", begin(loop)) for module in (training, pack)),
             (predictor, "Predictor", made),
             *((module, "assemble", assemble) for module in (training, pack)),
-            (training, "count_flops", lambda experiment: 1),
+            (training, "compile_ahead", lambda experiment: experiment.train_step),
+            (header, "count_flops", lambda experiment: 1),
             (launcher, "ask", answer_probe),
             *((figures, name, draw) for name in _DRAWN),
         ]

@@ -11,7 +11,7 @@ from unet_jax.data.base import IGNORE, Dataset
 from unet_jax.data.sample import RGB, Sample
 from unet_jax.defaults import page
 from unet_jax.doctor.audit import Auditor, audit_labels, compare, find_suspects, soft_minimum
-from unet_jax.experiment import make_network
+from unet_jax.network import make_network
 from unet_jax.predict.predictor import Predictor
 from unet_jax.restore import Trained
 from unet_jax.step import init_variables

@@ -30,6 +30,17 @@ def by_hand(x, dy, scale, bias):
     return scale * normal + bias, mean, variance, dx, (dy * normal).sum(axes), dy.sum(axes)
 
 
+def test_a_batch_of_many_devices_has_more_pixels_than_int32_counts():
+    x = jax.ShapeDtypeStruct((2**13, 1024, 1024, 4), jnp.bfloat16)
+    one = jax.ShapeDtypeStruct((4,), jnp.float32)
+
+    def loss(x, scale, bias):
+        return normalise(x, scale, bias, 1e-5)[0].astype(jnp.float32).sum()
+
+    found = jax.eval_shape(jax.grad(loss, argnums=(0, 1, 2)), x, one, one)
+    assert [y.shape for y in found] == [x.shape, (4,), (4,)]
+
+
 @pytest.mark.parametrize("shape", [(4, 6, 5, 3), (2, 3, 4, 5, 2), (1, 2, 1, 1)])
 def test_normalise_and_its_gradients_follow_the_paper(shape):
     x, dy, scale, bias = draw(shape)

@@ -11,7 +11,7 @@ import pytest
 from support.paths import ROOT
 
 from unet_jax.errors import UserError
-from unet_jax.experiment import assemble
+from unet_jax.experiment import assemble, step_shapes
 from unet_jax.plan import memory
 from unet_jax.plan.memory import Measured, Memory
 from unet_jax.process import capacity
@@ -101,7 +101,7 @@ def test_remat_keeps_fewer_activations():
         e = assemble(config)
         # On CPU, XLA otherwise merges what is computed again with what was computed first.
         kept = {"xla_disable_hlo_passes": "cse_barrier_expander"}
-        step = e.train_step.lower(*memory.step_shapes(e)).compile(compiler_options=kept)
+        step = e.train_step.lower(*step_shapes(e)).compile(compiler_options=kept)
         return memory.read_memory(e, step).activations
 
     assert activations((0, 1, 2)) < 0.8 * activations(())

@@ -54,7 +54,7 @@ def test_two_processes_have_the_losses_of_one(pair, tmp_path, command):
     np.testing.assert_allclose(losses(workdir)[:5], losses(tmp_path)[:5], rtol=1e-5)
     np.testing.assert_allclose(losses(workdir), losses(tmp_path), rtol=0.05)
     names = {file.name for file in (workdir / "figures").glob("*.png")}
-    assert {"predictions_00000020.png", "learning_curves.png"} <= names
+    assert {"predictions_00000040.png", "learning_curves.png"} <= names
     steps = [line["step"] for line in metrics(workdir) if "train/loss" in line]
     assert steps == list(range(1, 41)), "one line per step"
 

@@ -72,7 +72,7 @@ def test_results_of_all_versions_are_read(tmp_path):
 def test_broken_facts_of_a_run(tmp_path, text):
     file = put(tmp_path / "run.json", text)
     with pytest.raises(BrokenFileError, match=rf"^{file} is "):
-        other_machine(tmp_path, {"platform": "cpu"})
+        other_machine(tmp_path, {"platform": "cpu"}, "")
 
 
 @pytest.mark.parametrize("text", [None, ..., *BROKEN[:6], '{"data": null}', '{"a": {"b.c": 1}}'])

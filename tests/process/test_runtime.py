@@ -67,9 +67,12 @@ def test_the_number_of_cores_decides_the_bytes_of_sums():
 def test_full_collections_are_rare_until_the_first_step(monkeypatch):
     before = gc.get_threshold()
     monkeypatch.setattr(runtime, "_collects", ())
+    frozen = gc.get_freeze_count()
     runtime.has_started()
-    assert gc.get_threshold() == before
+    assert (gc.get_threshold(), gc.get_freeze_count()) == (before, frozen)
     runtime.start_quickly()
     assert gc.get_threshold() == (*before[:2], 1000)
     runtime.has_started()
     assert gc.get_threshold() == before
+    assert gc.get_freeze_count() > frozen + 10_000, "later collections leave out what a start left"
+    gc.unfreeze()

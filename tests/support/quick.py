@@ -1,4 +1,4 @@
-"""configs/tiny.py with half the convolutions and checkpoints and a quarter of the pixels.
+"""configs/tiny.py with half the convolutions and evaluations and a quarter of the pixels.
 
 For tests of real commands, each of which traces and compiles its network.
 """
@@ -13,7 +13,7 @@ def get_config():
     config = runpy.run_path(str(TINY))["get_config"]()
     config.model.repeats = config.model.decoder_repeats = (1,)
     config.data.image_size, config.data.synthetic.size = (16, 16), 16
-    config.train.checkpoint_every = "20 steps"
+    config.train.eval_every, config.train.checkpoint_every = "40 steps", "20 steps"
     # One batch of one size, and so one program; the test split's 10 images make two.
     config.data.synthetic.val = config.eval.batch_size
     config.eval.shown = 1

@@ -232,6 +232,7 @@ BLOCKS: dict[str, type[Block]] = {
 }
 
 
+@jax.named_scope("pool")
 def average_pool(x: jax.Array, strides: Sequence[int]) -> jax.Array:
     """Takes the mean of every window of pixels; see `max_pool`."""
     b, *spatial, f = x.shape

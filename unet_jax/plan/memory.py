@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 from rich.table import Table
 from rich.text import Text
 
 from unet_jax.data.sample import written
 from unet_jax.errors import UserError
-from unet_jax.experiment import Experiment, assemble
+from unet_jax.experiment import Experiment, assemble, compile_step, step_shapes
 from unet_jax.process.capacity import (
     COMPILES,
     beside_program,
@@ -171,32 +170,6 @@ def advise(config: ConfigDict, limit: int | None = None) -> str:
         f"config.data.image_size={now.experiment.loading.image_size} or config.model.features, or "
         "set several of config.model.remat, config.model.dtype and config.mesh together."
     )
-
-
-def compile_step(experiment: Experiment) -> Any:
-    """Compiles the train step without making a state or a batch.
-
-    Args:
-        experiment: The experiment, from `assemble`.
-
-    Returns:
-        The `jax.stages.Compiled`.
-    """
-    step: Any = experiment.train_step
-    return step.lower(*step_shapes(experiment)).compile()
-
-
-def step_shapes(experiment: Experiment) -> tuple[Any, dict[str, jax.ShapeDtypeStruct], Any]:
-    """Returns the shapes of the train step's arguments: state, batch and key."""
-    # Without shardings, but for the state: those of the step's own arguments hold.
-    size, network = experiment.plan.batch_size, experiment.network
-    dtype = network.loading.normalise.dtype(network.spec)
-    image = jax.ShapeDtypeStruct((size, *network.image_shape), dtype)
-    pixels = (size, *network.loading.image_size)
-    label = jax.ShapeDtypeStruct((*pixels, *network.task.label_shape), np.uint8)
-    weight = jax.ShapeDtypeStruct(pixels, np.uint8)
-    batch = {"image": image, "label": label, "weight": weight}
-    return experiment.state_shapes, batch, jax.eval_shape(lambda: jax.random.key(0))
 
 
 def read_memory(experiment: Experiment, compiled: Any) -> Memory:

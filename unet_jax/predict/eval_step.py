@@ -6,9 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from unet_jax.experiment import Network
 from unet_jax.metrics.base import Outcome
 from unet_jax.metrics.make import count, has_host_metrics
+from unet_jax.network import Network
 from unet_jax.predict.predictor import Outputs, Predictor, make_predictor
 from unet_jax.task import Task
 

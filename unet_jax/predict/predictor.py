@@ -14,8 +14,8 @@ from unet_jax.data.pipeline import Size
 from unet_jax.data.sample import Source, Spec, Window, check_spec, written
 from unet_jax.data.sources import Loading
 from unet_jax.errors import UserError
-from unet_jax.experiment import Network
 from unet_jax.models.unet import UNet
+from unet_jax.network import Network
 from unet_jax.predict.fits import make_fit
 from unet_jax.process.capacity import bytes_per_device, device_memory, program_bytes, write_bytes
 from unet_jax.sharding import ROWS, Shardings, batch_shapes, process_rows, put_batch

@@ -66,6 +66,7 @@ def search(
     amount: Callable[[int], int],
     limit: int,
     known: dict[int, int],
+    tries: int = COMPILES,
 ) -> tuple[int, int, bool]:
     """Finds the largest index whose bytes fit, where bytes grow nearly in line with an amount.
 
@@ -74,14 +75,14 @@ def search(
         amount: Rising with the index.
         limit: Bytes.
         known: Bytes by amount: of 0, and of the present amount.
+        tries: Indices that are tried, at most.
 
     Returns:
-        The index, 0 where none fits; its bytes; and whether the next one is known not to fit. At
-        most `COMPILES` indices are tried.
+        The index, 0 where none fits; its bytes; and whether the next one is known not to fit.
     """
     known, low, high, found = dict(known), 0, 2**31, 0
     failed = False
-    for _ in range(COMPILES):
+    for _ in range(tries):
         (x0, y0), (x1, y1) = sorted(known.items(), key=lambda item: abs(item[1] - limit))[:2]
         if (y1 - y0) * (x1 - x0) <= 0:  # not rising there
             (x0, y0), (x1, y1) = (0, known[0]), max(known.items())

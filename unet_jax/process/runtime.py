@@ -68,8 +68,10 @@ def start_quickly() -> None:
 
 
 def has_started() -> None:
-    """Collects as before `start_quickly`, where that was called."""
+    """Collects as before `start_quickly`, where that was called, but not what a start has left."""
     if _collects:
+        gc.collect()
+        gc.freeze()
         gc.set_threshold(*_collects)
 
 

@@ -5,8 +5,16 @@ replaced by it; `choice` says which form is taken where.
 """
 
 from unet_jax.models.fast.batch_norm import BatchNorm, GroupNorm
-from unet_jax.models.fast.choice import compiler_options, init_options
+from unet_jax.models.fast.choice import compiler_options, describe, init_options
 from unet_jax.models.fast.convolution import convolve
 from unet_jax.models.fast.pool import max_pool
 
-__all__ = ["BatchNorm", "GroupNorm", "compiler_options", "convolve", "init_options", "max_pool"]
+__all__ = [
+    "BatchNorm",
+    "GroupNorm",
+    "compiler_options",
+    "convolve",
+    "describe",
+    "init_options",
+    "max_pool",
+]

@@ -73,8 +73,8 @@ def _moments(x: jax.Array, groups: int | None) -> tuple[jax.Array, jax.Array]:
     """
     width = x.shape[-2]
     sample = x[..., min(width, SAMPLED_COLUMNS) // 2 :: SAMPLED_COLUMNS, :]
-    near = _share(channel_sums(sample) / (sample.size // x.shape[-1]), groups)
-    count = x.size // x.shape[-1]
+    near = _share(channel_sums(sample) / float(sample.size // x.shape[-1]), groups)
+    count = float(x.size // x.shape[-1])  # of a large batch on many devices more than int32 holds
     centred = x.astype(jnp.float32) - _along(near, x)
     offset = _share(channel_sums(centred) / count, groups)
     squares = _share(channel_products(centred, centred) / count, groups)
@@ -105,7 +105,7 @@ def _backward(
 ) -> tuple[jax.Array, jax.Array, jax.Array, None]:
     x, scale, bias, mean, inverse = residuals
     dy, _, _ = gradients
-    count = x.size // x.shape[-1]
+    count = float(x.size // x.shape[-1])
     dy, centred = dy.astype(jnp.float32), x.astype(jnp.float32) - _along(mean, x)
     dbias = channel_sums(dy)
     dscale = channel_products(dy, centred) * inverse

@@ -4,8 +4,10 @@ Elsewhere than on CPU every operation is XLA's own. On CPU
 
 - a 3x3 convolution is Winograd's where it has `WINOGRAD_CHANNELS` or more in and out, even sizes,
   one device, and tiles of a batch up to `BATCH_TILES` or of an image up to `IMAGE_TILES`;
-- the gradient of its kernel is Winograd's there too, with `IMAGE_TILES_GRADIENT`; of other kernels
-  to fewer than `SWAPPED_CHANNELS`, from more, it is XLA's with x and dy swapped;
+- so is the gradient of its images, and that of its kernel, with `IMAGE_TILES_GRADIENT`; on one
+  device, with `NATIVE_CHANNELS` or fewer, half of it on one side, the latter is that of `native`,
+  if there is one; of others to fewer than `SWAPPED_CHANNELS`, from more, it is XLA's with x and dy
+  swapped;
 - a depthwise 3x3 convolution and its gradients are nine shifted products;
 - a sum over all axes but the channels is a matrix product with ones, and one of products, of up to
   `PRODUCT_CHANNELS` on one device, the diagonal of a matrix product;
@@ -26,9 +28,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from unet_jax.models.fast import plain
-from unet_jax.models.fast.winograd import winograd, winograd_kernel_gradient
+from unet_jax.models.fast import native, plain
+from unet_jax.models.fast.winograd import (
+    winograd,
+    winograd_data_gradient,
+    winograd_kernel_gradient,
+)
 from unet_jax.models.options import Options
+from unet_jax.process import target
 from unet_jax.sharding import is_part
 
 # Measured on CPU: what Winograd's form needs to be faster than XLA's convolution.
@@ -36,6 +43,7 @@ WINOGRAD_CHANNELS = 128  # in and out, at least
 BATCH_TILES = 2**23  # numbers in the tiles of a batch, at most; above, image by image
 IMAGE_TILES = 2**24  # numbers in the tiles of an image, at most
 IMAGE_TILES_GRADIENT = 2**22  # for the kernel's gradient
+NATIVE_CHANNELS = 64  # at most for the native kernel, and half of it on the side with fewer
 SWAPPED_CHANNELS = 32  # out of a convolution, below which the swapped gradient is twice as fast
 LEVEL = "xla_backend_optimization_level"
 PRODUCT_CHANNELS = 32  # at most, for sums as products of all channels with all
@@ -49,9 +57,21 @@ def convolve3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return _on_cpu(fast, plain.convolution, x, kernel) if fast else plain.convolution(x, kernel)
 
 
+def data_gradient3x3(dy: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Goes back through `convolve3x3` to its images; see `plain.data_gradient`."""
+    fast = _winograd_form(winograd_data_gradient, dy, kernel.shape, IMAGE_TILES)
+    return (
+        _on_cpu(fast, plain.data_gradient, dy, kernel) if fast else plain.data_gradient(dy, kernel)
+    )
+
+
 def kernel_gradient3x3(x: jax.Array, dy: jax.Array) -> jax.Array:
     """Goes back through `convolve3x3` to its kernel; see `plain.kernel_gradient`."""
     c, features = x.shape[-1], dy.shape[-1]
+    few, many = sorted((c, features))
+    is_native = many <= NATIVE_CHANNELS and few <= NATIVE_CHANNELS // 2 and _is_single_cpu()
+    if is_native and native.load().target:
+        return _on_cpu(native.filter_gradient, plain.kernel_gradient, x, dy)
     is_narrow = features < min(c, SWAPPED_CHANNELS)
     other = plain.swapped_kernel_gradient if is_narrow else plain.kernel_gradient
     fast = _winograd_form(winograd_kernel_gradient, x, (c, features), IMAGE_TILES_GRADIENT)
@@ -118,13 +138,29 @@ def _is_narrow(x: jax.Array) -> bool:
 
 
 def _is_on_one_device() -> bool:
-    return jax.device_count() == 1 or is_part()
+    return target.device_count() == 1 or is_part()
+
+
+def _is_single_cpu() -> bool:
+    # A kernel of ours would be given the images of all devices on each.
+    return target.device_count() == 1 and target.platform() == "cpu"
+
+
+def describe() -> str:
+    """Says which form the filter gradient of few channels has, and why; "" without a choice.
+
+    What stands before a colon decides how its sums are rounded.
+    """
+    if not _is_single_cpu():
+        return ""
+    kernel = native.load()
+    return "native kernel" if kernel.target else f"XLA's: {kernel.why}"
 
 
 def compiler_options(model: Options) -> dict[str, str] | None:
     """Returns XLA's options for a model's train step."""
     # On CPU, XLA would merge what is computed again with the first time, and save nothing.
-    merges = model.remat and jax.default_backend() == "cpu"
+    merges = model.remat and target.platform() == "cpu"
     return {"xla_disable_hlo_passes": "cse_barrier_expander"} if merges else None
 
 
@@ -134,12 +170,14 @@ def init_options() -> dict[str, Any]:
     It runs once, and LLVM's third level takes four times as long over it as the second, to the same
     bytes. A level in XLA_FLAGS holds.
     """
-    is_open = LEVEL not in os.environ.get("XLA_FLAGS", "") and jax.default_backend() == "cpu"
+    is_open = LEVEL not in os.environ.get("XLA_FLAGS", "") and target.platform() == "cpu"
     return {LEVEL: 2} if is_open else {}
 
 
 def _on_cpu(fast: Callable[..., Any], other: Callable[..., Any], *operands: jax.Array) -> jax.Array:
     """Computes one form on CPU and another elsewhere."""
+    if target.is_stand_in():
+        return other(*operands)
     return lax.platform_dependent(*operands, cpu=fast, default=other)
 
 

@@ -1,6 +1,5 @@
 """3x3 convolutions and their gradients; a drop-in for XLA's own."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -47,14 +46,14 @@ def convolve(x: jax.Array, kernel: jax.Array, *args: Any, **settings: Any) -> ja
 
 
 def _with_gradients(
-    forward: choice.Form, kernel_gradient: choice.Form, transpose: Callable[[jax.Array], jax.Array]
+    forward: choice.Form, data_gradient: choice.Form, kernel_gradient: choice.Form
 ) -> choice.Form:
     """Makes a 3x3 convolution whose gradients are fast too; it has no forward-mode derivative.
 
     Args:
         forward: (x, kernel) -> y.
+        data_gradient: (dy, kernel) -> the gradient of x.
         kernel_gradient: (x, dy) -> the gradient of the kernel.
-        transpose: Swaps the channels in and out of a kernel.
     """
 
     @jax.custom_vjp
@@ -65,20 +64,21 @@ def _with_gradients(
         residuals: tuple[jax.Array, jax.Array], dy: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         x, kernel = residuals
-        # The gradient of the input is a convolution itself, with the kernel turned around.
-        dx = convolution(dy, transpose(jnp.flip(kernel, (0, 1))))
-        return dx, kernel_gradient(x, dy)
+        with jax.named_scope("data_gradient"):
+            dx = data_gradient(dy, kernel)
+        with jax.named_scope("filter_gradient"):
+            return dx, kernel_gradient(x, dy)
 
     convolution.defvjp(lambda x, kernel: (convolution(x, kernel), (x, kernel)), backward)
     return convolution
 
 
-conv3x3 = _with_gradients(
-    choice.convolve3x3, choice.kernel_gradient3x3, lambda kernel: kernel.swapaxes(2, 3)
-)
+conv3x3 = _with_gradients(choice.convolve3x3, choice.data_gradient3x3, choice.kernel_gradient3x3)
 """Convolves float32 [B, H, W, C] with a kernel float32 [3, 3, C, F] and same padding."""
 
 depthwise3x3 = _with_gradients(
-    choice.depthwise3x3, choice.depthwise_kernel_gradient3x3, lambda kernel: kernel
+    choice.depthwise3x3,
+    lambda dy, kernel: choice.depthwise3x3(dy, jnp.flip(kernel, (0, 1))),
+    choice.depthwise_kernel_gradient3x3,
 )
 """Convolves every channel of float32 [B, H, W, C] with its own kernel, float32 [3, 3, 1, C]."""

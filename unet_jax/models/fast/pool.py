@@ -26,6 +26,7 @@ def max_pool(x: jax.Array, strides: Sequence[int] = (2, 2)) -> jax.Array:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+@jax.named_scope("pool")
 def _max_pool(strides: tuple[int, ...], x: jax.Array) -> jax.Array:
     """Does what `max_pool` does; its gradient is an elementwise mask.
 
@@ -36,6 +37,7 @@ def _max_pool(strides: tuple[int, ...], x: jax.Array) -> jax.Array:
     return _windows(strides, x).max(tuple(range(2, x.ndim + len(strides) - 1, 2)))
 
 
+@jax.named_scope("pool")
 def _max_pool_forward(strides: tuple[int, ...], x: jax.Array) -> tuple[jax.Array, jax.Array]:
     windows = _windows(strides, x)
     pixels = []
@@ -58,6 +60,7 @@ def _larger(
     return jnp.maximum(x, y), jnp.where(y > x, of_y, of_x)
 
 
+@jax.named_scope("pool")
 def _max_pool_backward(
     strides: tuple[int, ...], first: jax.Array, dy: jax.Array
 ) -> tuple[jax.Array]:

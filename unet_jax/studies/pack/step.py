@@ -9,9 +9,8 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
-from unet_jax.experiment import Experiment, step_parts
+from unet_jax.experiment import Experiment, step_parts, step_shapes
 from unet_jax.models.fast import compiler_options
-from unet_jax.plan.memory import step_shapes
 from unet_jax.process.capacity import device_memory
 from unet_jax.step import State, make_pure_step
 from unet_jax.studies.pack.grouping import varying

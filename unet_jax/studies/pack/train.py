@@ -16,6 +16,8 @@ from unet_jax.data.sample import Sample, Source, reduced
 from unet_jax.data.sources import Loading
 from unet_jax.errors import NonFiniteLossError, UserError
 from unet_jax.experiment import Experiment, assemble
+from unet_jax.header import write_run
+from unet_jax.models import fast
 from unet_jax.predict.eval_step import make_eval_step
 from unet_jax.predict.predictor import Predictor
 from unet_jax.process.console import console, print_header
@@ -30,7 +32,7 @@ from unet_jax.runs.results import read_results, says_finished, write_results
 from unet_jax.sharding import replicate
 from unet_jax.studies.pack.grouping import program_of, varying
 from unet_jax.studies.pack.step import InTurn, Member, SideBySide, Way, distinct
-from unet_jax.training import ADVICE, check_data, loop, write_run
+from unet_jax.training import ADVICE, check_data, loop
 
 WAYS: dict[str, Callable[[Sequence[Member]], Way]] = {
     "in_turn": InTurn,
@@ -290,6 +292,7 @@ def _print_header(members: Sequence[Member], way: Way, start: int) -> None:
     facts = {
         "trials": f"{len(members)} through {way.describe()}",
         "differ in": ", ".join(differ) or "nothing",
+        **({"filter gradient": form} if (form := fast.describe()) else {}),
         "steps": f"{plan.total} of {plan.batch_size} images each",
     }
     names = members[0].experiment.network.task.names

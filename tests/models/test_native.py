@@ -1,0 +1,240 @@
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from support import xla
+from support.paths import ROOT
+
+from unet_jax.models.fast import choice, convolution, native, plain
+from unet_jax.runs.provenance import other_machine, write_provenance
+
+SHAPES = [
+    (1, 1, 1, 1, 1),
+    (2, 5, 4, 3, 8),
+    (1, 7, 1, 32, 5),
+    (3, 1, 9, 2, 32),
+    (1, 3, 2, 31, 17),
+    (5, 13, 11, 16, 16),
+    (2, 64, 40, 9, 33),
+    (1, 6, 7, 64, 32),
+    (1, 2, 3000, 6, 7),
+    (4, 128, 96, 16, 24),
+]
+
+
+def draw(b, h, w, c, f):
+    rng = np.random.default_rng(b * h + w * c + f)
+    return np.float32(rng.normal(size=(b, h, w, c))), np.float32(rng.normal(size=(b, h, w, f)))
+
+
+def by_numpy(x, dy):
+    x, dy = np.float64(x), np.float64(dy)
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    _, h, w, _ = x.shape
+    return np.array(
+        [
+            [np.tensordot(padded[:, i : i + h, j : j + w], dy, ([0, 1, 2],) * 2) for j in range(3)]
+            for i in range(3)
+        ]
+    )
+
+
+@pytest.fixture(scope="module")
+def kernel():
+    found = native.load()
+    if not found.target:
+        pytest.skip(found.why)
+    return jax.jit(native.filter_gradient)
+
+
+@pytest.fixture
+def no_kernel(monkeypatch, tmp_path):
+    """Returns a function that makes the compiler another command, with an empty cache."""
+
+    def use(command):
+        monkeypatch.setenv("UNET_JAX_CACHE", str(tmp_path))
+        monkeypatch.setenv("CXX", command)
+        native._load.cache_clear()
+
+    yield use
+    native._load.cache_clear()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_equals_the_sums_of_numpy(shape, kernel):
+    x, dy = draw(*shape)
+    expected = by_numpy(x, dy)
+    tolerance = 1e-6 * np.sqrt(np.prod(shape[:3]))  # a sum of so many numbers around 1
+    np.testing.assert_allclose(kernel(x, dy), expected, rtol=1e-6, atol=tolerance)
+
+
+@pytest.mark.parametrize("c", range(1, 33))
+def test_every_number_of_channels(c, kernel):
+    x, dy = draw(2, 4, 3, c, 33 - c)
+    np.testing.assert_allclose(kernel(x, dy), by_numpy(x, dy), atol=1e-5)
+
+
+def test_values_that_are_not_numbers_reach_the_result(kernel):
+    x, dy = draw(1, 8, 8, 4, 4)
+    x[0, 3, 3, 2] = np.nan
+    found = np.isnan(kernel(x, dy))
+    assert found[:, :, 2].all()
+    assert not found[:, :, [0, 1, 3]].any()
+
+
+def test_vmap_gives_each_the_bytes_that_it_has_alone(kernel):
+    pairs = [draw(2, 33, 20, 5, 7), draw(2, 33, 20, 5, 7), draw(2, 33, 20, 5, 7)]
+    x, dy = (np.stack([pair[n] * (k + 1) for k, pair in enumerate(pairs)]) for n in (0, 1))
+    together = jax.jit(jax.vmap(native.filter_gradient))(x, dy)
+    nested = jax.jit(jax.vmap(jax.vmap(native.filter_gradient)))(x[:, None], dy[:, None])[:, 0]
+    shared = jax.jit(jax.vmap(native.filter_gradient, (None, 0)))(x[0], dy)
+    for k in range(3):
+        np.testing.assert_array_equal(together[k], kernel(x[k], dy[k]))
+        np.testing.assert_array_equal(nested[k], together[k])
+        np.testing.assert_array_equal(shared[k], kernel(x[0], dy[k]))
+
+
+PROGRAM = """
+import hashlib, sys
+import jax, numpy as np
+from unet_jax.models.fast import choice, native
+from unet_jax.models.fast.convolution import conv3x3
+rng = np.random.default_rng(0)
+x = np.float32(rng.normal(size=(3, 61, 64, 16)))
+dy, k = np.float32(rng.normal(size=(3, 61, 64, 24))), np.zeros((3, 3, 16, 24), np.float32)
+step = jax.jit(lambda k: jax.vjp(lambda k: conv3x3(x, k), k)[1](dy)[0])
+found = {hashlib.sha256(np.asarray(step(k)).tobytes()).hexdigest() for _ in range(5)}
+print(choice.describe(), *found, "filter_gradient" in step.lower(k).as_text(), sep="|")
+"""
+
+
+def run_program(**variables):
+    env = xla.env(1) | variables
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], cwd=ROOT, env=env, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip().split("|")
+
+
+def test_same_bytes_with_any_number_of_threads(kernel):
+    found = [run_program(NPROC=str(threads)) for threads in (1, 2, 5)]
+    assert [form for form, *_ in found] == ["native kernel"] * 3
+    assert all(len(each) == 3 and each == found[0] for each in found)
+    assert found[0][2] == "True"
+
+
+def test_xlas_form_where_it_is_switched_off_or_there_is_no_compiler(tmp_path):
+    off = run_program(UNET_JAX_KERNELS="0")
+    assert off[0] == "XLA's: UNET_JAX_KERNELS=0"
+    assert off[2] == "False"
+    broken = run_program(CXX="false", UNET_JAX_CACHE=str(tmp_path))
+    assert broken[0].startswith("XLA's: false failed")
+    assert broken[1:] == off[1:]
+    assert not list(tmp_path.rglob("*.so"))
+
+
+def test_a_compiler_that_is_not_there_or_says_nonsense_is_one_line(no_kernel, tmp_path):
+    no_kernel("/no/such/compiler -x")
+    assert native.load().target is None
+    assert "No such file" in native.load().why
+    script = tmp_path / "compiler"
+    script.write_text('#!/bin/sh\nprintf "error: no\\nmore" >&2\nexit 1\n')
+    script.chmod(0o755)
+    no_kernel(str(script))
+    assert native.load() == native.Kernel(None, f"{script} failed: error: no")
+    script.write_text('#!/bin/sh\nfor last; do :; done; echo nonsense > "$last"\n')
+    no_kernel(str(script))
+    assert native.load().target is None
+    assert "\n" not in native.load().why
+    assert not list(tmp_path.rglob("*.so"))
+    no_kernel("'c++")
+    assert native.load() == native.Kernel(None, "'c++ failed: No closing quotation")
+
+
+def test_no_compiler_at_all(no_kernel, monkeypatch):
+    no_kernel("")
+    monkeypatch.setenv("PATH", "")
+    assert native.load() == native.Kernel(None, "there is no C++ compiler")
+
+
+def test_another_source_is_another_target(no_kernel, tmp_path, monkeypatch, kernel):
+    compiled = native.runtime.cache_dir() / "kernels" / f"{native.load().target}.so"
+    script = tmp_path / "compiler"  # gives what is compiled already
+    script.write_text(f'#!/bin/sh\nfor last; do :; done; cp {compiled} "$last"\n')
+    script.chmod(0o755)
+    no_kernel(str(script))
+    first = native.load().target
+    other = tmp_path / "other.cc"
+    other.write_text(native.SOURCE.read_text() + "// other\n")
+    monkeypatch.setattr(native, "SOURCE", other)
+    native._load.cache_clear()
+    second = native.load().target
+    assert first != second
+    x, dy = draw(2, 5, 4, 3, 8)
+    text = jax.jit(lambda x, dy: native.filter_gradient(x, dy)).lower(x, dy).as_text()
+    assert second in text
+    assert first not in text
+
+
+def lowered(function, *args, platform="cpu"):
+    traced = jax.jit(lambda *args: function(*args)).trace(*args)
+    return traced.lower(lowering_platforms=(platform,)).as_text()
+
+
+def test_which_convolutions_have_it(monkeypatch, kernel):
+    def has(c, f, dtype=jnp.float32, platform="cpu"):
+        x, k, dy = (
+            jax.ShapeDtypeStruct(s, dtype) for s in [(2, 8, 8, c), (3, 3, c, f), (2, 8, 8, f)]
+        )
+
+        def gradient(x, k, dy):
+            numbers = {"dimension_numbers": plain.DIMENSIONS}
+            args = (1, 1), plain.SAME
+            return jax.vjp(lambda k: convolution.convolve(x, k, *args, **numbers), k)[1](dy)
+
+        return "unet_jax_filter_gradient" in lowered(gradient, x, k, dy, platform=platform)
+
+    assert not has(16, 16)  # on eight devices
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    assert choice.describe() == "native kernel"
+    assert [has(16, 16), has(3, 64), has(64, 32), has(64, 64), has(8, 65)] == [True] * 3 + [
+        False
+    ] * 2
+    assert not has(16, 16, jnp.bfloat16)
+    assert not has(16, 16, platform="cuda")
+    assert not has(16, 16, platform="tpu")
+    monkeypatch.setenv("UNET_JAX_KERNELS", "0")
+    assert not has(16, 16)
+    monkeypatch.setattr(jax, "device_count", lambda: 8)
+    assert choice.describe() == ""
+
+
+def test_a_run_that_goes_on_with_another_form_says_so(tmp_path):
+    devices = {"count": 1, "kind": "cpu", "platform": "cpu"}
+    began = "XLA's: there is no C++ compiler"
+    write_provenance(tmp_path, {}, devices, filter_gradient=began)
+    assert json.loads((tmp_path / "run.json").read_text())["filter_gradient"] == began
+    assert other_machine(tmp_path, devices, "XLA's: UNET_JAX_KERNELS=0") == []
+    assert other_machine(tmp_path, devices, "native kernel") == [
+        f"began with this filter gradient: {began}; goes on with: native kernel. sums may round "
+        "otherwise (about 1e-7)."
+    ]
+
+
+def test_compiled_by_many_at_once_and_kept(tmp_path, kernel):
+    code = "from unet_jax.models.fast import native; print(native.load())"
+    env = os.environ | {"UNET_JAX_CACHE": str(tmp_path), "JAX_PLATFORMS": "cpu"}
+    jobs = [
+        subprocess.Popen([sys.executable, "-c", code], env=env, cwd=ROOT, stdout=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    said = {job.communicate()[0] for job in jobs}
+    assert len(said) == 1
+    assert b"target='unet_jax_filter_gradient_" in said.pop()
+    assert [file.suffix for file in (tmp_path / "kernels").iterdir()] == [".so"]
