@@ -297,47 +297,44 @@ def batch_shapes(
 
 
 def by_parts(
-    function: Callable[..., tuple[Any, Any]],
-    weights: Any,
-    images: jax.Array,
-    shardings: Shardings,
-) -> tuple[Any, Any]:
-    """Computes every device's images on that device, for a mesh that does not split their height.
+    function: Callable[[Any, Any, jax.Array], tuple[Any, Any]], shardings: Shardings
+) -> Callable[[Any, Any, jax.Array], tuple[Any, Any]]:
+    """Makes every device compute its images of a batch by itself.
 
-    The compiler, left alone, sums every array that devices have in parts by itself, and between
-    processes each is a message of its own, whose delay counts and not its size. Here the gradient
-    of all weights is one message, and so is all that is given to
-    `gather_parts` at once.
+    The compiler, left alone, sums each array that devices have in parts by a message of its own.
+    Here the gradient of all weights is one message, and so is what `gather_parts` is given at once.
 
     Args:
-        function: Of weights and of some of the images. It returns what it found of every image,
-            arrays [b, ...], and what is the same on every device.
-        weights: Pytree of arrays, of one type, whole on every device.
-        images: [B, ...].
-        shardings: The mesh.
+        function: (weights, same, images) -> (of_images, of_all): weights are float32, same is
+            whatever else all images share, images are some of a batch, [b, ...]; of_images are
+            arrays [b, ...], of_all is the same on every device, and no gradient goes through it.
+        shardings: The mesh, which does not split images by height.
 
     Returns:
-        What the function found, of all images.
+        The same function, of all images [B, ...].
     """
-    flat, unravel = ravel_pytree(weights)
     rows, whole = shardings.rows.spec, shardings.replicated.spec
-    # What `gather_parts` made is the same everywhere, which the check does not know.
-    return jax.shard_map(
-        lambda flat, images: function(unravel(flat), images),
-        mesh=shardings.mesh,
-        in_specs=(whole, rows),
-        out_specs=(rows, whole),
-        check_vma=False,
-    )(flat, images)
+    # What `gather_parts` made is the same everywhere, which jax's check of it does not know.
+    form = {"in_specs": (whole, whole, rows), "out_specs": (rows, whole), "check_vma": False}
+
+    def of_batch(weights: Any, same: Any, images: jax.Array) -> tuple[Any, Any]:
+        flat, unravel = ravel_pytree(weights)
+
+        def of_part(flat: jax.Array, *others: Any) -> tuple[Any, Any]:
+            return function(unravel(flat), *others)
+
+        return jax.shard_map(of_part, mesh=shardings.mesh, **form)(flat, same, images)
+
+    return of_batch
 
 
 def is_part() -> bool:
-    """Tells whether what is traced now is the function of `by_parts`."""
+    """Tells whether what is traced now is a function inside of `by_parts`."""
     return set(ROWS) <= set(jax.sharding.get_abstract_mesh().manual_axes)
 
 
 def gather_parts(part: jax.Array) -> jax.Array:
-    """Brings what the function of `by_parts` found of its images to all devices, in one message.
+    """Sends what a device found of its images to all devices, in one message, inside of `by_parts`.
 
     Args:
         part: [...].

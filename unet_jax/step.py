@@ -18,6 +18,7 @@ from unet_jax.models.fast import compiler_options, init_options
 from unet_jax.models.pretrained.weights import Load
 from unet_jax.models.unet import UNet
 from unet_jax.optim import Optimizer
+from unet_jax.process import target
 from unet_jax.sharding import Shardings, by_parts, put_shapes, replicate, split_state
 from unet_jax.task import Task
 
@@ -167,8 +168,8 @@ def make_pure_step(
         augment: The augmentation; see `augment.make.make_augment`.
         whole: The sharding to which parameters are brought before any convolution; None for none.
         split: The tree of the parameters' own shardings, to which gradients are brought.
-        parts: The mesh, to take the forward and backward pass by `sharding.by_parts`; None to leave
-            it to the compiler.
+        parts: The mesh, whose devices each take their images through the model by themselves, see
+            `sharding.by_parts`; None to leave that to the compiler.
 
     Returns:
         train_step(state, batch, key) -> (state, scalars): augments with a key of this step, takes
@@ -178,6 +179,9 @@ def make_pure_step(
         its loss, before clipping.
     """
     take_gradients = _gradients_by_head if optimizer.accumulate > 1 else _gradients
+    apply: Any = functools.partial(_apply, model)
+    if parts is not None:
+        apply = by_parts(apply, parts)
 
     def train_step(
         state: State, batch: dict[str, jax.Array], key: jax.Array
@@ -192,11 +196,7 @@ def make_pure_step(
         rngs = {"dropout": jax.random.fold_in(step_key, 1)}
 
         def forward(params: Any) -> tuple[list[jax.Array], Any]:
-            def apply(params: Any, image: jax.Array) -> tuple[list[jax.Array], Any]:
-                return _apply(model, {"params": params, "batch_stats": batch_stats}, image, rngs)
-
-            brought = _bring(params, whole)
-            return by_parts(apply, brought, image, parts) if parts else apply(brought, image)
+            return apply(_bring(params, whole), (batch_stats, rngs), image)
 
         targets = {"label": label, "weight": weight, "multiple": model.multiple()}
         found = take_gradients(forward, loss, targets, state.params)
@@ -227,9 +227,11 @@ def make_pure_step(
 
 
 def _apply(
-    model: UNet, variables: dict[str, Any], image: jax.Array, rngs: dict[str, jax.Array]
+    model: UNet, params: Any, same: tuple[Any, dict[str, jax.Array]], image: jax.Array
 ) -> tuple[list[jax.Array], Any]:
     """Returns the logits of every head, the result's first, and the updated statistics."""
+    batch_stats, rngs = same
+    variables = {"params": params, "batch_stats": batch_stats}
     outputs: Any = model.apply(variables, standardise(image), train=True, rngs=rngs, mutable=SOWN)
     logits, updated = outputs
     heads = [logits, *(head for (head,) in updated.get("deep_supervision", {}).values())]
@@ -305,13 +307,16 @@ def _bring(tree: Any, shardings: Any) -> Any:
 
 
 def _goes_by_parts(model: UNet, shardings: Shardings) -> bool:
-    """Tells whether a device can take its images through the model by itself, and should.
+    """Tells whether every device takes its images through the model by itself.
 
-    Within one process messages cost next to nothing. What a model draws at random is drawn for a
+    Between processes on CPU, where the delay of every message counts; within one there is next to
+    none, and on accelerators it was not measured. With "fsdp" no device should hold all of the
+    gradient, with "space" none holds whole images, and what a model draws at random it draws for a
     whole batch, whatever the mesh.
     """
-    draws = any(model.dropout) or model.stochastic_depth
-    return jax.process_count() > 1 and not draws
+    has_delays = target.process_count() > 1 and target.platform() == "cpu"
+    draws = any(model.dropout) or model.stochastic_depth > 0
+    return has_delays and shardings.size("fsdp", "space") == 1 and not draws
 
 
 def make_train_step(
