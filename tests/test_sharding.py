@@ -1,4 +1,7 @@
+from types import SimpleNamespace
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from support.tasks import exclusive
@@ -10,11 +13,15 @@ from unet_jax.errors import UserError
 from unet_jax.losses.make import make_loss
 from unet_jax.models.unet import UNet
 from unet_jax.optim import make_optimizer
+from unet_jax.process import target
 from unet_jax.sharding import (
     LEAST_SPLIT,
+    by_parts,
     check_batch_size,
     check_height,
     describe_split,
+    gather_parts,
+    is_part,
     make_shardings,
     process_rows,
     put_batch,
@@ -125,26 +132,29 @@ def test_a_batch_comes_back_as_it_went(mesh):
 SMOOTH = {"activation": "gelu", "pool": "average"}
 
 
-def gradient(mesh, size, **fields):
-    """Moves the parameters by the gradient; returns the loss, the move and the compiled text."""
+def gradient(mesh, size, accumulate=1, **fields):
+    """Moves the parameters by the gradient; returns the loss, the move and the compiled step."""
     shardings = make_shardings(*mesh)
     once = {"repeats": (1,), "decoder_repeats": (1,)}
     model = UNet(3, **{"features": (16, 32, 64)} | once | SMOOTH | fields)
     check_height(size[0], model.multiple(), model.padding, shardings)
     optim = {"name": "sgd", "learning_rate": 1.0, "schedule": "constant", "warmup": "0"}
     zero = {"momentum": 0.0, "weight_decay": 0.0, "clip_norm": 0.0}
-    optimizer = make_optimizer(**optim, **zero, total_steps=9, epoch_steps=1.0)
+    length = {"total_steps": 9, "epoch_steps": 1.0, "heads": model.heads()}
+    optimizer = make_optimizer(**optim, **zero, **length, accumulate=accumulate)
     state = make_init(model, optimizer, (*size, 3), shardings)(jax.random.key(0))
     before = jax.device_get(replicate(state.params, shardings))
     loss = make_loss({"cross_entropy": {}, "dice": {}}, exclusive(3))
-    parts = model, loss, optimizer, make_augment({}, RGB.value_range), shardings, state
+    flips = make_augment({"flip": {"left_right": True, "up_down": True}}, RGB.value_range)
+    parts = model, loss, optimizer, flips, shardings, state
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (8, *size, 3)).astype(np.uint8)
     weight = (rng.random(image.shape[:-1]) < 0.8).astype(np.uint8)
     batch = put_batch({"image": image, "label": image[..., 0] // 86, "weight": weight}, shardings)
     key = replicate(jax.random.key(1), shardings)
     compiled = make_train_step(*parts).lower(state, batch, key).compile()
-    state, scalars = compiled(state, batch, key)
+    for _ in range(accumulate):
+        state, scalars = compiled(state, batch, key)
     after = jax.device_get(replicate(state.params, shardings))
     moved = jax.tree.map(lambda a, b: np.ravel(np.float64(a) - b), before, after)
     split = [x for x in jax.tree.leaves(state) if not x.sharding.is_fully_replicated]
@@ -159,47 +169,97 @@ def on_one_device(request):
     return size, fields, gradient((1, 1, 1), size, **fields)
 
 
+def assert_is_gradient_of_one(found, one):
+    """Compares losses and gradients."""
+    assert found[0] == pytest.approx(one[0], rel=3e-6)
+    # Every entry, since a kernel whose gradient is counted twice may be a small one.
+    np.testing.assert_allclose(found[1], one[1], atol=1e-4 * np.abs(one[1]).max(), rtol=1e-2)
+    assert np.linalg.norm(found[1] - one[1]) < 5e-5 * np.linalg.norm(one[1])
+
+
 @pytest.mark.parametrize("mesh", MESHES)
 def test_any_mesh_has_the_gradient_of_one_device(on_one_device, mesh):
-    size, fields, (loss, moved, *_) = on_one_device
-    found_loss, found, compiled, split = gradient(mesh, size, **fields)
-    assert found_loss == pytest.approx(loss, rel=3e-6)
-    # Every entry, since a kernel whose gradient is counted twice may be a small one.
-    np.testing.assert_allclose(found, moved, atol=1e-4 * np.abs(moved).max(), rtol=1e-2)
-    assert np.linalg.norm(found - moved) < 5e-5 * np.linalg.norm(moved)
+    size, fields, one = on_one_device
+    found = gradient(mesh, size, **fields)
+    assert_is_gradient_of_one(found, one)
+    *_, compiled, split = found
     text = compiled.as_text()
     assert ("all-gather" in text) == (mesh[1] > 1), "nothing but split parameters is gathered"
     assert ("collective-permute" in text) == (mesh[2] > 1), "neighbours exchange their edges"
     assert bool(split) == (mesh[1] > 1)
 
 
-@pytest.mark.parametrize("mesh", [(2, 1, 1), (8, 1, 1), (1, 4, 1), (2, 4, 1)])
-def test_devices_by_themselves_have_the_gradient_of_one(on_one_device, mesh, monkeypatch):
-    monkeypatch.setattr(step, "_goes_by_parts", lambda *given: True)  # as between processes
-    size, fields, (loss, moved, *_) = on_one_device
-    found_loss, found, compiled, split = gradient(mesh, size, **fields)
-    assert found_loss == pytest.approx(loss, rel=3e-6)
-    np.testing.assert_allclose(found, moved, atol=1e-4 * np.abs(moved).max(), rtol=1e-2)
-    assert np.linalg.norm(found - moved) < 5e-5 * np.linalg.norm(moved)
-    if mesh[1] > 1:
-        assert split
-        return
+@pytest.fixture
+def between_processes(monkeypatch):
+    """Steps are made as if this process's devices were those of two."""
+    two = SimpleNamespace(process_count=lambda: 2, platform=target.platform)
+    monkeypatch.setattr(step, "target", two)
+    return two
+
+
+@pytest.mark.parametrize("devices", [2, 8])
+def test_parts_have_the_gradient_of_one_device(on_one_device, devices, between_processes):
+    size, fields, one = on_one_device
+    found = gradient((devices, 1, 1), size, **fields)
+    assert_is_gradient_of_one(found, one)
     norms = 4 if fields else 5  # one in every block of an encoder, the bottom and a decoder
-    text = compiled.as_text()
+    text = found[2].as_text()
     assert text.count(" all-gather(") == 2 * norms, "forward and backward"
     assert text.count(" all-reduce(") == 2, "the sums of the loss, and the gradient"
 
 
-def test_who_takes_images_through_the_model_by_itself(monkeypatch):
-    plain, space = make_shardings(), make_shardings(4, 1, 2)
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"attention": True, "squeeze_excite": 4, "block": "residual", "remat": (0, 2)},
+        {"decoder": "unet++", "deep_supervision": 1, "accumulate": 2},
+        {"norm": "group"},
+    ],
+)
+def test_parts_of_any_model_have_the_gradient_of_one_device(fields, between_processes):
+    size = (20, 12)
+    found, one = (gradient((devices, 1, 1), size, **fields) for devices in (4, 1))
+    assert_is_gradient_of_one(found, one)
+    assert "all-gather" in found[2].as_text() or fields.get("norm"), "each by itself"
+
+
+@pytest.mark.parametrize("shape", [(8, 5), (24, 3, 7, 4), (16, 1)])
+def test_parts_are_told_of_all_and_their_gradients_summed(shape):
+    rng = np.random.default_rng(1)
+    x, weights = rng.normal(size=shape), rng.normal(size=shape[-1])
+    factors = rng.normal(size=shape[:-1])
+
+    def part(weights, shift, images):
+        assert is_part()
+        means = images.mean(tuple(range(images.ndim - 1)))
+        mean = gather_parts(means).mean(0)
+        return (images - mean.reshape((1,) * (images.ndim - 1) + (-1,))) @ weights[
+            "w"
+        ] + shift, mean
+
+    assert not is_part()
+    run = jax.jit(by_parts(part, make_shardings()))
+    x32 = jnp.float32(x)
+    (found, mean), backward = jax.vjp(lambda w: run({"w": w}, 2.0, x32), jnp.float32(weights))
+    (moved,) = backward((jnp.float32(factors), jnp.zeros_like(mean)))
+    centred = x - x.mean(tuple(range(x.ndim - 1)))
+    np.testing.assert_allclose(found, centred @ weights + 2, atol=1e-5)
+    expected = np.einsum("n,nc->c", factors.ravel(), centred.reshape(-1, shape[-1]))
+    np.testing.assert_allclose(moved, expected, atol=1e-4)
+
+
+def test_what_goes_by_parts(between_processes, monkeypatch):
+    plain, space, fsdp = make_shardings(), make_shardings(4, 1, 2), make_shardings(4, 2, 1)
+    model = UNet(3, features=(4, 8), dropout=(0.0, 0.0))
     drops = UNet(3, features=(4, 8), dropout=(0.0, 0.5))
     skips = UNet(3, features=(4, 8), block="residual", stochastic_depth=0.1)
-    model = UNet(3, features=(4, 8), dropout=(0.0, 0.0))
-    assert not step._goes_by_parts(model, plain), "one process"
-    monkeypatch.setattr(jax, "process_count", lambda: 2)
     assert step._goes_by_parts(model, plain)
-    given = [(model, space), (drops, plain), (skips, plain)]
-    assert not any(step._goes_by_parts(*each) for each in given)
+    others = [(model, space), (model, fsdp), (drops, plain), (skips, plain)]
+    assert not any(step._goes_by_parts(*each) for each in others)
+    between_processes.platform = lambda: "tpu"
+    assert not step._goes_by_parts(model, plain)
+    monkeypatch.undo()
+    assert not step._goes_by_parts(model, plain), "one process"
 
 
 def test_meshes_divide_what_they_should():
