@@ -248,18 +248,18 @@ def test_parts_are_told_of_all_and_their_gradients_summed(shape):
     np.testing.assert_allclose(moved, expected, atol=1e-4)
 
 
-def test_what_goes_by_parts(between_processes, monkeypatch):
+def test_whatgoes_by_parts(between_processes, monkeypatch):
     plain, space, fsdp = make_shardings(), make_shardings(4, 1, 2), make_shardings(4, 2, 1)
     model = UNet(3, features=(4, 8), dropout=(0.0, 0.0))
     drops = UNet(3, features=(4, 8), dropout=(0.0, 0.5))
     skips = UNet(3, features=(4, 8), block="residual", stochastic_depth=0.1)
-    assert step._goes_by_parts(model, plain)
+    assert step.goes_by_parts(model, plain)
     others = [(model, space), (model, fsdp), (drops, plain), (skips, plain)]
-    assert not any(step._goes_by_parts(*each) for each in others)
+    assert not any(step.goes_by_parts(*each) for each in others)
     between_processes.platform = lambda: "tpu"
-    assert not step._goes_by_parts(model, plain)
+    assert not step.goes_by_parts(model, plain)
     monkeypatch.undo()
-    assert not step._goes_by_parts(model, plain), "one process"
+    assert not step.goes_by_parts(model, plain), "one process"
 
 
 def test_meshes_divide_what_they_should():

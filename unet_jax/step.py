@@ -306,13 +306,20 @@ def _bring(tree: Any, shardings: Any) -> Any:
     return tree if shardings is None else with_sharding_constraint(tree, shardings)
 
 
-def _goes_by_parts(model: UNet, shardings: Shardings) -> bool:
+def goes_by_parts(model: UNet, shardings: Shardings) -> bool:
     """Tells whether every device takes its images through the model by itself.
 
-    Between processes on CPU, where the delay of every message counts; within one there is next to
-    none, and on accelerators it was not measured. With "fsdp" no device should hold all of the
-    gradient, with "space" none holds whole images, and what a model draws at random it draws for a
-    whole batch, whatever the mesh.
+    That is between processes on CPU, where the delay of every message counts; within one there is
+    next to none, and on accelerators it was not measured. With "fsdp" no device should hold all of
+    the gradient, with "space" none holds whole images, and what a model draws at random it draws
+    for a whole batch, whatever the mesh.
+
+    Args:
+        model: The model.
+        shardings: The mesh.
+
+    Returns:
+        Whether the train step goes by `sharding.by_parts`.
     """
     has_delays = target.process_count() > 1 and target.platform() == "cpu"
     draws = any(model.dropout) or model.stochastic_depth > 0
@@ -348,7 +355,7 @@ def make_train_step(
         augment,
         whole=shardings.replicated,
         split=where.params,
-        parts=shardings if _goes_by_parts(model, shardings) else None,
+        parts=shardings if goes_by_parts(model, shardings) else None,
     )
     return jax.jit(
         step,

@@ -7,7 +7,8 @@ eight devices are forced out of the CPU. The step is plain gradient descent at r
 that the parameters move by the gradient, whose difference is in norm, relative to the norm of the
 whole. What float32 rounding alone does shows the first row: one device with the same images in
 the opposite order. Nothing may be gathered but parameters that are split, and nothing larger than
-the largest of them.
+the largest of them. Rows "by parts" have the step that several processes take, see
+`sharding.by_parts`: each normalisation gathers what it has summed forward and backward.
 
 Max pooling and relu choose between numbers, and where two of them are equal up to rounding the
 choice can fall the other way: one such choice in a million moves the gradient by a thousandth, on
@@ -18,6 +19,7 @@ import os
 import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 from absl import app, flags, logging
@@ -34,6 +36,7 @@ MESHES = (
     (2, 1, 1), (4, 1, 1), (8, 1, 1), (1, 2, 1), (1, 4, 1), (1, 8, 1),
     (1, 1, 2), (1, 1, 4), (1, 1, 8), (2, 2, 2),
 )  # fmt: skip
+BY_PARTS = ((2, 1, 1), (8, 1, 1))
 SIZES = {2: (64, 48), 3: (32, 16, 16)}
 CLASSES, BATCH = 3, 8
 COLLECTIVES = ("all-reduce", "reduce-scatter", "collective-permute", "all-to-all", "all-gather")
@@ -64,7 +67,12 @@ class Found(NamedTuple):
 
 
 def measure(
-    variant: str, dimensions: int, mesh: tuple[int, int, int], *, turned: bool = False
+    variant: str,
+    dimensions: int,
+    mesh: tuple[int, int, int],
+    *,
+    turned: bool = False,
+    by_parts: bool = False,
 ) -> Found:
     """Takes a step and evaluates on a mesh.
 
@@ -73,12 +81,14 @@ def measure(
         dimensions: 2 or 3.
         mesh: Devices of "data", "fsdp" and "space".
         turned: Whether the images of the batch come in the opposite order.
+        by_parts: Whether the step is that of several processes.
 
     Returns:
         What was found.
     """
     import jax
 
+    from unet_jax import step as steps
     from unet_jax.augment.make import make_augment
     from unet_jax.data.sources import Loading
     from unet_jax.data.synthetic import open_synthetic
@@ -90,7 +100,7 @@ def measure(
     from unet_jax.predict.eval_step import evaluation
     from unet_jax.predict.predictor import Predictor
     from unet_jax.sharding import check_height, make_shardings, put_batch, replicate
-    from unet_jax.step import make_init, make_train_step
+    from unet_jax.step import make_init
     from unet_jax.task import Exclusive
 
     shardings, size = make_shardings(*mesh), SIZES[dimensions]
@@ -114,7 +124,9 @@ def measure(
     state = make_init(model, optimizer, (*size, spec.channels), shardings)(jax.random.key(0))
     before = jax.device_get(replicate(state.params, shardings))
     parts = (model, make_loss({"cross_entropy": {}, "dice": {}}, task), optimizer)
-    step: Any = make_train_step(*parts, make_augment({}, spec.value_range), shardings, state)
+    parts += make_augment({}, spec.value_range), shardings, state
+    with mock.patch.object(steps, "goes_by_parts", return_value=by_parts):
+        step: Any = steps.make_train_step(*parts)
     rng = np.random.default_rng(0)
     values = int(spec.value_range[1]) + 1
     image = rng.integers(0, values, (BATCH, *size, spec.channels)).astype(spec.dtype)
@@ -205,6 +217,10 @@ def main(argv: list[str]) -> None:
             for mesh in meshes:
                 found = measure(variant, dimensions, mesh)
                 print(f"| {' | '.join(row(' x '.join(map(str, mesh)), found, one))} |", flush=True)
+            for mesh in BY_PARTS:
+                found = measure(variant, dimensions, mesh, by_parts=True)
+                name = f"{' x '.join(map(str, mesh))}, by parts"
+                print(f"| {' | '.join(row(name, found, one))} |", flush=True)
 
 
 if __name__ == "__main__":

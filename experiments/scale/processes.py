@@ -15,9 +15,10 @@ import statistics
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -127,9 +128,9 @@ def serve(port: str, processes: str, index: str, leaves: str) -> None:
     from unet_jax.experiment import assemble
     from unet_jax.sharding import process_rows, put_batch, replicate
 
-    if int(leaves):
-        steps._goes_by_parts = lambda *given: False
-    e = assemble(CONFIG.value)
+    left = mock.patch.object(steps, "goes_by_parts", return_value=False)
+    with left if int(leaves) else nullcontext():
+        e = assemble(CONFIG.value)
     rows = process_rows(e.plan.batch_size, e.shardings)
     order: Any = {"batch_size": e.plan.batch_size, "seed": 0, "start": 0, "stop": 1, "rows": rows}
     batch = next(train_batches(e.dataset.splits["train"], e.loading, **order))

@@ -15,8 +15,10 @@ Elsewhere than on CPU every operation is XLA's own. On CPU
 - the program that draws the initial parameters is compiled in a fourth of the time.
 
 3x3 convolutions are those of float32 images with stride 1 and same padding; all others, and those
-of volumes, are XLA's everywhere. Every form is equal to XLA's up to float32 rounding. What a
-program runs on is known when it is lowered, so that one traced program fits all.
+of volumes, are XLA's everywhere. A device that takes its images through the model by itself counts
+as one device (see `sharding.by_parts`), but not for `native`, which not every machine has. Every
+form is equal to XLA's up to float32 rounding. What a program runs on is known when it is lowered,
+so that one traced program fits all.
 """
 
 import functools
