@@ -59,6 +59,32 @@ def test_two_processes_have_the_losses_of_one(pair, tmp_path, command):
     assert steps == list(range(1, 41)), "one line per step"
 
 
+COUNT = """
+import sys
+from unet_jax.process import multihost, runtime
+runtime.prepare()
+multihost.join(sys.argv[1], 2, int(sys.argv[2]))
+from configs.tiny import get_config
+from unet_jax.experiment import assemble, step_shapes
+made = assemble(get_config())
+text = made.train_step.lower(*step_shapes(made)).compile().as_text()
+print("sends", text.count(" all-gather("), text.count(" all-reduce("))
+"""
+
+
+def test_two_processes_send_few_messages():
+    lines = [[sys.executable, "-c", COUNT, f"localhost:{free_port()}"]] * 2
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    processes = [
+        subprocess.Popen([*line, str(number)], cwd=ROOT, env=xla.env(1), **pipes)
+        for number, line in enumerate(lines)
+    ]
+    for code, said, error in finish(processes):
+        assert code == 0, error
+        # Six normalisations, forward and backward; the sums of the loss, and the gradient.
+        assert "sends 12 2" in said
+
+
 def test_a_process_that_is_done_waits_for_the_last_figures_of_the_first():
     port = free_port()
     code = (
