@@ -161,7 +161,11 @@ def main(argv: list[str]) -> None:
         return
     with ExitStack() as stack:
         workers = [start(side, stack) for side in SIDES]
-        times = [[turn(each) for each in workers] for _ in range(TURNS.value)]
+        times = []
+        for _ in range(TURNS.value):
+            times.append([turn(each) for each in workers])
+            took = ", ".join(f"{seconds:.3f}" for seconds in times[-1])
+            print(f"seconds a step: {took}", file=sys.stderr, flush=True)
     size, load = CONFIG.value.train.batch_size, os.getloadavg()[0]
     print(f"{TURNS.value} turns of {STEPS.value} steps, load {load:.1f}\n")
     print("| side | images/s | of one process with two devices, by turn |\n|---|---|---|")
