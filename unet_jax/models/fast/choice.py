@@ -9,6 +9,7 @@ Elsewhere than on CPU every operation is XLA's own. On CPU
   if there is one; of others to fewer than `SWAPPED_CHANNELS`, from more, it is XLA's with x and dy
   swapped;
 - a depthwise 3x3 convolution and its gradients are nine shifted products;
+- on one device, gradients of `product.multiply` are matrix products of all pixels as one axis;
 - a sum over all axes but the channels is a matrix product with ones, and one of products, of up to
   `PRODUCT_CHANNELS` on one device, the diagonal of a matrix product;
 - blocks that are computed again (`Options.remat`) are kept from being merged with the first time;
@@ -129,6 +130,12 @@ def channel_products(x: jax.Array, y: jax.Array) -> jax.Array:
         return channel_sums(x * y)
     sums = functools.partial(_on_cpu, plain.multiply_blocks, lambda x, y: plain.sum_all(x * y))
     return sums(plain.blocks(x), plain.blocks(y))
+
+
+def keeps_pixels_together() -> bool:
+    """Tells whether all pixels of a batch may be one axis."""
+    # Those of images that lie on several devices would be gathered on each.
+    return target.device_count() == 1
 
 
 def _is_narrow(x: jax.Array) -> bool:
