@@ -27,7 +27,12 @@ def convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 def data_gradient(dy: jax.Array, kernel: jax.Array) -> jax.Array:
     """Goes back through `convolution` to its images: [B, H, W, C] of [B, H, W, F]."""
-    return convolution(dy, jnp.flip(kernel, (0, 1)).swapaxes(2, 3))
+    return convolution(dy, turned(kernel))
+
+
+def turned(kernel: jax.Array) -> jax.Array:
+    """Returns the kernel that goes back: turned around, with its channels swapped."""
+    return jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
 
 
 def kernel_gradient(x: jax.Array, dy: jax.Array) -> jax.Array:
