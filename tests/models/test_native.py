@@ -149,6 +149,22 @@ def test_vmap_gives_each_the_bytes_that_it_has_alone(kernel, convolution_kernel)
             np.testing.assert_array_equal(shared[k], alone(x[0], second[k]))
 
 
+@pytest.mark.parametrize("c", [1, 7, 8, 20, 33, 64, 130])
+def test_sums_of_channels_are_numpys_for_each_of_a_batch(c, kernel):
+    rng = np.random.default_rng(c)
+    x, y = np.float32(rng.normal(size=(2, 3, 2, 37, 30, c)))
+    center = np.float32(rng.normal(size=(3, c)))
+    moments = jax.jit(jax.vmap(native.channel_moments))(x, center)
+    products = jax.jit(jax.vmap(native.channel_products))(y, x, center)
+    d = np.float64(x) - center[:, None, None, None]
+    expected = [values.sum((1, 2, 3)) for values in (d, d * d, np.float64(y), y * d)]
+    for found, sums in zip((*moments, *products), expected, strict=True):
+        np.testing.assert_allclose(found, sums, rtol=1e-6, atol=2e-4)
+    for k in range(3):
+        alone = jax.jit(native.channel_products)(y[k], x[k], center[k])
+        np.testing.assert_array_equal(alone, [sums[k] for sums in products])
+
+
 PROGRAM = """
 import hashlib, sys
 import jax, numpy as np
@@ -160,11 +176,15 @@ dy, k = np.float32(rng.normal(size=(3, 61, 64, 24))), np.float32(rng.normal(size
 @jax.jit
 def step(k):
     y, back = jax.vjp(conv3x3, x, k)
-    return y, *back(dy)
+    return y, *back(dy), *native_sums(y)
+def native_sums(y):
+    center = jax.numpy.ones(y.shape[-1])
+    return *choice.channel_moments(y, center), *choice.channel_products(dy, y, center)
 found = {hashlib.sha256(b"".join(np.asarray(a).tobytes() for a in step(k))).hexdigest()
          for _ in range(5)}
 text = step.lower(k).as_text()
-print(choice.describe(), *found, "_filter_gradient" in text and "_convolution" in text, sep="|")
+has = all(f"_{name}" in text for name in native.FUNCTIONS)
+print(choice.describe(), *found, has, sep="|")
 """
 
 
@@ -179,7 +199,7 @@ def run_program(**variables):
 
 def test_same_bytes_with_any_number_of_threads(kernel):
     found = [run_program(NPROC=str(threads)) for threads in (1, 2, 5)]
-    assert [form for form, *_ in found] == ["native kernels"] * 3
+    assert [form for form, *_ in found] == ["native"] * 3
     assert all(len(each) == 3 and each == found[0] for each in found)
     assert found[0][2] == "True"
 
@@ -218,7 +238,7 @@ def test_no_compiler_at_all(no_kernel, monkeypatch):
     assert native.load() == native.Kernels(None, "there is no C++ compiler")
 
 
-@pytest.mark.parametrize("changed", ["convolution.cc", "filter_gradient.cc", "lanes.h"])
+@pytest.mark.parametrize("changed", [*native.SOURCES, *native.HEADERS])
 def test_another_source_is_another_target(changed, no_kernel, tmp_path, monkeypatch, kernel):
     compiled = native.runtime.cache_dir() / "kernels" / f"{native.load().name}.so"
     script = tmp_path / "compiler"  # gives what is compiled already
@@ -260,13 +280,14 @@ def test_which_convolutions_have_it(monkeypatch, kernel):
             return y, *back(dy)
 
         text = lowered(gradients, x, k, dy, platform=platform)
-        counts = [len(re.findall(rf"unet_jax_\w+_{own}", text)) for own in native.FUNCTIONS]
+        names = "convolution", "filter_gradient"
+        counts = [len(re.findall(rf"unet_jax_\w+_{own}", text)) for own in names]
         assert counts in ([2, 1], [0, 0])  # forward and back to the images; back to the kernel
         return any(counts)
 
     assert not has(16, 16)  # on eight devices
     monkeypatch.setattr(jax, "device_count", lambda: 1)
-    assert choice.describe() == "native kernels"
+    assert choice.describe() == "native"
     assert [has(16, 16), has(3, 64), has(64, 32), has(64, 64), has(8, 65)] == [True] * 3 + [
         False
     ] * 2
@@ -282,11 +303,11 @@ def test_which_convolutions_have_it(monkeypatch, kernel):
 def test_a_run_that_goes_on_with_another_form_says_so(tmp_path):
     devices = {"count": 1, "kind": "cpu", "platform": "cpu"}
     began = "XLA's: there is no C++ compiler"
-    write_provenance(tmp_path, {}, devices, convolutions=began)
-    assert json.loads((tmp_path / "run.json").read_text())["convolutions"] == began
+    write_provenance(tmp_path, {}, devices, kernels=began)
+    assert json.loads((tmp_path / "run.json").read_text())["kernels"] == began
     assert other_machine(tmp_path, devices, "XLA's: UNET_JAX_KERNELS=0") == []
-    assert other_machine(tmp_path, devices, "native kernels") == [
-        f"began with these convolutions: {began}; goes on with: native kernels. sums may round "
+    assert other_machine(tmp_path, devices, "native") == [
+        f"began with these kernels: {began}; goes on with: native. sums may round "
         "otherwise (about 1e-7)."
     ]
 

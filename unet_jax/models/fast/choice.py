@@ -12,7 +12,8 @@ Elsewhere than on CPU every operation is XLA's own. On CPU
 - a depthwise 3x3 convolution and its gradients are nine shifted products;
 - on one device, gradients of 1x1 convolutions and of transposed convolutions without overlap are
   matrix products of all pixels as one axis;
-- a sum over all axes but the channels is a matrix product with ones, and one of products, of up to
+- the sums over all axes but the channels that normalisation needs are those of `native`, on one
+  device, for float32; any other one is a matrix product with ones, and one of products, of up to
   `PRODUCT_CHANNELS` on one device, the diagonal of a matrix product;
 - blocks that are computed again (`Options.remat`) are kept from being merged with the first time;
 - the program that draws the initial parameters is compiled in a fourth of the time.
@@ -94,7 +95,7 @@ def depthwise_kernel_gradient3x3(x: jax.Array, dy: jax.Array) -> jax.Array:
 
 
 def channel_sums(x: jax.Array) -> jax.Array:
-    """Sums over all axes but the last, in float32; see `channel_products`.
+    """Sums over all axes but the last, in float32; see `channel_moments`.
 
     Args:
         x: [..., *n, C], with two axes before the last at least.
@@ -111,25 +112,54 @@ def channel_sums(x: jax.Array) -> jax.Array:
     return sums.reshape(width, channels).sum(0)
 
 
-def channel_products(x: jax.Array, y: jax.Array) -> jax.Array:
-    """Sums x * y over all axes but the last, in float32.
+def channel_moments(x: jax.Array, center: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Sums x - center and its squares over all axes but the last, in float32.
+
+    Args:
+        x: [..., *n, C], with two axes before the last at least.
+        center: float32 [C].
+
+    Returns:
+        float32 [C] each.
+    """
+    if _has_native_sums(x):
+        return _on_cpu(native.channel_moments, plain.channel_moments, x, center)
+    centred = x.astype(jnp.float32) - plain.along(center, x)
+    return channel_sums(centred), _product_sums(centred, centred)
+
+
+def channel_products(y: jax.Array, x: jax.Array, center: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Sums y, and y * (x - center), over all axes but the last, in float32.
+
+    Args:
+        y: As x.
+        x: [..., *n, C], with two axes before the last at least.
+        center: float32 [C].
+
+    Returns:
+        float32 [C] each.
+    """
+    if _has_native_sums(x) and _has_native_sums(y):
+        return _on_cpu(native.channel_products, plain.channel_products, y, x, center)
+    y, centred = y.astype(jnp.float32), x.astype(jnp.float32) - plain.along(center, x)
+    return channel_sums(y), _product_sums(y, centred)
+
+
+def _product_sums(x: jax.Array, y: jax.Array) -> jax.Array:
+    """Sums x * y, float32 [..., *n, C], over all axes but the last.
 
     XLA fuses no product x * y into the sum of it on CPU, and makes what x and y are computed from
     anew for it. Where channels are few, the products of all channels of x with all of y, a matrix
     product, take less than that.
-
-    Args:
-        x: [..., *n, C], with two axes before the last at least.
-        y: As x.
-
-    Returns:
-        float32 [C].
     """
-    x, y = x.astype(jnp.float32), y.astype(jnp.float32)
     if not _is_narrow(x):
         return channel_sums(x * y)
     sums = functools.partial(_on_cpu, plain.multiply_blocks, lambda x, y: plain.sum_all(x * y))
     return sums(plain.blocks(x), plain.blocks(y))
+
+
+def _has_native_sums(x: jax.Array) -> bool:
+    return x.dtype == jnp.float32 and _is_single_cpu() and native.load().name is not None
 
 
 def keeps_pixels_together() -> bool:
@@ -149,14 +179,14 @@ def _is_single_cpu() -> bool:
 
 
 def describe() -> str:
-    """Says which form 3x3 convolutions of few channels have, and why; "" without a choice.
+    """Says which form convolutions of few channels and sums have, and why; "" without a choice.
 
     What stands before a colon decides how its sums are rounded.
     """
     if not _is_single_cpu():
         return ""
     kernels = native.load()
-    return "native kernels" if kernels.name else f"XLA's: {kernels.why}"
+    return "native" if kernels.name else f"XLA's: {kernels.why}"
 
 
 def compiler_options(model: Options) -> dict[str, str] | None:
@@ -176,7 +206,7 @@ def init_options() -> dict[str, Any]:
     return {LEVEL: 2} if is_open else {}
 
 
-def _on_cpu(fast: Callable[..., Any], other: Callable[..., Any], *operands: jax.Array) -> jax.Array:
+def _on_cpu(fast: Callable[..., Any], other: Callable[..., Any], *operands: jax.Array) -> Any:
     """Computes one form on CPU and another elsewhere."""
     if target.is_stand_in():
         return other(*operands)

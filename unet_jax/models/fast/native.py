@@ -1,8 +1,8 @@
-"""3x3 convolutions by kernels in C++, compiled on first use by the system's compiler.
+"""3x3 convolutions and sums by kernels in C++, compiled on first use by the system's compiler.
 
-`convolution.cc` and `filter_gradient.cc` are compiled once for every machine and kept in
-`runtime.cache_dir`. Where that does not work, `Kernels` say why, and XLA's forms take their place:
-no error of a compiler ends a run. UNET_JAX_KERNELS=0 in the environment switches them off.
+`SOURCES` are compiled once for every machine and kept in `runtime.cache_dir`. Where that does not
+work, `Kernels` say why, and XLA's forms take their place: no error of a compiler ends a run.
+UNET_JAX_KERNELS=0 in the environment switches them off.
 """
 
 import ctypes
@@ -27,9 +27,14 @@ from unet_jax.process import runtime
 
 SWITCH = "UNET_JAX_KERNELS"  # in the environment; "0" is off
 FOLDER = Path(__file__).parent
-SOURCES = "convolution.cc", "filter_gradient.cc"
+SOURCES = "convolution.cc", "filter_gradient.cc", "channel_sums.cc"
 HEADERS = ("lanes.h",)
-FUNCTIONS = {"convolution": "Convolution", "filter_gradient": "FilterGradient"}
+FUNCTIONS = {
+    "convolution": "Convolution",
+    "filter_gradient": "FilterGradient",
+    "moments": "Moments",
+    "products": "Products",
+}
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-fPIC", "-shared", "-w")
 LONGEST = 120  # seconds for the compiler, which needs four on an idle core
 _LOADING = threading.Lock()  # a run compiles its step in a thread beside
@@ -77,6 +82,27 @@ def filter_gradient(x: jax.Array, dy: jax.Array) -> jax.Array:
         float32 [3, 3, C, F], the same bytes with any number of threads.
     """
     return _call("filter_gradient", (3, 3, x.shape[-1], dy.shape[-1]), x, dy)
+
+
+def channel_moments(x: jax.Array, center: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Does what `plain.channel_moments` does; `load` has a name.
+
+    Args:
+        x: float32 [..., C].
+        center: float32 [C].
+
+    Returns:
+        Sums of x - center and of its squares, float32 [C] each, the same bytes with any number of
+        threads.
+    """
+    sums = _call("moments", (2, x.shape[-1]), x, center)
+    return sums[0], sums[1]
+
+
+def channel_products(y: jax.Array, x: jax.Array, center: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Does what `plain.channel_products` does; see `channel_moments`."""
+    sums = _call("products", (2, x.shape[-1]), y, x, center)
+    return sums[0], sums[1]
 
 
 def _call(function: str, shape: tuple[int, ...], *operands: jax.Array) -> jax.Array:

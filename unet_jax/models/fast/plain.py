@@ -97,6 +97,22 @@ def shifts(x: jax.Array) -> list[jax.Array]:
     return [padded[:, i : i + h, j : j + w] for i in range(3) for j in range(3)]
 
 
+def along(values: jax.Array, x: jax.Array) -> jax.Array:
+    """Brings values [C] to as many axes as x [..., C] has."""
+    return values.reshape((1,) * (x.ndim - 1) + (-1,))
+
+
+def channel_moments(x: jax.Array, center: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Sums x - center and its squares over all axes but the last: [C] of [..., C]."""
+    centred = x - along(center, x)
+    return sum_all(centred), sum_all(centred * centred)
+
+
+def channel_products(y: jax.Array, x: jax.Array, center: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Sums y, and y * (x - center), over all axes but the last: [C] of [..., C]."""
+    return sum_all(y), sum_all(y * (x - along(center, x)))
+
+
 def sum_all(x: jax.Array) -> jax.Array:
     """Sums [..., n] over all axes but the last: [n]."""
     return x.sum(range(x.ndim - 1))
