@@ -42,9 +42,7 @@ def write_run(experiment: Experiment, workdir: Path, overrides: dict[str, Any], 
     if experiment.loading.fit == "resize" and not start:
         size |= {SHRINKAGE: largest_shrinkage(experiment)}
     split = describe_split(experiment.state_shapes, experiment.shardings)
-    write_provenance(
-        workdir, overrides, describe_devices(), split, size, kernels=form, start=start
-    )
+    write_provenance(workdir, overrides, describe_devices(), split, size, kernels=form, start=start)
     class_weights.write(workdir, experiment.class_weights)
 
 

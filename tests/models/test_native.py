@@ -265,10 +265,9 @@ def lowered(function, *args, platform="cpu"):
 
 
 def test_which_convolutions_have_it(monkeypatch, kernel):
-    def has(c, f, dtype=jnp.float32, platform="cpu"):
-        x, k, dy = (
-            jax.ShapeDtypeStruct(s, dtype) for s in [(2, 8, 8, c), (3, 3, c, f), (2, 8, 8, f)]
-        )
+    def has(c, f, dtype=jnp.float32, platform="cpu", size=8):
+        shapes = [(2, size, size, c), (3, 3, c, f), (2, size, size, f)]
+        x, k, dy = (jax.ShapeDtypeStruct(s, dtype) for s in shapes)
 
         def gradients(x, k, dy):
             numbers = {"dimension_numbers": plain.DIMENSIONS}
@@ -282,20 +281,22 @@ def test_which_convolutions_have_it(monkeypatch, kernel):
         text = lowered(gradients, x, k, dy, platform=platform)
         names = "convolution", "filter_gradient"
         counts = [len(re.findall(rf"unet_jax_\w+_{own}", text)) for own in names]
-        assert counts in ([2, 1], [0, 0])  # forward and back to the images; back to the kernel
-        return any(counts)
+        return tuple(counts)  # forward and back to the images; back to the kernel
 
-    assert not has(16, 16)  # on eight devices
+    none, all_three = (0, 0), (2, 1)
+    assert has(16, 16) == none  # on eight devices
     monkeypatch.setattr(jax, "device_count", lambda: 1)
     assert choice.describe() == "native"
-    assert [has(16, 16), has(3, 64), has(64, 32), has(64, 64), has(8, 65)] == [True] * 3 + [
-        False
-    ] * 2
-    assert not has(16, 16, jnp.bfloat16)
-    assert not has(16, 16, platform="cuda")
-    assert not has(16, 16, platform="tpu")
+    assert [has(*pair) for pair in ((16, 16), (3, 64), (64, 32))] == [all_three] * 3
+    assert [has(*pair) for pair in ((64, 64), (8, 65), (128, 64))] == [none] * 3
+    large = [has(*pair, size=64) for pair in ((64, 64), (128, 64), (128, 65), (129, 3))]
+    assert large == [(0, 1), (0, 1), none, none]
+    assert has(64, 64, size=63) == none
+    assert has(16, 16, jnp.bfloat16) == none
+    assert has(16, 16, platform="cuda") == none
+    assert has(16, 16, platform="tpu") == none
     monkeypatch.setenv("UNET_JAX_KERNELS", "0")
-    assert not has(16, 16)
+    assert has(16, 16) == none
     monkeypatch.setattr(jax, "device_count", lambda: 8)
     assert choice.describe() == ""
 

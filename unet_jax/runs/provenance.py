@@ -115,9 +115,7 @@ def other_machine(workdir: Path, devices: Mapping[str, Any], kernels: str) -> li
         )
     form = first.get("kernels", kernels)
     if devices == began and form.split(":")[0] != kernels.split(":")[0]:
-        lines.append(
-            f"began with these kernels: {form}; goes on with: {kernels}. {ROUNDING}"
-        )
+        lines.append(f"began with these kernels: {form}; goes on with: {kernels}. {ROUNDING}")
     return lines
 
 

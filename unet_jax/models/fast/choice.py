@@ -3,7 +3,8 @@
 Elsewhere than on CPU every operation is XLA's own. On CPU
 
 - a 3x3 convolution and its gradients, on one device, with `NATIVE_CHANNELS` or fewer, half of it on
-  one side, are those of `native`, if there are any;
+  one side, are those of `native`, if there are any; that of its kernel with up to `NATIVE_LARGE`
+  where images have `LARGE` pixels;
 - they are Winograd's with `WINOGRAD_CHANNELS` or more in and out, even sizes, one device, and tiles
   of a batch up to `BATCH_TILES` or of an image up to `IMAGE_TILES`, for the gradient of the kernel
   `IMAGE_TILES_GRADIENT`;
@@ -46,7 +47,9 @@ WINOGRAD_CHANNELS = 128  # in and out, at least
 BATCH_TILES = 2**23  # numbers in the tiles of a batch, at most; above, image by image
 IMAGE_TILES = 2**24  # numbers in the tiles of an image, at most
 IMAGE_TILES_GRADIENT = 2**22  # for the kernel's gradient
-NATIVE_CHANNELS = 64  # at most for native kernels, and half of it on the side with fewer
+NATIVE_CHANNELS = 64  # at most for native convolutions, and half of it on the side with fewer
+NATIVE_LARGE = 128  # the same for the gradient of a kernel, of images of `LARGE` pixels or more
+LARGE = 2**12
 SWAPPED_CHANNELS = 32  # out of a convolution, below which the swapped gradient is twice as fast
 LEVEL = "xla_backend_optimization_level"
 PRODUCT_CHANNELS = 32  # at most, for sums as products of all channels with all
@@ -56,14 +59,14 @@ Form = Callable[[jax.Array, jax.Array], jax.Array]
 
 def convolve3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Convolves float32 images with a 3x3 kernel and same padding; see `plain.convolution`."""
-    fast = _native_form(native.convolution, kernel.shape)
+    fast = _native_form(native.convolution, kernel.shape, NATIVE_CHANNELS)
     fast = fast or _winograd_form(winograd, x, kernel.shape, IMAGE_TILES)
     return _on_cpu(fast, plain.convolution, x, kernel) if fast else plain.convolution(x, kernel)
 
 
 def data_gradient3x3(dy: jax.Array, kernel: jax.Array) -> jax.Array:
     """Goes back through `convolve3x3` to its images; see `plain.data_gradient`."""
-    fast = _native_form(native.data_gradient, kernel.shape)
+    fast = _native_form(native.data_gradient, kernel.shape, NATIVE_CHANNELS)
     fast = fast or _winograd_form(winograd_data_gradient, dy, kernel.shape, IMAGE_TILES)
     other = plain.data_gradient
     return _on_cpu(fast, other, dy, kernel) if fast else other(dy, kernel)
@@ -74,7 +77,8 @@ def kernel_gradient3x3(x: jax.Array, dy: jax.Array) -> jax.Array:
     c, features = x.shape[-1], dy.shape[-1]
     is_narrow = features < min(c, SWAPPED_CHANNELS)
     other = plain.swapped_kernel_gradient if is_narrow else plain.kernel_gradient
-    fast = _native_form(native.filter_gradient, (c, features))
+    most = NATIVE_LARGE if x.shape[1] * x.shape[2] >= LARGE else NATIVE_CHANNELS
+    fast = _native_form(native.filter_gradient, (c, features), most)
     fast = fast or _winograd_form(winograd_kernel_gradient, x, (c, features), IMAGE_TILES_GRADIENT)
     return _on_cpu(fast or other, plain.kernel_gradient, x, dy)
 
@@ -213,10 +217,16 @@ def _on_cpu(fast: Callable[..., Any], other: Callable[..., Any], *operands: jax.
     return lax.platform_dependent(*operands, cpu=fast, default=other)
 
 
-def _native_form(form: Form, channels: tuple[int, ...]) -> Form | None:
-    """Returns a form of `native`, for (..., C, F) channels; None where it is not the faster one."""
+def _native_form(form: Form, channels: tuple[int, ...], most: int) -> Form | None:
+    """Returns a form of `native`; None where it is not the faster one.
+
+    Args:
+        form: The form.
+        channels: (..., C, F).
+        most: Channels on one side, at most; half of it on the other.
+    """
     few, many = sorted(channels[-2:])
-    fits = many <= NATIVE_CHANNELS and few <= NATIVE_CHANNELS // 2 and _is_single_cpu()
+    fits = many <= most and few <= most // 2 and _is_single_cpu()
     return form if fits and native.load().name else None
 
 
