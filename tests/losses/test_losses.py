@@ -159,7 +159,7 @@ def test_the_scale_of_class_weights_says_nothing(batch):
         ),
         (
             {"cross_entropy": {"gamma": 1.0}},
-            r"cross_entropy\.gamma is not .* allowed are weight, class_weights, label_smoothing\.",
+            r"cross_entropy\.gamma is not .* weight, class_weights, label_smoothing, top_k\.",
         ),
         ({"cross_entropy": {"class_weights": (1.0, 2.0)}}, "2 values for 4 classes"),
         ({"cross_entropy": {"class_weights": (1.0, 2.0, "a", 1.0)}}, "must be numbers"),
@@ -178,7 +178,12 @@ def test_values_that_do_not_fit(section, named):
 def test_what_is_checked_is_whole():
     assert check_loss({"dice": {"weight": 2}, "cross_entropy": {}}, num_classes=K) == {
         "dice": {"weight": 2.0},
-        "cross_entropy": {"weight": 1.0, "class_weights": (), "label_smoothing": 0.0},
+        "cross_entropy": {
+            "weight": 1.0,
+            "class_weights": (),
+            "label_smoothing": 0.0,
+            "top_k": 0.0,
+        },
     }
 
 

@@ -11,8 +11,17 @@ import jax.numpy as jnp
 from unet_jax.config import check_parts
 from unet_jax.errors import UserError
 from unet_jax.losses.example import Example
-from unet_jax.losses.overlap import soft_dice
-from unet_jax.losses.pixel import MOST_WEIGHT, check_cross_entropy, cross_entropy
+from unet_jax.losses.lovasz import lovasz, lovasz_hinge
+from unet_jax.losses.overlap import check_tversky, generalised_dice, soft_dice, tversky
+from unet_jax.losses.pixel import (
+    MOST_WEIGHT,
+    binary_cross_entropy,
+    check_cross_entropy,
+    check_focal,
+    cross_entropy,
+    focal,
+)
+from unet_jax.losses.tubes import check_cldice, cldice
 from unet_jax.task import Task
 from unet_jax.traced import Number, is_traced
 
@@ -32,6 +41,13 @@ class Term(NamedTuple):
 TERMS: dict[str, Term] = {
     "cross_entropy": Term(cross_entropy, check_cross_entropy),
     "dice": Term(soft_dice),
+    "binary_cross_entropy": Term(binary_cross_entropy),
+    "focal": Term(focal, check_focal),
+    "generalised_dice": Term(generalised_dice),
+    "tversky": Term(tversky, check_tversky),
+    "lovasz": Term(lovasz),
+    "lovasz_hinge": Term(lovasz_hinge),
+    "cldice": Term(cldice, check_cldice),
 }
 """By name in config.loss; the defaults of a term's keys stand in `defaults.PARTS`."""
 
