@@ -18,28 +18,32 @@ def probabilities(logits, exclusive):
     return e / e.sum(-1, keepdims=True)
 
 
-def elements(logits, on, weight, exclusive, factors=None):
+def elements(logits, on, weight, exclusive, factors=None, more=None):
     """Yields (probability of what is true, weight, class or channel, whether it is on)."""
     p, channels = probabilities(logits, exclusive), on.shape[-1]
     factors = factors or (1.0,) * channels
     for i in range(len(weight)):
+        extra = 0.0 if more is None else more[i]
         if exclusive:
             k = int(on[i].argmax())
-            yield p[i, k], weight[i] * factors[k], k, True
+            yield p[i, k], weight[i] * (factors[k] + extra), k, True
         else:
             for k in range(channels):
                 true = p[i, k] if on[i, k] else 1 - p[i, k]
-                yield true, weight[i] * factors[k], k, bool(on[i, k])
+                yield true, weight[i] * (factors[k] + extra), k, bool(on[i, k])
 
 
 def divide(total, divisor):
     return total / divisor if divisor > 0 else 0.0
 
 
-def cross_entropy(logits, on, weight, exclusive, top_k=0.0, class_weights=None):
+def cross_entropy(
+    logits, on, weight, exclusive, top_k=0.0, class_weights=None, border_weight=0.0, border=None
+):
+    more = None if border is None else border_weight * np.float64(border)
     found = [
         (-math.log(true), w)
-        for true, w, _, _ in elements(logits, on, weight, exclusive, class_weights)
+        for true, w, _, _ in elements(logits, on, weight, exclusive, class_weights, more)
         if w > 0
     ]
     if top_k and found:
@@ -57,6 +61,13 @@ def binary_cross_entropy(logits, on, weight, exclusive):
         if weight[i] > 0:
             total -= weight[i] * math.log(p[i, k] if on[i, k] else 1 - p[i, k])
     return divide(total, on.shape[-1] * weight.sum())
+
+
+def boundary(logits, on, weight, exclusive, distance):
+    p, total = probabilities(logits, exclusive), 0.0
+    for i, k in np.ndindex(p.shape):
+        total += weight[i] * p[i, k] * float(distance[i, k])
+    return divide(total, p.shape[-1] * weight.sum())
 
 
 def focal(logits, on, weight, exclusive, gamma=2.0, alpha=()):

@@ -21,7 +21,7 @@ def lovasz(example: Example) -> jax.Array:
     Returns:
         Scalar in [0, 1]; 0 if all weights are 0.
     """
-    logits, label, weight, task = example
+    logits, label, weight, task, _ = example
     target = task.target(label)
     return _mean_extension(jnp.abs(target - task.probability(logits)), target, weight)
 
@@ -38,7 +38,7 @@ def lovasz_hinge(example: Example) -> jax.Array:
     Returns:
         Scalar, 0 or more; 0 if all weights are 0.
     """
-    logits, label, weight, task = example
+    logits, label, weight, task, _ = example
     target = task.target(label)
     margins = (2 * target - 1) * task.log_odds(logits)
     return _mean_extension(jax.nn.relu(1 - margins), target, weight)

@@ -30,7 +30,7 @@ class Sizes(NamedTuple):
 
 def find_sizes(example: Example) -> Sizes:
     """Sums each channel's probability and truth over the pixels of a batch."""
-    logits, label, weight, task = example
+    logits, label, weight, task, _ = example
     probability = task.probability(logits) * weight[..., None]
     truth = task.target(label) * weight[..., None]
     pixels = tuple(range(weight.ndim))
@@ -111,7 +111,7 @@ def tversky(
     Returns:
         Scalar in [0, 1]; 0 if all weights are 0.
     """
-    logits, label, weight, task = example
+    logits, label, weight, task, _ = example
     probability, target = task.probability(logits), task.target(label)
     # 1 - T_k from sums of its own, which lose no digits where T_k is near 1.
     wrong = false_positives * probability * (1 - target)

@@ -14,6 +14,7 @@ from unet_jax.traced import Number, Switch, is_on
 
 MOST_WEIGHT = 1e6  # of a class or a term; sums over an image's pixels are then far from overflow
 MOST_GAMMA = 100.0
+MOST_SIGMA = 1000.0  # pixels
 LEAST_LOSS = 1e-30  # of a pixel, whose logarithm and its derivative are finite
 
 
@@ -23,6 +24,8 @@ def cross_entropy(
     class_weights: tuple[Number, ...] = (),
     label_smoothing: Switch = 0.0,
     top_k: Switch = 0.0,
+    border_weight: Switch = 0.0,
+    border_sigma: float = 5.0,
 ) -> jax.Array:
     """Weighted mean of the pixels' cross-entropy, -sum w log p / sum w.
 
@@ -40,16 +43,42 @@ def cross_entropy(
             with a weight above 0 the floor(top_k N) with the greatest cross-entropy, one at least,
             and all that are equal to the last of them; 0.0 for all N. nnU-Net's TopK loss has 0.1
             (Isensee et al., 2021), but counts ignored pixels in N.
+        border_weight: w_0, by which pixels between two objects count more: the weight of pixel i is
+            w_i (w_c + w_0 exp(-(d_1 + d_2)^2 / (2 sigma^2))) with w_c of its class and the map of
+            `data.maps.Border` (Ronneberger et al., 2015, eq. 2, where w_0 is 10); 0.0 for none.
+        border_sigma: sigma of that map, in pixels of what the network sees.
 
     Returns:
         Scalar, 0 if all weights are 0.
     """
     task, label = example.task, example.label
-    weight = task.weigh(label, example.weight, class_weights)
+    weight = weigh_cross_entropy(example, class_weights=class_weights, border_weight=border_weight)
     losses = task.cross_entropy(example.logits, label, label_smoothing)
     if is_on(top_k):
         weight = weight * is_among_greatest(losses, weight > 0, top_k)
     return weighted_mean(losses, weight)
+
+
+def weigh_cross_entropy(
+    example: Example,
+    *,
+    class_weights: tuple[Number, ...] = (),
+    border_weight: Switch = 0.0,
+    **_: Any,
+) -> jax.Array:
+    """Returns the weight of every element, by whose sum `cross_entropy` divides.
+
+    Args:
+        example: The batch.
+        class_weights: See `cross_entropy`.
+        border_weight: See `cross_entropy`.
+        **_: Its other arguments.
+    """
+    task, label, weight = example.task, example.label, example.weight
+    own = task.weigh(label, weight, class_weights)
+    if not is_on(border_weight):
+        return own
+    return own + border_weight * task.weigh(label, weight * example.extras["border"])
 
 
 def weighted_mean(losses: jax.Array, weight: jax.Array) -> jax.Array:
@@ -67,12 +96,12 @@ def is_among_greatest(losses: jax.Array, counts: jax.Array, share: Number) -> ja
         share: Of the N that is looked for.
 
     Returns:
-        Bool of the same shape; see `cross_entropy`.
+        Bool of the same shape; see `cross_entropy`. Of elements that do not count it means nothing.
     """
     losses = jax.lax.stop_gradient(losses)
     ranked = jnp.sort(jnp.where(counts, losses, -jnp.inf).ravel(), descending=True)
     number = jnp.floor(share * jnp.sum(counts)).astype(jnp.int32)
-    return counts & (losses >= ranked[jnp.maximum(number, 1) - 1])
+    return losses >= ranked[jnp.maximum(number, 1) - 1]
 
 
 def binary_cross_entropy(example: Example) -> jax.Array:
@@ -88,7 +117,7 @@ def binary_cross_entropy(example: Example) -> jax.Array:
     Returns:
         Scalar, 0 if all weights are 0.
     """
-    logits, label, weight, task = example
+    logits, label, weight, task, _ = example
     odds, target = task.log_odds(logits), task.target(label)
     losses = jax.nn.softplus((1 - 2 * target) * odds)  # -log of the probability of what is true
     return weighted_mean(losses, jnp.broadcast_to(weight[..., None], losses.shape))
@@ -111,7 +140,7 @@ def focal(example: Example, *, gamma: Number = 2.0, alpha: tuple[Number, ...] = 
     Returns:
         Scalar, 0 if all weights are 0.
     """
-    logits, label, weight, task = example
+    logits, label, weight, task, _ = example
     entropy = task.cross_entropy(logits, label)  # -log p_t, from which 1 - p_t has all its digits
     missing = -jnp.expm1(-jnp.maximum(entropy, LEAST_LOSS))
     # By logarithms, whose derivative is finite also where gamma is below 1 and p_t is 1.
@@ -151,6 +180,8 @@ def check_cross_entropy(values: Mapping[str, Any], num_classes: int) -> None:
             f"{key}.top_k={values['top_k']} must be the share of the pixels that count, from 0 to "
             "1; 0.0 is for all."
         )
+    check_range(f"{key}.border_weight", values["border_weight"], 0, MOST_WEIGHT)
+    check_range(f"{key}.border_sigma", values["border_sigma"], 0.1, MOST_SIGMA)
 
 
 def check_focal(values: Mapping[str, Any], num_classes: int) -> None:

@@ -33,7 +33,7 @@ def cldice(example: Example, *, iterations: int = 10, classes: tuple[int, ...] =
     Returns:
         Scalar in [0, 1]; 0 if all weights are 0, or there is no such channel.
     """
-    logits, label, weight, task = example
+    logits, label, weight, task, _ = example
     first = 1 if task.decides == "ids" else 0
     chosen = jnp.asarray(classes or range(first, task.channels), jnp.int32)
     probability = task.probability(logits)[..., chosen]
