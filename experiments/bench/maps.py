@@ -14,6 +14,7 @@ from unet_jax.data.maps import Map
 from unet_jax.data.sample import Sample, whole
 from unet_jax.errors import UserError
 from unet_jax.experiment import assemble
+from unet_jax.process import runtime
 from unet_jax.process.console import console
 from unet_jax.studies.pages import make_config, parse_overrides
 
@@ -38,6 +39,7 @@ def main(page: str, *values: str) -> None:
     Raises:
         UserError: The page's loss needs no map.
     """
+    runtime.prepare()
     experiment = assemble(make_config(page, parse_overrides(page, values)))
     if not experiment.maps:
         raise UserError(f"the loss of {page} needs no map; set loss.cross_entropy.border_weight.")
