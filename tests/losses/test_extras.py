@@ -20,10 +20,13 @@ def test_the_loss_of_a_step_has_the_maps_of_its_batch(kind):
     values["loss"], values["augment"] = TERMS, {}
     values["model"] |= {"norm": "none"}
     values["task"]["kind"] = kind
+    values["optim"]["accumulate"] = 2 if kind == "exclusive" else 1  # by two parts
     values["data"]["synthetic"]["by_class"] = kind == "multilabel"
     regions = (("any", (1, 2, 3, 4, 5), 1), ("angular", (2, 3, 5), 2))
     values["task"]["regions"] = regions if kind == "regions" else ()
     e = assemble(to_config(values))
+    if kind == "exclusive":
+        assert len(e.state_shapes.opt_state.gradients) == 2
     order = {"batch_size": e.plan.batch_size, "seed": 0, "start": 0, "stop": 1}
     [batch] = train_batches(e.dataset.splits["train"], e.loading, **order)
     state, shapes, _ = step_shapes(e)

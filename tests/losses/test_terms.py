@@ -13,6 +13,7 @@ from support.tasks import exclusive
 from unet_jax.errors import UserError
 from unet_jax.losses.make import TERMS, check_loss, make_loss
 from unet_jax.losses.tubes import soft_skeleton
+from unet_jax.sharding import make_shardings
 from unet_jax.task import make_task
 
 SECTIONS = {
@@ -81,13 +82,13 @@ def make_case(kind, case):
 
 
 @functools.cache
-def compiled(kind):
-    """Returns all values and gradients of a task as one program."""
+def compiled(kind, names=tuple(SECTIONS)):
+    """Returns values and gradients of a task as one program."""
     task, _, _ = make_problem(kind)
 
     @jax.jit
     def compute(logits, label, weight):
-        losses = {name: make_loss(section, task) for name, section in SECTIONS.items()}
+        losses = {name: make_loss(SECTIONS[name], task) for name in names}
         batch = logits, label, weight, make_extras(logits.shape)
         return {name: jax.value_and_grad(loss)(*batch) for name, loss in losses.items()}
 
@@ -128,7 +129,7 @@ def test_value_and_gradient_equal_a_loop(kind, case):
     task, logits, label, weight, on = make_case(kind, case)
     found = jax.device_get(compiled(kind)(logits, label, weight))
     rng = np.random.default_rng(0)
-    places = rng.permutation([*np.ndindex(logits.shape)])[:8]
+    places = rng.permutation([*np.ndindex(logits.shape)])[:5]
     for name, truth in truths(kind, task, label, weight, on).items():
         value, gradient = found[name]
         assert np.isfinite(gradient).all(), name
@@ -167,6 +168,23 @@ def test_no_gradient_where_everything_is_right():
         if name != "boundary":  # which is the least there, but not 0
             np.testing.assert_allclose(value, 0, atol=1e-6, err_msg=name)
         np.testing.assert_allclose(gradient, 0, atol=1e-6, err_msg=name)
+
+
+def test_eight_devices_are_one():
+    """Sums, ranks and neighbours are those of the whole batch, whoever holds its rows."""
+    rng, shape = np.random.default_rng(2), (4, 8, 3)
+    logits = rng.normal(size=(*shape, 3)).astype(np.float32)
+    label, weight = rng.integers(0, 3, shape), rng.random(shape).astype(np.float32)
+    weight *= rng.random(shape) < 0.8
+    compute = compiled("volumes", ("top_k", "generalised_dice", "lovasz", "cldice"))
+    where = make_shardings(4, space=2).images
+    one = compute(logits, label, weight)
+    eight = compute(*(jax.device_put(x, where) for x in (logits, label, weight)))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7),
+        jax.device_get(one),
+        jax.device_get(eight),
+    )
 
 
 def test_alpha_and_class_weights_of_channels_and_classes():

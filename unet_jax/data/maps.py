@@ -77,10 +77,8 @@ class Border(NamedTuple):
         reach = math.ceil(REACH * self.sigma)
         wide = _grow(window, reach, objects.shape)
         near = objects[wide]
-        names, numbers = np.unique(near, return_inverse=True)
-        numbers = numbers.reshape(near.shape)
-        if names.size and names[0] != 0:  # 0 is no object, and none of these is
-            numbers = numbers + 1
+        # From 1 on; without a pixel of none, 0 is an object, and the map is 0 all the same.
+        numbers = np.unique(near, return_inverse=True)[1].reshape(near.shape)
         first, second = np.full((2, *near.shape), np.inf)
         for number, box in enumerate(ndimage.find_objects(numbers), 1):
             part = _grow(box, reach, near.shape)
