@@ -121,9 +121,10 @@ def supervise_apart(loss: Loss, heads: Sequence[Head]) -> tuple[list[jax.Array],
         batch in each, see `Part`.
     """
     share = sum(1 / head.stride for head in heads)
-    losses, weights = [], []
-    for head in heads:
-        example = loss.example(head.logits, head.label, head.weight, head.extras)
-        losses += [part.mean(example) / head.stride / share for part in loss.parts]
-        weights += [part.batch_weight(example) for part in loss.parts]
-    return losses, weights
+    examples = [loss.example(h.logits, h.label, h.weight, h.extras) for h in heads]
+    losses = [
+        part.mean(example) / head.stride / share
+        for head, example in zip(heads, examples, strict=True)
+        for part in loss.parts
+    ]
+    return losses, [part.batch_weight(example) for example in examples for part in loss.parts]

@@ -70,31 +70,35 @@ def soft_skeleton(values: jax.Array, counts: jax.Array, iterations: int) -> jax.
 
     def erode(x: jax.Array) -> jax.Array:
         x = jnp.where(counts, x, 1)
-        return functools.reduce(jnp.minimum, (_among(x, jnp.minimum, axis) for axis in axes))
+        return functools.reduce(jnp.minimum, (_among(x, jnp.minimum, axis, 1.0) for axis in axes))
 
-    def above_opening(x: jax.Array) -> jax.Array:
-        opened = jnp.where(counts, erode(x), 0)
+    def above_opening(x: jax.Array, eroded: jax.Array) -> jax.Array:
+        opened = jnp.where(counts, eroded, 0)
         for axis in axes:  # the greatest of all 3^axes around a pixel
-            opened = _among(opened, jnp.maximum, axis)
+            opened = _among(opened, jnp.maximum, axis, 0.0)
         return jax.nn.relu(x - opened)
 
     def thin(carry: tuple[jax.Array, jax.Array], _: None) -> tuple[Any, None]:
         x, skeleton = carry
-        x = erode(x)
-        more = above_opening(x)
-        return (x, skeleton + jax.nn.relu(more - skeleton * more)), None
+        eroded = erode(x)
+        more = above_opening(x, eroded)
+        return (eroded, skeleton + jax.nn.relu(more - skeleton * more)), None
 
-    (_, skeleton), _ = jax.lax.scan(thin, (values, above_opening(values)), length=iterations)
+    first = erode(values)
+    begin = first, above_opening(values, first)
+    (_, skeleton), _ = jax.lax.scan(thin, begin, length=iterations)
     return skeleton
 
 
-def _among(x: jax.Array, choose: Any, axis: int) -> jax.Array:
-    """Chooses among each pixel and its two neighbours along an axis; at its ends there is one."""
-    size = x.shape[axis]
-    first, last = (jax.lax.slice_in_dim(x, i, i + 1, axis=axis) for i in (0, size - 1))
-    before = jnp.concatenate([first, jax.lax.slice_in_dim(x, 0, size - 1, axis=axis)], axis)
-    after = jnp.concatenate([jax.lax.slice_in_dim(x, 1, size, axis=axis), last], axis)
-    return choose(choose(x, before), after)
+def _among(x: jax.Array, choose: Any, axis: int, beyond: float) -> jax.Array:
+    """Chooses among each pixel and its two neighbours along an axis, `beyond` at its ends."""
+
+    def shift(before: int, after: int) -> jax.Array:
+        ends = [(0, 0, 0)] * x.ndim
+        ends[axis] = (before, after, 0)
+        return jax.lax.pad(x, jnp.asarray(beyond, x.dtype), ends)
+
+    return choose(choose(x, shift(1, -1)), shift(-1, 1))
 
 
 def check_cldice(values: Mapping[str, Any], num_classes: int) -> None:
