@@ -151,7 +151,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "checkpoint_every": "10%",
         "log_every": "20 steps",
     },
-    "eval": {"batch_size": 32, "shown": 6, "headline": HEADLINE},
+    "eval": {"batch_size": 32, "shown": 6, "headline": HEADLINE, "figures": True},
     "mesh": {"data": -1, "fsdp": 1, "space": 1},
 }
 

@@ -45,7 +45,7 @@ def write_run(experiment: Experiment, workdir: Path, overrides: dict[str, Any], 
         size |= {SHRINKAGE: largest_shrinkage(experiment)}
     split = describe_split(experiment.state_shapes, experiment.shardings)
     write_provenance(
-        workdir, overrides, describe_devices(), split, size, filter_gradient=form, start=start
+        workdir, overrides, describe_devices(), split, size, convolutions=form, start=start
     )
     class_weights.write(workdir, experiment.class_weights)
 
@@ -86,7 +86,7 @@ def print_start(experiment: Experiment, workdir: Path, start: int) -> None:
     counts = {name: len(split) for name, split in e.dataset.splits.items()}
     facts = {
         "devices": f"{devices['count']} x {devices['kind']} ({devices['platform']})",
-        **({"filter gradient": form} if (form := fast.describe()) else {}),
+        **({"convolutions": form} if (form := fast.describe()) else {}),
         "mesh": dict(e.shardings.mesh.shape),
         "data": ", ".join(f"{name} {count}" for name, count in counts.items()),
         **({"splits": e.dataset.split_by} if e.dataset.split_by else {}),

@@ -278,6 +278,7 @@ def report(workdir: Path) -> None:
     val = read_results(workdir)["val"]
     title = f"validation, best checkpoint (step {val['step']})"
     print_scores(title, val, class_names_of(val))
-    console.print(f"figures: {workdir / layout.FIGURES}")
-    for figure in history.figures_of(workdir, val["step"]):
+    if found := [file for file in history.figures_of(workdir, val["step"]) if file.exists()]:
+        console.print(f"figures: {workdir / layout.FIGURES}")
+    for figure in found:
         console.print(f"  of the best checkpoint: {figure.name}")

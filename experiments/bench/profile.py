@@ -3,8 +3,8 @@
 python -m experiments.bench.profile --cells=16@128,64@128 --ablate=normalisation --ablate=activation
 
 A cell is the width of level 0 and the image's side, as in `against_torch`. Steps are traced, and
-every moment of a step belongs in equal parts to the operations that run then; that in which none
-runs is not attributed. An operation is of the kind of work that its scopes say. A fusion that does
+every moment of a step belongs to the operations that have the cores then; that in which none runs
+is not attributed. An operation is of the kind of work that its scopes say. A fusion that does
 several kinds in one pass has a row of its own, since no trace tells them apart; --ablate times
 steps that lack one kind, in turns with the whole step. Beside them is the roofline of the same run:
 what the row would take at the rate of a matrix product and of a copy.
@@ -112,7 +112,7 @@ def trace(step: Step, steps: int) -> dict[str, float]:
     fast = sorted(zip(times, runs, strict=True), key=lambda one: one[0])[: max(1, steps // 2)]
     found: dict[str, float] = defaultdict(float)
     for seconds, spans in fast:
-        for name, own in attribute(spans, seconds).items():
+        for name, own in attribute(spans, seconds, runtime.cores()).items():
             found[name] += own / len(fast)
     return found
 

@@ -64,7 +64,8 @@ ENTRY %main (x: f32[3,4], y: bf16[2,6,6,4]) -> f32[3,2,5] {
   %z = f32[2,6,6,7]{3,2,1,0} parameter(5)
   %d = f32[2,3,5]{2,1,0} dot(%x, %w), lhs_batch_dims={0}, lhs_contracting_dims={2}
   %c = bf16[2,6,6,7]{3,2,1,0} convolution(%y, %k), window={size=3x3}, dim_labels=b01f_01io->b01f
-  %g = f32[3,3,4,7]{3,2,1,0} custom-call(%y, %z), custom_call_target="unet_jax_filter_gradient_0"
+  %g = f32[3,3,4,7]{3,2,1,0} custom-call(%y, %z), custom_call_target="unet_jax_0a_filter_gradient"
+  %n = f32[2,6,6,7]{3,2,1,0} custom-call(%y, %k), custom_call_target="unet_jax_0a_convolution"
   %read = f32[2,3,5]{2,1,0} negate(%d), metadata={op_name="jit(f)/optimizer/neg"}
   ROOT %both = f32[100]{0} fusion(%v, %v), kind=kLoop, calls=%fused
 }
@@ -73,20 +74,33 @@ ENTRY %main (x: f32[3,4], y: bf16[2,6,6,4]) -> f32[3,2,5] {
     assert found["d"] == Operation("optimiser", 2 * 2 * 3 * 5 * 4, 4 * (24 + 40 + 30))
     numbers = 2 * 6 * 6 * 4 + 9 * 4 * 7 + 2 * 6 * 6 * 7
     assert found["c"] == Operation("other", 2 * 2 * 6 * 6 * 7 * 36, 2 * numbers)
-    assert found["g"].flops == 2 * 2 * 6 * 6 * 9 * 4 * 7
+    assert found["g"].flops == found["n"].flops == 2 * 2 * 6 * 6 * 9 * 4 * 7
     assert found["both"] == Operation("activation + normalisation", 0, 4 * 300)
 
 
-def test_moments_belong_to_what_runs_in_them_in_equal_parts():
+def test_moments_belong_to_what_has_the_cores():
     # Nanoseconds: one 0 to 4, with a part of it 1 to 2; two 2 to 6 beside it; nothing to 10.
     spans = [Span("one", 0, 4, "a"), Span("part", 1, 2, "a"), Span("two", 2, 6, "b")]
-    found = attribute(spans, 10e-9)
+    found = attribute(spans, 10e-9, cores=2)
     expected = {"one": 2e-9, "part": 1e-9, "two": 3e-9, NOT_ATTRIBUTED: 4e-9}
     assert found == pytest.approx(expected)
-    assert attribute([*spans, Span("late", 6, 99, "b")], 8e-9) == pytest.approx(
+    assert attribute([*spans, Span("late", 6, 99, "b")], 8e-9, cores=2) == pytest.approx(
         {"one": 2e-9, "part": 1e-9, "two": 3e-9, "late": 2e-9, NOT_ATTRIBUTED: 0.0}, abs=1e-20
     )
-    assert attribute([], 3.0) == {NOT_ATTRIBUTED: 3.0}
+    assert attribute([], 3.0, cores=2) == {NOT_ATTRIBUTED: 3.0}
+
+
+def test_what_was_handed_out_has_the_cores_that_are_left():
+    # A copy 0 to 8 and a convolution 4 to 8 were handed out; on threads one 0 to 6, two 0 to 2.
+    spans = [Span("copy", 0, 8), Span("one", 0, 6, "a"), Span("two", 0, 2, "b")]
+    found = attribute([*spans, Span("conv", 4, 8)], 8e-9, cores=2)
+    # 0 to 2 none is left; to 4 one, to 6 one for both, to 8 two for both.
+    expected = {"one": 1 + 1 + 1, "two": 1, "copy": 1 + 0.5 + 1, "conv": 0.5 + 1}
+    assert found == pytest.approx({k: 1e-9 * v for k, v in expected.items()} | {NOT_ATTRIBUTED: 0})
+    found = attribute([*spans, Span("conv", 4, 8)], 8e-9, cores=3)
+    expected = {"one": 2 / 3 + 2 / 3 + 2 / 3, "two": 2 / 3, "copy": 2 / 3 + 4 / 3 + 2 / 3 + 1}
+    expected |= {"conv": 2 / 3 + 1}
+    assert found == pytest.approx({k: 1e-9 * v for k, v in expected.items()} | {NOT_ATTRIBUTED: 0})
 
 
 def test_rows_sum_to_the_step_and_small_fusions_share_one():

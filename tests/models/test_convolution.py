@@ -7,7 +7,11 @@ from scipy.signal import correlate
 
 from unet_jax.models.fast import choice, convolve
 from unet_jax.models.fast.convolution import conv3x3, depthwise3x3
-from unet_jax.models.fast.winograd import winograd, winograd_kernel_gradient
+from unet_jax.models.fast.winograd import (
+    winograd,
+    winograd_data_gradient,
+    winograd_kernel_gradient,
+)
 
 
 def draw(b, h, w, c, f):
@@ -41,6 +45,10 @@ def test_winograd_equals_sliding_the_kernel(shape, by_image):
     forward = jax.jit(winograd, static_argnames="by_image")
     found = forward(jnp.float32(x), jnp.float32(kernel), by_image=by_image)
     np.testing.assert_allclose(found, by_scipy(x, kernel), atol=1e-5)
+    backward = jax.jit(winograd_data_gradient, static_argnames="by_image")
+    found = backward(jnp.float32(dy), jnp.float32(kernel), by_image=by_image)
+    turned = np.flip(kernel, (0, 1)).swapaxes(2, 3)
+    np.testing.assert_allclose(found, by_scipy(dy, turned), atol=1e-5)
     gradient = jax.jit(winograd_kernel_gradient, static_argnames="by_image")
     found = gradient(jnp.float32(x), jnp.float32(dy), by_image=by_image)
     np.testing.assert_allclose(found, kernel_gradient_by_loop(x, dy), atol=1e-4)

@@ -2,12 +2,16 @@
 
 Elsewhere than on CPU every operation is XLA's own. On CPU
 
-- a 3x3 convolution is Winograd's where it has `WINOGRAD_CHANNELS` or more in and out, even sizes,
-  one device, and tiles of a batch up to `BATCH_TILES` or of an image up to `IMAGE_TILES`;
-- the gradient of its kernel is Winograd's there too, with `IMAGE_TILES_GRADIENT`; on one device,
-  with `NATIVE_CHANNELS` or fewer, half of it on one side, it is that of `native`, if there is one;
-  of others to fewer than `SWAPPED_CHANNELS`, from more, it is XLA's with x and dy swapped;
+- a 3x3 convolution and its gradients, on one device, with `NATIVE_CHANNELS` or fewer, half of it on
+  one side, are those of `native`, if there are any;
+- they are Winograd's with `WINOGRAD_CHANNELS` or more in and out, even sizes, one device, and tiles
+  of a batch up to `BATCH_TILES` or of an image up to `IMAGE_TILES`, for the gradient of the kernel
+  `IMAGE_TILES_GRADIENT`;
+- other gradients of kernels, to fewer than `SWAPPED_CHANNELS`, from more, are XLA's with x and dy
+  swapped;
 - a depthwise 3x3 convolution and its gradients are nine shifted products;
+- on one device, gradients of 1x1 convolutions and of transposed convolutions without overlap are
+  matrix products of all pixels as one axis;
 - a sum over all axes but the channels is a matrix product with ones, and one of products, of up to
   `PRODUCT_CHANNELS` on one device, the diagonal of a matrix product;
 - blocks that are computed again (`Options.remat`) are kept from being merged with the first time;
@@ -28,7 +32,11 @@ import jax.numpy as jnp
 from jax import lax
 
 from unet_jax.models.fast import native, plain
-from unet_jax.models.fast.winograd import winograd, winograd_kernel_gradient
+from unet_jax.models.fast.winograd import (
+    winograd,
+    winograd_data_gradient,
+    winograd_kernel_gradient,
+)
 from unet_jax.models.options import Options
 from unet_jax.process import target
 
@@ -37,7 +45,7 @@ WINOGRAD_CHANNELS = 128  # in and out, at least
 BATCH_TILES = 2**23  # numbers in the tiles of a batch, at most; above, image by image
 IMAGE_TILES = 2**24  # numbers in the tiles of an image, at most
 IMAGE_TILES_GRADIENT = 2**22  # for the kernel's gradient
-NATIVE_CHANNELS = 64  # at most for the native kernel, and half of it on the side with fewer
+NATIVE_CHANNELS = 64  # at most for native kernels, and half of it on the side with fewer
 SWAPPED_CHANNELS = 32  # out of a convolution, below which the swapped gradient is twice as fast
 LEVEL = "xla_backend_optimization_level"
 PRODUCT_CHANNELS = 32  # at most, for sums as products of all channels with all
@@ -47,20 +55,26 @@ Form = Callable[[jax.Array, jax.Array], jax.Array]
 
 def convolve3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Convolves float32 images with a 3x3 kernel and same padding; see `plain.convolution`."""
-    fast = _winograd_form(winograd, x, kernel.shape, IMAGE_TILES)
+    fast = _native_form(native.convolution, kernel.shape)
+    fast = fast or _winograd_form(winograd, x, kernel.shape, IMAGE_TILES)
     return _on_cpu(fast, plain.convolution, x, kernel) if fast else plain.convolution(x, kernel)
+
+
+def data_gradient3x3(dy: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Goes back through `convolve3x3` to its images; see `plain.data_gradient`."""
+    fast = _native_form(native.data_gradient, kernel.shape)
+    fast = fast or _winograd_form(winograd_data_gradient, dy, kernel.shape, IMAGE_TILES)
+    other = plain.data_gradient
+    return _on_cpu(fast, other, dy, kernel) if fast else other(dy, kernel)
 
 
 def kernel_gradient3x3(x: jax.Array, dy: jax.Array) -> jax.Array:
     """Goes back through `convolve3x3` to its kernel; see `plain.kernel_gradient`."""
     c, features = x.shape[-1], dy.shape[-1]
-    few, many = sorted((c, features))
-    is_native = many <= NATIVE_CHANNELS and few <= NATIVE_CHANNELS // 2 and _is_single_cpu()
-    if is_native and native.load().target:
-        return _on_cpu(native.filter_gradient, plain.kernel_gradient, x, dy)
     is_narrow = features < min(c, SWAPPED_CHANNELS)
     other = plain.swapped_kernel_gradient if is_narrow else plain.kernel_gradient
-    fast = _winograd_form(winograd_kernel_gradient, x, (c, features), IMAGE_TILES_GRADIENT)
+    fast = _native_form(native.filter_gradient, (c, features))
+    fast = fast or _winograd_form(winograd_kernel_gradient, x, (c, features), IMAGE_TILES_GRADIENT)
     return _on_cpu(fast or other, plain.kernel_gradient, x, dy)
 
 
@@ -118,6 +132,12 @@ def channel_products(x: jax.Array, y: jax.Array) -> jax.Array:
     return sums(plain.blocks(x), plain.blocks(y))
 
 
+def keeps_pixels_together() -> bool:
+    """Tells whether products of pixels and a matrix take all pixels of a batch as one axis."""
+    # Those of images that lie on several devices would be gathered on each.
+    return _is_single_cpu()
+
+
 def _is_narrow(x: jax.Array) -> bool:
     # Blocks of rows that lie on several devices would be gathered on each.
     return x.shape[-1] <= PRODUCT_CHANNELS and target.device_count() == 1
@@ -129,14 +149,14 @@ def _is_single_cpu() -> bool:
 
 
 def describe() -> str:
-    """Says which form the filter gradient of few channels has, and why; "" without a choice.
+    """Says which form 3x3 convolutions of few channels have, and why; "" without a choice.
 
     What stands before a colon decides how its sums are rounded.
     """
     if not _is_single_cpu():
         return ""
-    kernel = native.load()
-    return "native kernel" if kernel.target else f"XLA's: {kernel.why}"
+    kernels = native.load()
+    return "native kernels" if kernels.name else f"XLA's: {kernels.why}"
 
 
 def compiler_options(model: Options) -> dict[str, str] | None:
@@ -161,6 +181,13 @@ def _on_cpu(fast: Callable[..., Any], other: Callable[..., Any], *operands: jax.
     if target.is_stand_in():
         return other(*operands)
     return lax.platform_dependent(*operands, cpu=fast, default=other)
+
+
+def _native_form(form: Form, channels: tuple[int, ...]) -> Form | None:
+    """Returns a form of `native`, for (..., C, F) channels; None where it is not the faster one."""
+    few, many = sorted(channels[-2:])
+    fits = many <= NATIVE_CHANNELS and few <= NATIVE_CHANNELS // 2 and _is_single_cpu()
+    return form if fits and native.load().name else None
 
 
 def _winograd_form(

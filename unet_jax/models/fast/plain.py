@@ -25,6 +25,16 @@ def convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return lax.conv_general_dilated(x, kernel, (1, 1), SAME, dimension_numbers=DIMENSIONS)
 
 
+def data_gradient(dy: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Goes back through `convolution` to its images: [B, H, W, C] of [B, H, W, F]."""
+    return convolution(dy, turned(kernel))
+
+
+def turned(kernel: jax.Array) -> jax.Array:
+    """Returns the kernel that goes back: turned around, with its channels swapped."""
+    return jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
+
+
 def kernel_gradient(x: jax.Array, dy: jax.Array) -> jax.Array:
     """Goes back through `convolution` to its kernel.
 

@@ -21,10 +21,34 @@ def winograd(x: jax.Array, kernel: jax.Array, *, by_image: bool = False) -> jax.
     Returns:
         float32 [B, H, W, F].
     """
+    return _convolve("tbhwc,tcf->tbhwf", x, kernel, by_image)
+
+
+def winograd_data_gradient(
+    dy: jax.Array, kernel: jax.Array, *, by_image: bool = False
+) -> jax.Array:
+    """Goes back through `winograd` to its images.
+
+    That is the convolution of dy with the kernel turned around, its channels swapped. The matrix
+    products sum over F as the kernel lies: with swapped channels its transform would read whole
+    columns, which for wide layers takes longer than the products.
+
+    Args:
+        dy: float32 [B, H, W, F], H and W even.
+        kernel: float32 [3, 3, C, F].
+        by_image: Whether images come one by one.
+
+    Returns:
+        float32 [B, H, W, C].
+    """
+    return _convolve("tbhwf,tcf->tbhwc", dy, jnp.flip(kernel, (0, 1)), by_image)
+
+
+def _convolve(products: str, x: jax.Array, kernel: jax.Array, by_image: bool) -> jax.Array:
     spread = _spread_kernel(kernel)
 
     def convolve_all(x: jax.Array) -> jax.Array:
-        return _from_products(jnp.einsum("tbhwc,tcf->tbhwf", _tiles(x), spread))
+        return _from_products(jnp.einsum(products, _tiles(x), spread))
 
     if not by_image:
         return convolve_all(x)
