@@ -395,7 +395,10 @@ def test_eval_with_an_unknown_key_in_flags_without_equals_signs(command, finishe
     assert result.returncode == 2, result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert result.stderr.startswith("error: --config.eval.batchsize is not a config key")
-    assert f"{finished}/config.json, config.eval has batch_size, headline, shown" in result.stderr
+    assert (
+        f"{finished}/config.json, config.eval has batch_size, figures, headline, shown"
+        in result.stderr
+    )
 
 
 def test_eval_without_a_checkpoint(command, finished, folder):

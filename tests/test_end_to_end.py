@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.paths import ROOT
-from support.runs import TINY, assert_same_run, metrics, start, wait_for
+from support.runs import DRAWN, TINY, assert_same_run, metrics, start, wait_for
 
 TWICE = "--config.train.eval_every=20"  # so that deaths come between evaluations
 
@@ -19,7 +19,7 @@ TWICE = "--config.train.eval_every=20"  # so that deaths come between evaluation
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, command):
     workdir = tmp_path_factory.mktemp("runs") / "finished"
-    done = command(TINY, TWICE, f"--workdir={workdir}")
+    done = command(TINY, TWICE, DRAWN, f"--workdir={workdir}")
     assert done.returncode == 0, done.stderr
     return workdir, done
 
@@ -29,7 +29,7 @@ def test_a_run_leaves_what_it_promises(finished):
     config = json.loads((workdir / "config.json").read_text())
     assert config["train"]["seed"] == 0
     run = json.loads((workdir / "run.json").read_text())
-    assert run["overrides"] == {"train.eval_every": "20"}
+    assert run["overrides"] == {"train.eval_every": "20", "eval.figures": True}
     assert run["devices"]["platform"] == "cpu"
     assert run["versions"]["jax"]
     assert run["command"][0] == sys.executable

@@ -34,6 +34,7 @@ SCORES = {3: 0.5, 5: 0.9}  # of the last step of a shorter run, which the longer
 
 def constant(duration):
     config = make_config()
+    config.eval.figures = True
     config.optim.schedule, config.optim.warmup = "constant", "1 step"
     config.train.duration, config.train.eval_every = duration, "4 steps"
     config.eval.shown = 1
@@ -43,6 +44,7 @@ def constant(duration):
 def with_horizon(duration):
     """Evaluates every third step; an update is of two, and the last step alone is logged."""
     config = make_config()
+    config.eval.figures = True
     config.optim.horizon, config.optim.accumulate = "12 steps", 2
     config.train.duration, config.train.eval_every, config.train.log_every = duration, "25%", "0"
     return config

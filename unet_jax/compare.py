@@ -28,6 +28,7 @@ MAY_DIFFER = (
     "data.tfds.verify_checksums",
     "eval.batch_size",
     "eval.shown",
+    "eval.figures",
     "mesh",
 )
 _LENGTH = ("train.duration", "optim.horizon")

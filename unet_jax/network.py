@@ -33,10 +33,11 @@ class EvalSettings(NamedTuple):
     batch_size: int
     shown: int
     headline: Headline
+    figures: bool
 
 
 def make_eval_settings(
-    batch_size: int = 32, shown: int = 6, headline: str = HEADLINE
+    batch_size: int = 32, shown: int = 6, headline: str = HEADLINE, figures: bool = True
 ) -> EvalSettings:
     """Checks the eval section of a config.
 
@@ -45,6 +46,8 @@ def make_eval_settings(
         shown: How many fixed images are shown in figures.
         headline: The score on the validation split that decides the best checkpoint, searches and
             reports, such as "Dice/disk".
+        figures: Whether training draws figures. What they are drawn from is kept without them too,
+            and the same command with True draws them later.
 
     Returns:
         The settings.
@@ -55,7 +58,7 @@ def make_eval_settings(
     for name, number in {"batch_size": batch_size, "shown": shown}.items():
         if number < 1:
             raise UserError(f"config.eval.{name}={number} must be 1 or more.")
-    return EvalSettings(batch_size, shown, read_headline(headline))
+    return EvalSettings(batch_size, shown, read_headline(headline), figures)
 
 
 class Network(NamedTuple):

@@ -164,6 +164,7 @@ class Validation:
         self._shown = fixed_images(self._source, experiment.network.settings.shown)
         names, network = experiment.dataset.class_names, experiment.network
         settings = network.settings
+        self._draws = settings.figures
         self._gallery = Gallery(workdir, self._source, names, network.task, settings.headline)
 
     def __enter__(self) -> "Validation":
@@ -205,7 +206,7 @@ class Validation:
 
     def draw(self, step: int) -> None:
         """Starts to draw the figures of the evaluation of a step."""
-        if is_first():
+        if self._draws and is_first():
             self._last = step
             self._drawings.append(self._thread.submit(self._draw, step))
 
@@ -214,7 +215,7 @@ class Validation:
 
     def draw_missing(self, start: int) -> None:
         """Starts to draw what is missing of the evaluations up to the step a run goes on from."""
-        if is_first():
+        if self._draws and is_first():
             self._drawings.append(self._thread.submit(self._gallery.draw_missing, start))
 
 

@@ -189,6 +189,7 @@ def run(tmp_path_factory):
     config = config_of(root / "data", "z_score", "train", fit="resize")
     config.train.duration, config.optim.learning_rate = "40 steps", 0.03
     config.train.eval_every = config.train.checkpoint_every = "40 steps"
+    config.eval.figures = False
     train_and_evaluate(config, root / "run")
     return root / "run", images
 

@@ -69,6 +69,7 @@ def run(request, tmp_path_factory):
         eval={"batch_size": 1},
         mesh={"data": 1},
     )
+    config.eval.figures = False
     train_and_evaluate(config, root / "run")
     return root / "run", suffix
 
@@ -189,6 +190,7 @@ def test_images_with_values_outside_are_named(tmp_path, monkeypatch, capsys):
 def test_the_user_is_told_at_the_start_of_a_run(run, tmp_path, capsys):
     config = load(run[0] / "config.json")
     config.data.value_range, config.train.duration = (0, 1000), "1 step"
+    config.eval.figures = False
     train_and_evaluate(config, tmp_path / "run")
     text = " ".join(capsys.readouterr().out.split())
     assert "2 of the 2 images of the train split have values outside of 0 to 1000, the" in text

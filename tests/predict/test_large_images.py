@@ -134,6 +134,7 @@ def test_a_run_keeps_how_much_it_shrinks_and_tells_what_an_epoch_sees(fit, tmp_p
     config.model.features = (4, 8)
     config.train.update({"duration": "1 epochs", "eval_every": "1 epochs", "batch_size": 2})
     config.mesh.data = 1
+    config.eval.figures = False
     training.train_and_evaluate(config, tmp_path / "run")
     said = " ".join(capsys.readouterr().out.split())
     run = json.loads((tmp_path / "run" / "run.json").read_text())

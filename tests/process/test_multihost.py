@@ -13,7 +13,7 @@ import pytest
 from support import xla
 from support.paths import ROOT
 from support.processes import finish, start
-from support.runs import TINY, assert_same_run, metrics, wait_for
+from support.runs import DRAWN, TINY, assert_same_run, metrics, wait_for
 
 from experiments.scale.launch import free_port
 from unet_jax.data.pipeline import train_batches
@@ -40,7 +40,7 @@ def steps_done(workdir):
 def pair(tmp_path_factory):
     """A run of two processes with two devices each."""
     workdir = tmp_path_factory.mktemp("pair") / "run"
-    done = finish(start(workdir, 2, [TINY], devices=2))
+    done = finish(start(workdir, 2, [TINY, DRAWN], devices=2))
     assert [code for code, *_ in done] == [0, 0], done
     return workdir, done
 

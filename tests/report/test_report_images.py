@@ -36,6 +36,7 @@ def sweep(tmp_path_factory):
         (folder / names[-1]).mkdir()
         trial = {"name": names[-1], "factors": {"up": up, "seed": "0"}, "overrides": {}}
         (folder / names[-1] / "trial.json").write_text(json.dumps(trial))
+        config.eval.figures = False
         train_and_evaluate(config, folder / names[-1])
     study = {"study": "", "baseline": {"up": "transpose"}, "factors": {}, "trials": names}
     (folder / "study.json").write_text(json.dumps(study))

@@ -51,7 +51,7 @@ def make_config(data):
     config.model.repeats = config.model.decoder_repeats = (1,)
     config.train.duration, config.train.batch_size = "1 epoch", 30
     config.train.eval_every = config.train.checkpoint_every = "1 step"
-    config.eval.batch_size, config.eval.shown = 8, 2
+    config.eval.batch_size, config.eval.shown, config.eval.figures = 8, 2, False
     config.mesh.data = 1
     config.loss.cross_entropy.class_weights = ("balanced",)
     config.data.cache, config.data.cache_dir = 1, str(data.parent / "decoded")

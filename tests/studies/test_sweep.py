@@ -37,7 +37,8 @@ TWO = "--max_parallel=2"
 def finished(tmp_path_factory):
     """A sweep that nobody disturbs."""
     folder = tmp_path_factory.mktemp("sweeps")
-    page = write_page(folder / "page.py", DESIGN, baseline="{'learning_rate': '0.003'}")
+    baseline = "{'learning_rate': '0.003'}"
+    page = write_page(folder / "page.py", DESIGN, baseline=baseline, figures=True)
     code, out, error = run(page, folder / "study", TWO)
     assert code == 0, error
     return page, folder / "study", out
@@ -124,7 +125,7 @@ def test_a_new_value_runs_only_its_trials_and_a_failure_lets_the_rest_go_on(fini
     page, folder, _ = finished
     before = {name: files(folder / name) for name in read_study(folder).trials}
     design = "zipped(values('optim.learning_rate', 1e30, 1e-3, 3e-3, 2e-2), seeds((3, 0, 1, 4)))"
-    more = write_page(tmp_path / "more.py", design)
+    more = write_page(tmp_path / "more.py", design, figures=True)
     code, out, error = run(more, folder, TWO)
     assert code == 1, error
     (bad, *_, new) = read_study(folder).trials

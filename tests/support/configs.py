@@ -15,7 +15,7 @@ def make_config():
     config.data.synthetic.train, config.data.synthetic.val = 8, 5
     config.data.synthetic.size, config.data.image_size = 16, (16, 16)
     config.model.repeats = config.model.decoder_repeats = (1,)  # of half the work to trace
-    config.mesh.data = 1
+    config.mesh.data, config.eval.figures = 1, False
     return config
 
 

@@ -1,6 +1,7 @@
 """configs/tiny.py with half the convolutions and evaluations and a quarter of the pixels.
 
-For tests of real commands, each of which traces and compiles its network.
+For tests of real commands, each of which traces and compiles its network, and would take a third
+of its time to draw figures.
 """
 
 import runpy
@@ -16,5 +17,5 @@ def get_config():
     config.train.eval_every, config.train.checkpoint_every = "40 steps", "20 steps"
     # One batch of one size, and so one program; the test split's 10 images make two.
     config.data.synthetic.val = config.eval.batch_size
-    config.eval.shown = 1
+    config.eval.shown, config.eval.figures = 1, False  # what they are drawn from is kept
     return config

@@ -14,6 +14,7 @@ from support.paths import ROOT
 from unet_jax.runs.checkpoint import read_arrays
 
 TINY = "--config=tests/support/quick.py"
+DRAWN = "--config.eval.figures=True"
 WALL_CLOCK = ("images_per_s", "data_wait")
 
 

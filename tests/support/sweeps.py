@@ -24,7 +24,7 @@ def get_study():
             "train.duration": "{steps} steps",
             "train.eval_every": "{every} steps",
             "train.checkpoint_every": "3 steps",
-            "eval.shown": 1,
+            "eval.figures": {figures},
         }},
         design={design},
         baseline={baseline},
@@ -41,10 +41,11 @@ def write_page(
     search: str = "{}",
     steps: int = STEPS,
     every: int = STEPS,
+    figures: bool = False,
 ) -> Path:
     """Writes a study page of support/quick.py and returns its file."""
-    text = PAGE.format(design=design, baseline=baseline, search=search, steps=steps, every=every)
-    file.write_text(text)
+    values = {"design": design, "baseline": baseline, "search": search}
+    file.write_text(PAGE.format(**values, steps=steps, every=every, figures=figures))
     return file
 
 

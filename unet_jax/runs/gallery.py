@@ -152,7 +152,7 @@ class Gallery:
 
 
 def draw_missing(config: ConfigDict, workdir: Path) -> None:
-    """Draws the figures that a finished run lacks, since it died before; changes nothing else.
+    """Draws the figures that a finished run lacks, if it is to have any; changes nothing else.
 
     Args:
         config: The run's config.
@@ -161,7 +161,8 @@ def draw_missing(config: ConfigDict, workdir: Path) -> None:
     Raises:
         UserError: A figure is missing, and the run's data are too, or have changed.
     """
-    if steps := history.missing(workdir):
+    steps = history.missing(workdir) if config.eval.figures else []
+    if steps:
         console.print(
             f"{workdir}: drawing the figures of {len(steps)} evaluations that are missing.",
             markup=False,

@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from unet_jax import compare
 from unet_jax import config as configs
+from unet_jax.defaults import complete
 from unet_jax.errors import BrokenFileError, UserError
 from unet_jax.process.whole import write_text
 from unet_jax.runs import history, layout, ours
@@ -124,8 +125,12 @@ def has_steps(workdir: Path) -> bool:
 
 
 def is_finished(workdir: Path) -> bool:
-    """Tells whether the directory holds a finished training run, of which no figure is missing."""
-    return says_finished(read_results(workdir)) and not history.missing(workdir)
+    """Tells whether the directory holds a finished training run that has its figures, if any."""
+    if not says_finished(read_results(workdir)):
+        return False
+    if not history.missing(workdir):
+        return True
+    return not complete(configs.load(workdir / layout.CONFIG)).eval.figures
 
 
 def move(files: Iterable[Path], folder: Path) -> None:

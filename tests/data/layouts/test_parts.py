@@ -145,6 +145,7 @@ def test_a_run_predicts_files_that_become_channels(root, tmp_path):
         train={"duration": "1 step", "batch_size": 2},
         mesh={"data": 1},
     )
+    config.eval.figures = False
     train_and_evaluate(config, tmp_path / "run")
     args = {"output": str(tmp_path / "out"), "checkpoint": "latest"}
     predict_run(config, tmp_path / "run", inputs=[str(root)], **args)

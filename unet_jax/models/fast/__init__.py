@@ -8,6 +8,7 @@ from unet_jax.models.fast.batch_norm import BatchNorm, GroupNorm
 from unet_jax.models.fast.choice import compiler_options, describe, init_options
 from unet_jax.models.fast.convolution import convolve
 from unet_jax.models.fast.pool import max_pool
+from unet_jax.models.fast.product import multiply
 
 __all__ = [
     "BatchNorm",
@@ -17,4 +18,5 @@ __all__ = [
     "describe",
     "init_options",
     "max_pool",
+    "multiply",
 ]

@@ -15,6 +15,7 @@ import numpy as np
 from jax import lax
 
 from unet_jax.errors import UserError
+from unet_jax.models import fast
 from unet_jax.models.up.geometry import Geometry
 from unet_jax.models.up.pixels import depth_to_space
 
@@ -158,13 +159,9 @@ def _with_zeros_between(x: jax.Array, filter: jax.Array, geometry: list[Geometry
 
 def _without_overlap(x: jax.Array, filter: jax.Array) -> jax.Array:
     """Multiplies every pixel with the filter and lays the results side by side; s == f."""
-    *taps, _, features = filter.shape
-    b, *spatial, _ = x.shape
-    letters = "hwd"[: len(spatial)]
-    inner = "ijk"[: len(spatial)]
-    out = "".join(a + i for a, i in zip(letters, inner, strict=True))
-    y = jnp.einsum(f"b{letters}c,{inner}cf->b{out}f", x, filter)
-    return y.reshape(b, *(n * s for n, s in zip(spatial, taps, strict=True)), features)
+    *taps, channels, _ = filter.shape
+    phases = jnp.moveaxis(filter, -2, 0).reshape(channels, -1)
+    return depth_to_space(fast.multiply(x, phases), taps)
 
 
 def _by_phase(
