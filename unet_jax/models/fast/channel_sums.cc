@@ -43,7 +43,10 @@ void sum(const Strip& s, const float* center, double* first, double* second) {
       b[v] += y * d;
     }
   for (int v = 0; v < V; ++v)
-    for (int l = 0; l < LANES; ++l) first[v * LANES + l] += a[v][l], second[v * LANES + l] += b[v][l];
+    for (int l = 0; l < LANES; ++l) {
+      first[v * LANES + l] += a[v][l];
+      second[v * LANES + l] += b[v][l];
+    }
 }
 
 // Sums one channel, of those that fill no vector.
