@@ -17,7 +17,7 @@
 
 namespace ffi = xla::ffi;
 
-namespace {
+namespace channel_sums {
 
 constexpr int64_t STRIP = 256;     // pixels that are summed in float32
 constexpr int64_t PARTS = 64;      // of an image batch, at most, which threads take
@@ -43,7 +43,10 @@ void sum(const Strip& s, const float* center, double* first, double* second) {
       b[v] += y * d;
     }
   for (int v = 0; v < V; ++v)
-    for (int l = 0; l < LANES; ++l) first[v * LANES + l] += a[v][l], second[v * LANES + l] += b[v][l];
+    for (int l = 0; l < LANES; ++l) {
+      first[v * LANES + l] += a[v][l];
+      second[v * LANES + l] += b[v][l];
+    }
 }
 
 // Sums one channel, of those that fill no vector.
@@ -127,16 +130,16 @@ ffi::Future products(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> y, ffi::Buffer<
   return start(pool, y.typed_data(), x, center, out);
 }
 
-}  // namespace
+}  // namespace channel_sums
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(Moments, moments,
+XLA_FFI_DEFINE_HANDLER_SYMBOL(Moments, channel_sums::moments,
                               ffi::Ffi::Bind()
                                   .Ctx<ffi::ThreadPool>()
                                   .Arg<ffi::Buffer<ffi::F32>>()
                                   .Arg<ffi::Buffer<ffi::F32>>()
                                   .Ret<ffi::Buffer<ffi::F32>>());
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(Products, products,
+XLA_FFI_DEFINE_HANDLER_SYMBOL(Products, channel_sums::products,
                               ffi::Ffi::Bind()
                                   .Ctx<ffi::ThreadPool>()
                                   .Arg<ffi::Buffer<ffi::F32>>()

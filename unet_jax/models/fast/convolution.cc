@@ -18,7 +18,7 @@
 
 namespace ffi = xla::ffi;
 
-namespace {
+namespace convolution {
 
 constexpr int64_t BANDS = 32;       // of rows, at most, of an image batch
 constexpr int64_t BAND = 1 << 16;   // products of a band at least: less is not worth a thread
@@ -128,8 +128,8 @@ struct Work {
   }
 };
 
-ffi::Future convolution(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> x,
-                        ffi::Buffer<ffi::F32> kernel, ffi::ResultBuffer<ffi::F32> out) {
+ffi::Future start(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> x, ffi::Buffer<ffi::F32> kernel,
+                  ffi::ResultBuffer<ffi::F32> out) {
   const auto a = x.dimensions(), b = kernel.dimensions();
   const size_t n = a.size();
   auto work = std::make_shared<Work>();
@@ -155,9 +155,9 @@ ffi::Future convolution(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> x,
   return future;
 }
 
-}  // namespace
+}  // namespace convolution
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(Convolution, convolution,
+XLA_FFI_DEFINE_HANDLER_SYMBOL(Convolution, convolution::start,
                               ffi::Ffi::Bind()
                                   .Ctx<ffi::ThreadPool>()
                                   .Arg<ffi::Buffer<ffi::F32>>()

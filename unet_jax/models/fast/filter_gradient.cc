@@ -18,7 +18,7 @@
 
 namespace ffi = xla::ffi;
 
-namespace {
+namespace filter_gradient {
 
 constexpr int64_t PARTS = 32;            // at most, of an image batch
 constexpr int64_t PART = 1 << 16;        // products of a part at least: less is not worth a thread
@@ -129,8 +129,8 @@ struct Work {
   }
 };
 
-ffi::Future filter_gradient(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> x,
-                            ffi::Buffer<ffi::F32> dy, ffi::ResultBuffer<ffi::F32> out) {
+ffi::Future start(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> x, ffi::Buffer<ffi::F32> dy,
+                  ffi::ResultBuffer<ffi::F32> out) {
   const auto a = x.dimensions(), b = dy.dimensions();
   const size_t n = a.size();
   auto work = std::make_shared<Work>();
@@ -149,9 +149,9 @@ ffi::Future filter_gradient(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> x,
   return future;
 }
 
-}  // namespace
+}  // namespace filter_gradient
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(FilterGradient, filter_gradient,
+XLA_FFI_DEFINE_HANDLER_SYMBOL(FilterGradient, filter_gradient::start,
                               ffi::Ffi::Bind()
                                   .Ctx<ffi::ThreadPool>()
                                   .Arg<ffi::Buffer<ffi::F32>>()

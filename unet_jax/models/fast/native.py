@@ -27,8 +27,8 @@ from unet_jax.process import runtime
 
 SWITCH = "UNET_JAX_KERNELS"  # in the environment; "0" is off
 FOLDER = Path(__file__).parent
-SOURCES = "convolution.cc", "filter_gradient.cc", "channel_sums.cc"
-HEADERS = ("lanes.h",)
+MAIN = "kernels.cc"
+SOURCES = MAIN, "channel_sums.cc", "convolution.cc", "filter_gradient.cc", "lanes.h"
 FUNCTIONS = {
     "convolution": "Convolution",
     "filter_gradient": "FilterGradient",
@@ -36,7 +36,7 @@ FUNCTIONS = {
     "products": "Products",
 }
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-fPIC", "-shared", "-w")
-LONGEST = 120  # seconds for the compiler, which needs four on an idle core
+LONGEST = 120  # seconds for the compiler, which needs three on an idle core
 _LOADING = threading.Lock()  # a run compiles its step in a thread beside
 
 
@@ -134,7 +134,7 @@ def _load() -> Kernels:
 def _make(command: list[str]) -> Kernels:
     """Compiles the kernels, unless that was done before, and makes them known to XLA."""
     command = [*command, f"-I{jax.ffi.include_dir()}"]
-    texts = [(FOLDER / name).read_text() for name in (*SOURCES, *HEADERS)]
+    texts = [(FOLDER / name).read_text() for name in SOURCES]
     parts = [*texts, *command, jaxlib.__version__, _machine()]
     name = f"unet_jax_{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}"
     file = runtime.cache_dir() / "kernels" / f"{name}.so"
@@ -174,7 +174,7 @@ def _compile(command: list[str], file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=file.parent) as folder:
         new = f"{folder}/new.so"
-        line = [*command, *(str(FOLDER / name) for name in SOURCES), "-o", new]
+        line = [*command, str(FOLDER / MAIN), "-o", new]
         subprocess.run(line, check=True, capture_output=True, text=True, timeout=LONGEST)
         os.replace(new, file)
 
