@@ -18,7 +18,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +30,6 @@ FORMS = {
     "kinks": {"activation": "relu", "pool": "max"},
 }
 LOSS, GRADIENT = 1e-6, 1e-5  # relative differences that are allowed, the latter without kinks
-DTYPES = ("float32", "float64")
 BATCH, CLASSES = 4, 6  # images in a step; classes, of configs/shapes.py
 
 Arrays = dict[str, np.ndarray]
@@ -50,6 +49,9 @@ class Case(NamedTuple):
     form: str
     states: int
     every: int
+
+
+Act = Callable[[Case, Path], None]
 
 
 def make(case: Case, dtype: str = "float32") -> tuple[Any, int]:
@@ -172,34 +174,40 @@ def _apart(one: Arrays, other: Arrays) -> tuple[float, float]:
 
 def compare(case: Case, other: Path) -> bool:
     """Compares one case and prints its row; tells whether the bounds are kept."""
+    has_kinks = case.form == "kinks"
+    rows = []
     with tempfile.TemporaryDirectory() as name:
-        folder, rows = Path(name), []
-        for act, checkout in (("walk", other), ("follow", ROOT), ("follow_exactly", ROOT)):
-            _call(act, checkout, case, folder)
+        folder = Path(name)
+        _call(walk, other, case, folder)
+        _call(follow, ROOT, case, folder)
+        if has_kinks:
+            _call(follow_exactly, ROOT, case, folder)
         for index in range(case.states):
             kept = _read(folder / f"{index}.npz")
             turned = {key: kept[f"turned/{key}"] for key in ("loss", "gradient")}
-            ours, exact = (_read(folder / f"{index}_{dtype}.npz") for dtype in DTYPES)
-            pairs = [(ours, kept), (turned, kept), *((x, exact) for x in (ours, kept, turned))]
+            ours = _read(folder / f"{index}_float32.npz")
+            pairs = [(ours, kept), (turned, kept)]
+            if has_kinks:
+                exact = _read(folder / f"{index}_float64.npz")
+                pairs += [(found, exact) for found in (ours, kept, turned)]
             rows.append([_apart(*pair) for pair in pairs])
     (loss, gradient), (_, turned), *exact = np.max(rows, axis=0)
-    own, *others = (value for _, value in exact)
-    is_kept = loss <= LOSS and (
-        own <= max(others) if case.form == "kinks" else gradient <= GRADIENT
-    )
-    values = (f"{x:.1e}" for x in (loss, gradient, turned, own, *others))
-    print("|", " | ".join((case.variant, case.form, *values, "yes" if is_kept else "NO")), "|")
+    own, *others = (value for _, value in exact) if has_kinks else (gradient, GRADIENT)
+    is_kept = loss <= LOSS and own <= max(others)
+    found = [f"{x:.1e}" for x in (loss, gradient, turned, *(value for _, value in exact))]
+    values = [*found, *[""] * (6 - len(found))]
+    print("|", " | ".join((case.variant, case.form, *values, "yes" if is_kept else "no")), "|")
     sys.stdout.flush()
     return is_kept
 
 
-def _call(act: str, checkout: Path, case: Case, folder: Path) -> None:
+def _call(act: Act, checkout: Path, case: Case, folder: Path) -> None:
     """Has this file do something with a checkout's package."""
     # -P, since names of files beside this one are also those of Python's own modules.
-    line = [sys.executable, "-P", __file__, act, *map(str, case), str(folder)]
+    line = [sys.executable, "-P", __file__, act.__name__, *map(str, case), str(folder)]
     path = os.pathsep.join((str(checkout), os.environ.get("PYTHONPATH", "")))
     own = {"PYTHONPATH": path, "JAX_PLATFORMS": "cpu"}
-    if act == "follow_exactly":
+    if act is follow_exactly:
         own["UNET_JAX_KERNELS"] = "0"  # they are of float32
     subprocess.run(line, cwd=checkout, env=os.environ | own, check=True)
 
@@ -213,7 +221,7 @@ def main() -> int:
     parser.add_argument("--other", type=Path, required=True, help="Folder of the other checkout.")
     parser.add_argument("--variants", nargs="*", choices=VARIANTS, default=tuple(VARIANTS))
     parser.add_argument("--states", type=int, default=20, help="How many of each run.")
-    parser.add_argument("--every", type=int, default=3, help="Steps from one to the next.")
+    parser.add_argument("--every", type=int, default=2, help="Steps from one to the next.")
     options = parser.parse_args()
     runtime.prepare()
     columns = ("loss", "gradient", "turned", "float64: this", "other", "turned", "kept")
