@@ -8,6 +8,8 @@ from support.tasks import exclusive
 
 from unet_jax.augment.make import make_augment
 from unet_jax.data.sample import RGB
+from unet_jax.defaults import page
+from unet_jax.header import describe_accumulation
 from unet_jax.losses.make import make_loss
 from unet_jax.models.unet import UNet
 from unet_jax.optim import make_optimizer
@@ -34,15 +36,16 @@ def make_batches(count, size=SIZE):
     return batches
 
 
-def prepare(accumulate, total, class_weights=(), augment=PLAIN, heads=1, **optim):
+def prepare(accumulate, total, class_weights=(), augment=PLAIN, heads=1, terms=None, **optim):
     """Returns a state and a compiled step of a small net, the same but for the arguments."""
     shardings = make_shardings(1)
     deep = {"deep_supervision": heads - 1}
     model = UNet(K, (4, 4, 4), norm="none", repeats=(1,), decoder_repeats=(1,), **deep)
-    more = {"heads": heads} if heads > 1 else {}
+    loss = make_loss(terms or {"cross_entropy": {"class_weights": class_weights}}, exclusive(K))
+    parts = heads * len(loss.parts)
+    more = {"heads": parts} if parts > 1 else {}
     length = {"total_steps": total, "epoch_steps": 1.0, **more}
     optimizer = make_optimizer(**BARE | optim, accumulate=accumulate, **length)
-    loss = make_loss({"cross_entropy": {"class_weights": class_weights}}, exclusive(K))
     state = make_init(model, optimizer, (*SIZE, 3), shardings)(jax.random.key(0))
     # As after some training: no activation is a multiple of another.
     state = state.replace(params=shake_all(state.params), batch_stats={})
@@ -127,6 +130,58 @@ def test_a_group_is_the_large_batch(accumulate, total, arguments):
         )
         before, arrays, updates = state.params, [], updates + 1
     assert updates == -(-total // accumulate)
+
+
+MEANS = {
+    "cross_entropy": {"class_weights": (1.0, 5.0, 0.2), "border_weight": 10.0},
+    "focal": {"weight": 2.0, "alpha": (0.5, 0.3, 0.9)},
+    "binary_cross_entropy": {"weight": 0.5},
+    "boundary": {"weight": 0.1},
+}
+
+
+@pytest.mark.parametrize(
+    ("terms", "parts", "equal"),
+    [
+        (MEANS, 2, True),
+        ({"focal": {}, "boundary": {"weight": 0.1}}, 1, True),
+        ({"cross_entropy": {}, "dice": {}}, 1, False),
+    ],
+)
+def test_parameters_are_those_of_large_batches(terms, parts, equal):
+    """After 7 batches, of which one is ignored whole, in groups of 3, 3 and 1, with momentum."""
+    rng = np.random.default_rng(1)
+    batches = make_batches(7)
+    for batch in batches:
+        border, distance = rng.random((2, *SIZE)), rng.normal(size=(2, *SIZE, K))
+        batch["extras"] = {"border": np.float32(border), "distance": np.float32(distance)}
+    optim = {"momentum": 0.9, "learning_rate": 0.1, "heads": 2}
+    assert len(make_loss(terms, exclusive(K)).parts) == parts
+    *_, state, take = prepare(3, 7, terms=terms, **optim)
+    for batch in batches:
+        state, _ = take(state, batch)
+    *_, large, take = prepare(1, 3, terms=terms, **optim)
+    start = large.params
+    for group in (batches[:3], batches[3:6], batches[6:]):
+        large, _ = take(large, jax.tree.map(lambda *x: np.concatenate(x), *group))
+    found, expected, start = jax.device_get((state.params, large.params, start))
+    pairs = [*zip(*map(jax.tree.leaves, (found, expected, start)), strict=True)]
+    assert max(abs(b - c).max() for _, b, c in pairs) > 0.02
+    difference = max(abs(a - b).max() for a, b, _ in pairs)
+    assert difference < 1e-6 if equal else difference > 1e-4
+
+
+def test_what_differs_is_said_by_name():
+    loss = {"cross_entropy": {"top_k": 0.1}, "focal": {}, "dice": {}}
+    config = page(optim={"accumulate": 4}, loss=loss)
+    assert describe_accumulation(config, has_batch_stats=True) == (
+        "4 batches make one update, that of one large batch but for config.loss.cross_entropy, "
+        "config.loss.dice, batch normalisation, which see each batch alone"
+    )
+    for means in ({"cross_entropy": {}, "focal": {}}, MEANS):
+        config = page(optim={"accumulate": 4}, loss=means)
+        assert describe_accumulation(config, has_batch_stats=False) == ""
+    assert describe_accumulation(page(loss=loss), has_batch_stats=True) == ""
 
 
 def test_it_goes_on_inside_a_group(tmp_path):

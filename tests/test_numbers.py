@@ -128,6 +128,7 @@ def test_a_step_of_what_is_accepted_is_finite(outcomes):
     rng = np.random.default_rng(0)
     image, label, weight = (rng.integers(0, n, (2, 4, 4), np.uint8) for n in (256, CLASSES, 2))
     image = np.repeat(image[..., None], 3, -1)
+    extras = {"border": jnp.ones((2, 4, 4)), "distance": jnp.full((2, 4, 4, CLASSES), -2.0)}
     params = {"logits": jnp.asarray(rng.normal(size=(2, 4, 4, CLASSES)), jnp.float32)}
 
     @jax.jit
@@ -136,7 +137,8 @@ def test_a_step_of_what_is_accepted_is_finite(outcomes):
         augment = make_augment(numbers["augment"], RGB.value_range)
         optimizer = make_optimizer(**numbers["optim"], **LENGTH)
         pixels, _, _ = augment(image, label, weight, jax.random.key(0))
-        compute = jax.value_and_grad(lambda p: own_loss(p["logits"], label, weight * 1.0))
+        batch = label, weight * 1.0, extras
+        compute = jax.value_and_grad(lambda p: own_loss(p["logits"], *batch))
         value, gradient = compute(params)
         updates, _ = optimizer.update(gradient, optimizer.init(params), params)
         norm = optax.tree.norm(gradient)

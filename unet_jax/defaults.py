@@ -34,8 +34,28 @@ PARTS: dict[str, dict[str, dict[str, Any]]] = {
         "colour": {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0},
     },
     "loss": {
-        "cross_entropy": {"weight": 1.0, "class_weights": (), "label_smoothing": 0.0},
+        "cross_entropy": {
+            "weight": 1.0,
+            "class_weights": (),
+            "label_smoothing": 0.0,
+            "top_k": 0.0,
+            "border_weight": 0.0,
+            "border_sigma": 5.0,
+        },
         "dice": {"weight": 1.0},
+        "binary_cross_entropy": {"weight": 1.0},
+        "focal": {"weight": 1.0, "gamma": 2.0, "alpha": ()},
+        "generalised_dice": {"weight": 1.0},
+        "tversky": {
+            "weight": 1.0,
+            "false_positives": 0.3,
+            "false_negatives": 0.7,
+            "gamma": 1.0,
+        },
+        "lovasz": {"weight": 1.0},
+        "lovasz_hinge": {"weight": 1.0},
+        "boundary": {"weight": 1.0},
+        "cldice": {"weight": 1.0, "iterations": 10, "classes": ()},
     },
 }
 """Steps of the augmentation and terms of the loss: a config has those it names, in that order."""
@@ -82,6 +102,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
             "label_map": (),
             "ignore_values": (),
             "nearest": False,
+            "instances": False,
             "weight": "",
             "layout": "",
             "test_fraction": 0.0,

@@ -14,13 +14,14 @@ from unet_jax.config import call, check_sections
 from unet_jax.data import foreground
 from unet_jax.data.base import Dataset
 from unet_jax.data.class_weights import Weights, find_rule, weigh
+from unet_jax.data.maps import Map
 from unet_jax.data.sample import Ends
 from unet_jax.data.sources import Loading, read_loading
 from unet_jax.data.statistics import find_ends
 from unet_jax.defaults import complete, to_config
 from unet_jax.durations import MOST_STEPS, Plan, check_plan, make_plan
 from unet_jax.errors import UserError
-from unet_jax.losses.make import check_loss, make_loss
+from unet_jax.losses.make import check_loss, find_maps, make_loss
 from unet_jax.metrics.make import check_headline, make_metrics
 from unet_jax.models.pretrained.weights import Load, make_pretrained
 from unet_jax.models.unet import UNet
@@ -48,6 +49,7 @@ class Experiment(NamedTuple):
         train_step: The compiled step.
         config: The whole config, with numbers for what it leaves to the data.
         class_weights: What the data say of them; None where the config does.
+        maps: What the loss needs beside the label.
     """
 
     dataset: Dataset
@@ -59,6 +61,7 @@ class Experiment(NamedTuple):
     train_step: Step
     config: ConfigDict
     class_weights: Weights | None = None
+    maps: tuple[Map, ...] = ()
 
     @property
     def model(self) -> UNet:
@@ -67,8 +70,8 @@ class Experiment(NamedTuple):
 
     @property
     def loading(self) -> Loading:
-        """Returns how images are loaded."""
-        return self.network.loading
+        """Returns how images are loaded, with what the loss needs beside the label."""
+        return self.network.loading._replace(maps=self.maps)
 
     @property
     def shardings(self) -> Shardings:
@@ -129,7 +132,8 @@ def assemble(
     check_labels(config, task, dataset)
     check_headline(config.eval.headline, make_metrics(task.names, dataset.views, task.decides))
     _check_batches(network, plan)
-    check_loss(config.loss, num_classes=task.channels)  # before the pixels are counted
+    # Before the pixels are counted.
+    terms = check_loss(config.loss, num_classes=task.channels)
     config, weights = _weigh(config, dataset, task, weights)
     parts = step_parts(config, network, plan)
     begins = network.model, parts["optimizer"], network.image_shape, network.shardings
@@ -144,6 +148,7 @@ def assemble(
         train_step=make_train_step(**parts, shardings=network.shardings, state=state_shapes),
         config=config,
         class_weights=weights,
+        maps=find_maps(terms, task, len(dataset.class_names)),
     )
 
 
@@ -193,14 +198,15 @@ def step_parts(
         UserError: A value does not fit.
     """
     model, task, spec = network.model, network.task, network.spec
-    length = {"total_steps": plan.total, "epoch_steps": plan.epoch_steps, "heads": model.heads()}
+    length = {"total_steps": plan.total, "epoch_steps": plan.epoch_steps}
     if not numbers:
+        loss = make_loss(check_loss(config.loss, num_classes=task.channels), task)
+        length["heads"] = model.heads() * len(loss.parts)
         optim = call(make_optimizer, "config.optim", config.optim, check_optimizer, **length)
-        loss = check_loss(config.loss, num_classes=task.channels)
         augment = check_augment(config.augment, spec)
         return {
             "model": model,
-            "loss": make_loss(loss, task),
+            "loss": loss,
             "optimizer": optim,
             "augment": _make_augment(augment, network),
         }
@@ -208,9 +214,11 @@ def step_parts(
     for (*path, name), number in numbers.items():
         section = functools.reduce(lambda part, key: part[key], path, values)
         section[name] = number
+    loss = make_loss(values["loss"], task)
+    length["heads"] = model.heads() * len(loss.parts)
     return {
         "model": UNet(**values["model"], num_classes=task.channels),
-        "loss": make_loss(values["loss"], task),
+        "loss": loss,
         "optimizer": make_optimizer(**values["optim"], **length),
         "augment": _make_augment(values["augment"], network),
     }
@@ -244,7 +252,7 @@ def compile_step(experiment: Experiment) -> Any:
     return step.lower(*step_shapes(experiment)).compile()
 
 
-def step_shapes(experiment: Experiment) -> tuple[Any, dict[str, jax.ShapeDtypeStruct], Any]:
+def step_shapes(experiment: Experiment) -> tuple[Any, dict[str, Any], Any]:
     """Returns the shapes of the train step's arguments: state, batch and key."""
     # Without shardings, but for the state: those of the step's own arguments hold.
     size, network = experiment.plan.batch_size, experiment.network
@@ -253,7 +261,10 @@ def step_shapes(experiment: Experiment) -> tuple[Any, dict[str, jax.ShapeDtypeSt
     pixels = (size, *network.loading.image_size)
     label = jax.ShapeDtypeStruct((*pixels, *network.task.label_shape), np.uint8)
     weight = jax.ShapeDtypeStruct(pixels, np.uint8)
-    batch = {"image": image, "label": label, "weight": weight}
+    batch: dict[str, Any] = {"image": image, "label": label, "weight": weight}
+    if maps := experiment.loading.maps:
+        extras = {m.name: jax.ShapeDtypeStruct((*pixels, *m.channels), np.float32) for m in maps}
+        batch["extras"] = extras
     return experiment.state_shapes, batch, jax.eval_shape(lambda: jax.random.key(0))
 
 

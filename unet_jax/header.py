@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from ml_collections import ConfigDict
 
 from unet_jax.data.images import read_sizes
 from unet_jax.data.pipeline import seen_share
 from unet_jax.data.sample import written
 from unet_jax.experiment import Experiment, reach
+from unet_jax.losses.make import find_ratios
 from unet_jax.models import fast
 from unet_jax.models.anatomy import forward_flops
 from unet_jax.models.unet import UNet
@@ -42,9 +44,7 @@ def write_run(experiment: Experiment, workdir: Path, overrides: dict[str, Any], 
     if experiment.loading.fit == "resize" and not start:
         size |= {SHRINKAGE: largest_shrinkage(experiment)}
     split = describe_split(experiment.state_shapes, experiment.shardings)
-    write_provenance(
-        workdir, overrides, describe_devices(), split, size, filter_gradient=form, start=start
-    )
+    write_provenance(workdir, overrides, describe_devices(), split, size, kernels=form, start=start)
     class_weights.write(workdir, experiment.class_weights)
 
 
@@ -84,7 +84,7 @@ def print_start(experiment: Experiment, workdir: Path, start: int) -> None:
     counts = {name: len(split) for name, split in e.dataset.splits.items()}
     facts = {
         "devices": f"{devices['count']} x {devices['kind']} ({devices['platform']})",
-        **({"filter gradient": form} if (form := fast.describe()) else {}),
+        **({"kernels": form} if (form := fast.describe()) else {}),
         "mesh": dict(e.shardings.mesh.shape),
         "data": ", ".join(f"{name} {count}" for name, count in counts.items()),
         **({"splits": e.dataset.split_by} if e.dataset.split_by else {}),
@@ -98,6 +98,8 @@ def print_start(experiment: Experiment, workdir: Path, start: int) -> None:
     }
     if e.network.task.names != e.dataset.class_names:
         facts["regions"] = ", ".join(e.network.task.names)
+    if line := describe_accumulation(e.config, has_batch_stats=bool(e.state_shapes.batch_stats)):
+        facts["accumulation"] = line
     if e.class_weights:
         facts["class weights"] = e.class_weights.describe(e.network.task.names)
     if e.loading.fit == "crop":
@@ -110,6 +112,27 @@ def print_start(experiment: Experiment, workdir: Path, start: int) -> None:
     if start:
         facts["resumes at"] = f"step {start}"
     print_header("unet_jax", facts)
+
+
+def describe_accumulation(config: ConfigDict, *, has_batch_stats: bool) -> str:
+    """Says what several batches with one update do not make as one large batch would.
+
+    Args:
+        config: The whole config.
+        has_batch_stats: Whether the model has batch normalisation.
+
+    Returns:
+        One line; "" where a batch is an update, or nothing differs.
+    """
+    count, ratios = config.optim.accumulate, find_ratios(config.loss)
+    differs = [f"config.loss.{name}" for name in ratios]
+    differs += ["batch normalisation"] * has_batch_stats
+    if count == 1 or not differs:
+        return ""
+    return (
+        f"{count} batches make one update, that of one large batch but for {', '.join(differs)}, "
+        "which see each batch alone"
+    )
 
 
 def _describe_crops(e: Experiment) -> str:

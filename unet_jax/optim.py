@@ -123,11 +123,12 @@ def accumulate_gradients(
 ) -> tuple[Callable[[Any], GroupState], Callable[..., tuple[Any, GroupState]]]:
     """Makes one update of the gradients of several batches, that of the one large batch.
 
-    The group's gradient is the sum over heads h of sum_b w_hb g_hb / sum_b w_hb, where g_hb is what
-    head h adds to the gradient of batch b, and w_hb the mean weight of its pixels, by whose sum its
-    cross-entropy was divided. So pixels count alike wherever they are in the group, also where
-    batches have different numbers of ignored pixels. Each head needs a sum of its own, as big as
-    the parameters, and a backward pass, since nothing ties its weights to another's.
+    The group's gradient is the sum over parts h of sum_b w_hb g_hb / sum_b w_hb, where g_hb is what
+    part h adds to the gradient of batch b, and w_hb the mean weight of its pixels, by whose sum its
+    means were divided. So pixels count alike wherever they are in the group, also where batches
+    have different numbers of ignored pixels. A part is a head of the model, or of a head those
+    terms of the loss that weigh pixels alike; see `losses.make.Part`. Each needs a sum of its own,
+    as big as the parameters, and a backward pass, since nothing ties its weights to another's.
 
     The batches of the run that are left after its last whole group make an update as well.
 
@@ -135,7 +136,7 @@ def accumulate_gradients(
         optimizer: Takes the groups' gradients.
         every: Batches in a group.
         total: Batches of the whole run.
-        heads: H.
+        heads: H, of the parts.
 
     Returns:
         init(params) -> state, and update(gradients of H heads, H weights, state, params) ->
@@ -214,10 +215,12 @@ def make_optimizer(
 ) -> Optimizer:
     """Makes the optimiser of a config.
 
-    With `accumulate`, an update equals that of one batch of all the group's images for
-    cross-entropy, whatever pixels and classes weigh; see `accumulate_gradients`. Two things are
-    not those of the large batch: soft Dice, a ratio of sums over a batch, is that of each batch,
-    weighted like the batch's cross-entropy; and batch statistics are those of each batch.
+    With `accumulate`, an update equals that of one batch of all the group's images for terms of the
+    loss that are means over pixels (cross-entropy without top_k, binary cross-entropy, focal,
+    boundary), whatever pixels and classes weigh; see `accumulate_gradients`. Two things are not
+    those of the large batch, and the header of a run names them: all other terms, ratios of sums
+    over a batch or ranks in it, are those of each batch, weighted like its pixels; and batch
+    statistics are those of each batch.
 
     Args:
         name: "adamw" (Loshchilov & Hutter, 2019) or "sgd" with Nesterov momentum.
@@ -237,7 +240,7 @@ def make_optimizer(
             run's own. A run of a horizon can be made longer afterwards, up to it.
         total_steps: Steps (batches) of the whole run.
         epoch_steps: Steps of one epoch.
-        heads: Of the model in training; see `UNet.heads`.
+        heads: Of the model in training, see `UNet.heads`, times the parts of the loss.
 
     Returns:
         The optimiser.

@@ -231,12 +231,12 @@ def process_rows(batch_size: int, shardings: Shardings) -> np.ndarray:
     return np.unique(np.concatenate(rows))
 
 
-def put_batch(batch: Mapping[str, np.ndarray], shardings: Shardings) -> dict[str, jax.Array]:
+def put_batch(batch: Mapping[str, Any], shardings: Shardings) -> dict[str, Any]:
     """Sends a batch to the devices, split by images and, where it divides, by height.
 
     Args:
         batch: Arrays with the rows of `process_rows`: images [b, *n, C], labels and weights
-            [b, *n], and "size" [b, axes].
+            [b, *n], and "size" [b, axes]; or further such batches by name.
         shardings: The mesh.
 
     Returns:
@@ -258,7 +258,7 @@ def put_batch(batch: Mapping[str, np.ndarray], shardings: Shardings) -> dict[str
         return jax.make_array_from_callback(shape, batch_sharding(shape, shardings), piece)
 
     with jax.transfer_guard_host_to_device("allow"):  # this one is meant
-        return {key: put(array) for key, array in batch.items()}
+        return jax.tree.map(put, dict(batch))
 
 
 def batch_sharding(shape: tuple[int, ...], shardings: Shardings) -> NamedSharding:

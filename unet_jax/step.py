@@ -48,7 +48,7 @@ class State:
 SOWN = ["batch_stats", "deep_supervision"]  # collections that a forward pass in training writes
 
 Init = Callable[[jax.Array], State]
-Step = Callable[[State, dict[str, jax.Array], jax.Array], tuple[State, dict[str, jax.Array]]]
+Step = Callable[[State, dict[str, Any], jax.Array], tuple[State, dict[str, jax.Array]]]
 
 
 def init_variables(model: UNet, image_shape: tuple[int, ...], key: jax.Array) -> dict[str, Any]:
@@ -177,13 +177,14 @@ def make_pure_step(
     take_gradients = _gradients_by_head if optimizer.accumulate > 1 else _gradients
 
     def train_step(
-        state: State, batch: dict[str, jax.Array], key: jax.Array
+        state: State, batch: dict[str, Any], key: jax.Array
     ) -> tuple[State, dict[str, jax.Array]]:
         # A key folded from the step, so that nothing random is carried or saved.
         step_key = jax.random.fold_in(key, state.step)
         with jax.named_scope("augment"):
-            image, label, weight = augment(
-                batch["image"], batch["label"], batch["weight"], step_key
+            given = batch.get("extras", {})
+            image, label, weight, *moved = augment(
+                batch["image"], batch["label"], batch["weight"], step_key, *given.values()
             )
         batch_stats = _bring(state.batch_stats, whole)
         rngs = {"dropout": jax.random.fold_in(step_key, 1)}
@@ -192,8 +193,9 @@ def make_pure_step(
             variables = {"params": _bring(params, whole), "batch_stats": batch_stats}
             return _apply(model, variables, image, rngs)
 
+        extras = dict(zip(given, moved, strict=True))
         targets = {"label": label, "weight": weight, "multiple": model.multiple()}
-        found = take_gradients(forward, loss, targets, state.params)
+        found = take_gradients(forward, loss, targets | {"extras": extras}, state.params)
         gradients = [_bring(gradient, split) for gradient in found.gradients]
         gradient = functools.reduce(optax.tree.add, gradients)
         given = (gradients, found.weights) if found.weights else (gradient,)
@@ -249,8 +251,8 @@ class Found(NamedTuple):
         loss: Scalar.
         logits: float32 [B, *n, K], of the first head.
         batch_stats: The running statistics after this batch.
-        gradients: Of the parts of the loss, by head, that the optimiser takes apart; of the whole
-            loss, if it does not.
+        gradients: Of the parts of the loss, head by head, that the optimiser takes apart; of the
+            whole loss, if it does not.
         weights: Of the parts, see `losses.deep.supervise_apart`; () of the whole loss.
     """
 
@@ -277,18 +279,18 @@ def _gradients(forward: Forward, loss: Loss, targets: dict[str, Any], params: An
 
 
 def _gradients_by_head(forward: Forward, loss: Loss, targets: dict[str, Any], params: Any) -> Found:
-    """Differentiates what each head adds to the loss, for an optimiser that accumulates."""
+    """Differentiates each part of each head's loss, for an optimiser that accumulates."""
 
-    def compute_loss(params: Any, head: int) -> tuple[jax.Array, Any]:
+    def compute_loss(params: Any, part: int) -> tuple[jax.Array, Any]:
         heads, batch_stats = forward(params)
         with jax.named_scope("loss"):
             losses, weights = supervise_apart(loss, list(split_heads(heads, **targets)))
-        return losses[head], (losses, weights, heads[0], batch_stats)
+        return losses[part], (losses, weights, heads[0], batch_stats)
 
     differentiate = jax.grad(compute_loss, has_aux=True)
     first, (losses, weights, logits, batch_stats) = differentiate(params, 0)
     # One forward pass is left of them in the compiled program, since they are equal.
-    others = [differentiate(params, head)[0] for head in range(1, len(losses))]
+    others = [differentiate(params, part)[0] for part in range(1, len(losses))]
     value = functools.reduce(jnp.add, losses)
     return Found(value, logits, batch_stats, [first, *others], weights)
 

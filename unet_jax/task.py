@@ -16,6 +16,7 @@ from unet_jax.traced import Switch, is_on
 
 IGNORE = 255  # in labels: pixels that count neither in the loss nor in the scores
 BACKGROUND = 0  # what a mask holds where no region is
+CERTAIN = 1e30  # log odds of what cannot be otherwise
 
 
 class Task(Protocol):
@@ -52,6 +53,10 @@ class Task(Protocol):
 
     def probability(self, logits: jax.Array) -> jax.Array:
         """Returns the probabilities [..., K], in [0, 1], that logits stand for."""
+        ...
+
+    def log_odds(self, logits: jax.Array) -> jax.Array:
+        """Returns log p - log(1 - p) of the probabilities p [..., K] that logits stand for."""
         ...
 
     def decide(self, logits: jax.Array) -> jax.Array:
@@ -124,6 +129,18 @@ class Exclusive:
         """Returns the softmax; see `Task`."""
         return jax.nn.softmax(logits)
 
+    def log_odds(self, logits: jax.Array) -> jax.Array:
+        """Returns z_k - log sum_{j != k} exp z_j; `CERTAIN` of the only class. See `Task`."""
+        is_largest = jax.nn.one_hot(jnp.argmax(logits, axis=-1), self.channels) > 0
+        # The sum without its largest term is taken anew: of a difference nothing would be left.
+        beside_largest = jax.nn.logsumexp(
+            jnp.where(is_largest, -CERTAIN, logits), axis=-1, keepdims=True
+        )
+        largest = jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
+        terms = jnp.exp(logits - largest)
+        others = jnp.where(is_largest, 1, jnp.sum(terms, axis=-1, keepdims=True) - terms)
+        return logits - jnp.where(is_largest, beside_largest, largest + jnp.log(others))
+
     def decide(self, logits: jax.Array) -> jax.Array:
         """Returns the class int32 [...] of the largest logit, and so of the largest probability."""
         return jnp.argmax(logits, axis=-1)
@@ -178,6 +195,10 @@ class _Independent(abc.ABC):
     def probability(self, logits: jax.Array) -> jax.Array:
         """Returns the sigmoid; see `Task`."""
         return jax.nn.sigmoid(logits)
+
+    def log_odds(self, logits: jax.Array) -> jax.Array:
+        """Returns the logits themselves; see `Task`."""
+        return logits
 
     def decide(self, logits: jax.Array) -> jax.Array:
         """Returns bool [..., K]: where the probability is above 1/2, and so the logit above 0."""

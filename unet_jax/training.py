@@ -240,6 +240,7 @@ def check_memory(experiment: Experiment) -> None:
     e, there = experiment, device_memory()
     spec = e.network.spec
     label_bytes = math.prod(e.network.task.label_shape) + 1  # with the weight
+    label_bytes += sum(4 * math.prod(each.channels) for each in e.loading.maps)
     value = np.dtype(e.loading.normalise.dtype(spec)).itemsize
     pixel = spec.channels * value + label_bytes
     batch = e.plan.batch_size * math.prod(e.loading.image_size) * pixel // e.shardings.mesh.size

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 COPIES, OTHER = "copies", "other"
-KERNEL = "unet_jax_filter_gradient"  # begins the name of the kernel of our own
+_KERNEL = re.compile(r'custom_call_target="unet_jax_\w*_(convolution|filter_gradient)"')
 MIXED = " + "  # between the kinds of a fusion that does several
 
 # The first rule that a part of an operation's scope matches holds; the scopes are those that flax
@@ -167,12 +167,14 @@ def _bytes(shape: str) -> float:
 
 def _flops(instruction: _Instruction, shapes: dict[str, str]) -> float:
     """Counts two for every product that a convolution or a matrix product adds up."""
-    is_kernel = f'custom_call_target="{KERNEL}' in instruction.rest
-    if instruction.opcode not in ("convolution", "dot") and not is_kernel:
+    own = _KERNEL.search(instruction.rest)
+    if instruction.opcode not in ("convolution", "dot") and not own:
         return 0.0
     first, second = (_arrays(shapes[name])[0][1] for name in instruction.operands()[:2])
-    if is_kernel:
+    if own and own.group(1) == "filter_gradient":
         over = math.prod(first[:-1])  # all pixels
+    elif own:
+        over = math.prod(second[:-1])  # taps and channels
     elif instruction.opcode == "dot":
         found = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", instruction.rest)
         over = math.prod(first[int(n)] for n in found.group(1).split(",") if n) if found else 1

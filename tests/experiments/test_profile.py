@@ -64,7 +64,8 @@ ENTRY %main (x: f32[3,4], y: bf16[2,6,6,4]) -> f32[3,2,5] {
   %z = f32[2,6,6,7]{3,2,1,0} parameter(5)
   %d = f32[2,3,5]{2,1,0} dot(%x, %w), lhs_batch_dims={0}, lhs_contracting_dims={2}
   %c = bf16[2,6,6,7]{3,2,1,0} convolution(%y, %k), window={size=3x3}, dim_labels=b01f_01io->b01f
-  %g = f32[3,3,4,7]{3,2,1,0} custom-call(%y, %z), custom_call_target="unet_jax_filter_gradient_0"
+  %g = f32[3,3,4,7]{3,2,1,0} custom-call(%y, %z), custom_call_target="unet_jax_0a_filter_gradient"
+  %n = f32[2,6,6,7]{3,2,1,0} custom-call(%y, %k), custom_call_target="unet_jax_0a_convolution"
   %read = f32[2,3,5]{2,1,0} negate(%d), metadata={op_name="jit(f)/optimizer/neg"}
   ROOT %both = f32[100]{0} fusion(%v, %v), kind=kLoop, calls=%fused
 }
@@ -73,7 +74,7 @@ ENTRY %main (x: f32[3,4], y: bf16[2,6,6,4]) -> f32[3,2,5] {
     assert found["d"] == Operation("optimiser", 2 * 2 * 3 * 5 * 4, 4 * (24 + 40 + 30))
     numbers = 2 * 6 * 6 * 4 + 9 * 4 * 7 + 2 * 6 * 6 * 7
     assert found["c"] == Operation("other", 2 * 2 * 6 * 6 * 7 * 36, 2 * numbers)
-    assert found["g"].flops == 2 * 2 * 6 * 6 * 9 * 4 * 7
+    assert found["g"].flops == found["n"].flops == 2 * 2 * 6 * 6 * 9 * 4 * 7
     assert found["both"] == Operation("activation + normalisation", 0, 4 * 300)
 
 

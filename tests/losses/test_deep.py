@@ -11,7 +11,12 @@ def test_labels_by_class_are_brought_to_every_head_class_by_class():
     label = rng.integers(0, 2, (2, 13, 10, 3))
     weight = rng.random(label.shape[:-1]).astype(np.float32)
     logits = [jnp.zeros((2, *size, 3)) for size in ((9, 6), (8, 8), (4, 4))]
-    by_class = list(split_heads(logits, jnp.asarray(label), jnp.asarray(weight), 8))
+    extras = {"distance": label * 0.5, "border": weight + 3}
+    by_class = list(split_heads(logits, jnp.asarray(label), jnp.asarray(weight), 8, extras))
+    for head in by_class:
+        np.testing.assert_array_equal(head.extras["distance"], head.label * 0.5)
+        known = head.weight > 0
+        np.testing.assert_allclose(head.extras["border"][known], head.weight[known] + 3)
     for k in range(3):
         one = split_heads(logits, jnp.asarray(label[..., k]), jnp.asarray(weight), 8)
         for found, expected in zip(by_class, one, strict=True):

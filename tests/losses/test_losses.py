@@ -100,7 +100,8 @@ def test_binary_cross_entropy_equals_a_loop(independent, class_weights, smoothin
     found = loss(jnp.asarray(logits), jnp.asarray(label), jnp.asarray(weight))
     np.testing.assert_allclose(found, total / divisor, rtol=1e-5)
     mean = divisor / on.size
-    batch_weight = loss.batch_weight(jnp.asarray(label), jnp.asarray(weight))
+    (part,) = loss.parts
+    batch_weight = part.batch_weight(Example(*map(jnp.asarray, (logits, label, weight)), task))
     np.testing.assert_allclose(batch_weight, mean, rtol=1e-5)
 
 
@@ -159,7 +160,7 @@ def test_the_scale_of_class_weights_says_nothing(batch):
         ),
         (
             {"cross_entropy": {"gamma": 1.0}},
-            r"cross_entropy\.gamma is not .* allowed are weight, class_weights, label_smoothing\.",
+            r"cross_entropy\.gamma is not .* weight, class_weights, .*, border_sigma\.",
         ),
         ({"cross_entropy": {"class_weights": (1.0, 2.0)}}, "2 values for 4 classes"),
         ({"cross_entropy": {"class_weights": (1.0, 2.0, "a", 1.0)}}, "must be numbers"),
@@ -178,7 +179,14 @@ def test_values_that_do_not_fit(section, named):
 def test_what_is_checked_is_whole():
     assert check_loss({"dice": {"weight": 2}, "cross_entropy": {}}, num_classes=K) == {
         "dice": {"weight": 2.0},
-        "cross_entropy": {"weight": 1.0, "class_weights": (), "label_smoothing": 0.0},
+        "cross_entropy": {
+            "weight": 1.0,
+            "class_weights": (),
+            "label_smoothing": 0.0,
+            "top_k": 0.0,
+            "border_weight": 0.0,
+            "border_sigma": 5.0,
+        },
     }
 
 

@@ -4,9 +4,18 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from unet_jax.models.fast import BatchNorm
+from unet_jax.models.fast import BatchNorm, native
 from unet_jax.models.fast.batch_norm import normalise
-from unet_jax.models.fast.choice import channel_products, channel_sums
+from unet_jax.models.fast.choice import channel_moments, channel_products, channel_sums
+
+FORMS = ("native", "XLA's on one device", "XLA's on eight")
+
+
+def take(form, monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda: 8 if form.endswith("eight") else 1)
+    monkeypatch.setenv("UNET_JAX_KERNELS", "1" if form == "native" else "0")
+    if form == "native" and not native.load().name:
+        pytest.skip(native.load().why)
 
 
 def draw(shape=(4, 6, 5, 3)):
@@ -70,34 +79,36 @@ def test_parameters_and_statistics_are_those_of_linen(train, dtype):
         np.testing.assert_allclose(np.float32(a), np.float32(b), atol=bound, rtol=bound)
 
 
-@pytest.mark.parametrize("devices", [1, 8])
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(
     "shape", [(3, 4, 5, 6), (1, 70, 130, 3), (2, 3, 9, 7, 32), (7, 1, 33), (2, 1, 5000, 1)]
 )
-def test_sums_over_channels_are_numpys(shape, devices, monkeypatch):
-    monkeypatch.setattr(jax, "device_count", lambda: devices)  # each has a form of its own
+def test_sums_over_channels_are_numpys(shape, form, monkeypatch):
+    take(form, monkeypatch)
     x, y = np.random.default_rng(1).normal(size=(2, *shape)).astype(np.float32)
-    axes = tuple(range(x.ndim - 1))
-    found = channel_sums(x), channel_products(x, y)
-    for ours, values in zip(found, (np.float64(x), np.float64(x) * y), strict=True):
-        np.testing.assert_allclose(
-            ours, values.sum(axes), atol=1e-6 * np.abs(values).sum(axes).max()
-        )
+    center = np.linspace(-1, 1, shape[-1], dtype=np.float32)
+    axes, d = tuple(range(x.ndim - 1)), np.float64(x) - center
+    found = channel_sums(x), *channel_products(y, x, center), *channel_moments(x, center)
+    for ours, values in zip(found, (np.float64(x), np.float64(y), y * d, d, d * d), strict=True):
+        bound = (1e-6 if form == "native" else 5e-6) * np.abs(values).sum(axes).max()
+        np.testing.assert_allclose(ours, values.sum(axes), atol=bound)
 
 
 def test_sums_over_channels_round_little_and_are_float32(monkeypatch):
-    many = jnp.full((4, 64, 64, 2), 0.1, jnp.bfloat16)
-    for devices in (1, 8):
-        monkeypatch.setattr(jax, "device_count", lambda devices=devices: devices)
+    many, zero = jnp.full((4, 64, 64, 2), 0.1, jnp.bfloat16), jnp.zeros(2)
+    for form in FORMS:
+        take(form, monkeypatch)
         expected = float(many[0, 0, 0, 0]) * 2**14
+        square = expected * float(many[0, 0, 0, 0])
         np.testing.assert_allclose(channel_sums(many), expected, rtol=1e-4)
-        found = channel_products(many, many)
-        np.testing.assert_allclose(found, expected * float(many[0, 0, 0, 0]), rtol=1e-4)
-        assert found.dtype == jnp.float32
+        for found in channel_products(many, many, zero), channel_moments(many, zero):
+            np.testing.assert_allclose(found, [[expected] * 2, [square] * 2], rtol=1e-4)
+            assert [sums.dtype for sums in found] == [jnp.float32] * 2
 
 
-def test_the_variance_of_a_large_mean_is_exact_on_one_device_too(monkeypatch):
-    monkeypatch.setattr(jax, "device_count", lambda: 1)
+@pytest.mark.parametrize("form", FORMS[:2])
+def test_the_variance_of_a_large_mean_is_exact_on_one_device_too(form, monkeypatch):
+    take(form, monkeypatch)
     test_normalise_and_its_gradients_follow_the_paper((4, 33, 70, 16))
     x = np.float32(np.random.default_rng(0).normal(size=(4, 33, 70, 5)) + 1e4)
     y, _, variance = normalise(x, jnp.ones(5), jnp.zeros(5), 1e-5)

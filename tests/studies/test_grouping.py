@@ -107,6 +107,8 @@ def test_the_numbers_are_those_that_the_functions_say():
     assert switches == {
         *(f"augment.colour.{name}" for name in ("brightness", "contrast", "saturation", "hue")),
         "loss.cross_entropy.label_smoothing",
+        "loss.cross_entropy.top_k",
+        "loss.cross_entropy.border_weight",
         "model.dropout",
         "model.stochastic_depth",
         "optim.clip_norm",

@@ -1,6 +1,8 @@
 """The augmentation of a config: the steps that its section names, in the order it names them."""
 
-from collections.abc import Callable, Mapping
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +14,7 @@ from unet_jax.augment.spatial import Arrays, Spatial, check_zoom, flip, resample
 from unet_jax.config import check_parts
 from unet_jax.data.sample import Range, Spec
 
-Augment = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], Arrays]
+Augment = Callable[..., tuple[jax.Array, ...]]
 
 
 class Step(NamedTuple):
@@ -81,34 +83,61 @@ def make_augment(
             value as 0 to 1.
 
     Returns:
-        augment(image [B, *n, C], label uint8 [B, *n] or [B, *n, L], weight uint8 [B, *n], key) ->
-        (image float32, in [0, 1] where black and white are the ends, label int32, weight float32)
-        of the same sizes.
+        augment(image [B, *n, C], label uint8 [B, *n] or [B, *n, L], weight uint8 [B, *n], key,
+        *extras float32 [B, *n] or [B, *n, channels]) -> (image float32, in [0, 1] where black and
+        white are the ends, label int32, weight float32, *extras) of the same sizes. Extras move
+        with the label, by nearest neighbour; what they say of lengths is not scaled.
     """
     made = {name: STEPS[name].make(**values) for name, values in steps.items()}
     spatial = {name: step for name, step in made.items() if isinstance(step, Spatial)}
     intensity = {name: step for name, step in made.items() if isinstance(step, Intensity)}
 
-    def one(image: jax.Array, label: jax.Array, weight: jax.Array, key: jax.Array) -> Arrays:
+    def one(
+        image: jax.Array, label: jax.Array, weight: jax.Array, key: jax.Array, *extras: jax.Array
+    ) -> tuple[jax.Array, ...]:
         keys = dict(zip(STEPS, jax.random.split(key, len(STEPS)), strict=True))
-        image, label, weight = _move(spatial, keys, image, label, weight)
+        joined = _join(label, extras, weight.shape) if extras else label
+        image, moved, weight = _move(spatial, keys, image, joined, weight)
+        beside = _part(moved, label, extras) if extras else (moved,)
         if is_bounded or not intensity:
-            return change(image, keys), label, weight
+            return change(image, keys), beside[0], weight, *beside[1:]
         low, high = image.min(), image.max()
         width = jnp.where(high > low, high - low, 1)
-        return change((image - low) / width, keys) * width + low, label, weight
+        return change((image - low) / width, keys) * width + low, beside[0], weight, *beside[1:]
 
     def change(image: jax.Array, keys: Mapping[str, jax.Array]) -> jax.Array:
         for name, step in intensity.items():
             image = step.change(keys[name], image)
         return image
 
-    def augment(image: jax.Array, label: jax.Array, weight: jax.Array, key: jax.Array) -> Arrays:
+    def augment(
+        image: jax.Array, label: jax.Array, weight: jax.Array, key: jax.Array, *extras: jax.Array
+    ) -> tuple[jax.Array, ...]:
         keys = jax.random.split(key, image.shape[0])
         unit = to_unit(image, value_range, cuts=cuts)
-        return jax.vmap(one)(unit, label.astype(jnp.int32), weight.astype(jnp.float32), keys)
+        label, weight = label.astype(jnp.int32), weight.astype(jnp.float32)
+        return jax.vmap(one)(unit, label, weight, keys, *extras)
 
     return augment
+
+
+def _join(label: jax.Array, extras: Sequence[jax.Array], size: tuple[int, ...]) -> jax.Array:
+    """Puts extras behind a label, as more labels of each pixel: float32 [*n, channels]."""
+    arrays = [x.reshape(*size, -1).astype(jnp.float32) for x in (label, *extras)]
+    return jnp.concatenate(arrays, axis=-1)
+
+
+def _part(
+    joined: jax.Array, label: jax.Array, extras: Sequence[jax.Array]
+) -> tuple[jax.Array, ...]:
+    """Takes apart what `_join` made of arrays such as these."""
+    given = (label, *extras)
+    axes = joined.shape[:-1]
+    ends = itertools.accumulate(math.prod(x.shape[len(axes) :]) for x in given)
+    pieces = jnp.split(joined, [*ends][:-1], axis=-1)
+    return tuple(
+        piece.reshape(x.shape).astype(x.dtype) for piece, x in zip(pieces, given, strict=True)
+    )
 
 
 def _move(

@@ -15,7 +15,7 @@ from unet_jax.data.formats.base import MOST_VALUE, Header, Mask
 from unet_jax.data.sample import Sample, Source, Spec, Window, written
 from unet_jax.errors import UserError
 from unet_jax.metrics.views import View
-from unet_jax.task import IGNORE
+from unet_jax.task import BACKGROUND, IGNORE
 
 
 class Dataset(NamedTuple):
@@ -182,6 +182,8 @@ class PairSource:
         cure: What to do where a mask holds another value; "" where `label_map` is the user's.
         used: Names of the pairs that are in any split of the data set.
         by_class: Whether each class has a mask; see `Dataset`.
+        instances: Whether each value of a mask that is a class other than the background is one
+            object; see `Sample`.
     """
 
     def __init__(
@@ -193,9 +195,10 @@ class PairSource:
         used: Collection[str] | None = None,
         *,
         by_class: bool = False,
+        instances: bool = False,
     ) -> None:
         """Describes the split; nothing is read. Where `used` is None, all pairs are."""
-        self.by_class = by_class
+        self.by_class, self.instances = by_class, instances
         self.pairs, self.indices, self.label_map = pairs, tuple(indices), dict(label_map)
         self.cure, self.used = cure, pairs.ids if used is None else used
         self._size: tuple[int, ...] | None = None
@@ -230,15 +233,21 @@ class PairSource:
         """Reads and decodes one pair; see `Source`."""
         position = self.indices[int(index)]
         encoded = self.pairs.read(position)
-        labels = self._labels(encoded, window)
+        masks = encoded.decode_masks(window)
+        labels = self._labels(encoded, masks, window)
         axes = labels[0].ndim
         image = encoded.decode_image(axes, window, self._size)
         label = np.stack(labels, axis=-1) if self.by_class else labels[0]
-        return Sample(image, label, self.pairs.ids[position], (1.0,) * axes)
+        objects = None
+        if self.instances:
+            is_none = (labels[0] == BACKGROUND) | (labels[0] == IGNORE)
+            objects = np.where(is_none, 0, masks[0].ids.astype(np.int32) + 1)
+        return Sample(image, label, self.pairs.ids[position], (1.0,) * axes, objects)
 
     def read_label(self, index: int) -> np.ndarray:
         """Returns the label of an image, as in its sample; decodes no image."""
-        labels = self._labels(self.pairs.read(self.indices[int(index)]))
+        encoded = self.pairs.read(self.indices[int(index)])
+        labels = self._labels(encoded, encoded.decode_masks())
         return np.stack(labels, axis=-1) if self.by_class else labels[0]
 
     def held_classes(self, index: int) -> list[int]:
@@ -248,9 +257,11 @@ class PairSource:
             return [k for k in range(label.shape[-1]) if np.any(label[..., k] == 1)]
         return [int(k) for k in np.unique(label) if k != IGNORE]
 
-    def _labels(self, encoded: Encoded, window: Window | None = None) -> list[np.ndarray]:
+    def _labels(
+        self, encoded: Encoded, masks: Sequence[Mask], window: Window | None = None
+    ) -> list[np.ndarray]:
         """Returns the label, or that of each class; `IGNORE` where pixels do not count."""
-        labels = [self._table[mask.ids] for mask in encoded.decode_masks(window)]
+        labels = [self._table[mask.ids] for mask in masks]
         if encoded.weights:
             ignored = ~encoded.decode_weight(labels[0].shape, window)
             for label in labels:

@@ -42,8 +42,11 @@ def prepare(sample: Sample, loading: Loading) -> Sample:
     sample = sample._replace(image=loading.normalise.prepare(sample.image))
     if loading.fit != "resize":
         return sample
-    label = resize_label(sample.truth(), loading.image_size)
-    return sample._replace(image=resize_image(sample.image, loading.image_size), label=label)
+    label, objects = resize_label(sample.truth(), loading.image_size), sample.objects
+    if objects is not None:
+        objects = resize_label(objects, loading.image_size)
+    image = resize_image(sample.image, loading.image_size)
+    return sample._replace(image=image, label=label, objects=objects)
 
 
 class Before:
@@ -98,6 +101,9 @@ class Cached(Before):
         self._left, self._lock = loading.cache * MEBIBYTE, Lock()
         self._kept: dict[int, Sample] = {}
         if loading.cache_dir and isinstance(source, PairSource):
+            if source.instances:
+                console.print(f"{KEY}_dir holds no numbers of objects, so it is not used.")
+                return
             self._kept = dict(enumerate(_samples(source, loading)))
 
     def load(self, index: int) -> Sample:
@@ -107,6 +113,7 @@ class Cached(Before):
             return kept
         sample = prepare(self._source.read(index), self._loading)
         size = sample.image.nbytes + sample.truth().nbytes
+        size += 0 if sample.objects is None else sample.objects.nbytes
         with self._lock:
             if index not in self._kept and size <= self._left:
                 self._left -= size

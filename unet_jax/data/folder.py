@@ -1,6 +1,7 @@
 """A user's own images and masks in folders."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -18,9 +19,12 @@ from unet_jax.data.splits import Facts, check_whole, find_facts, say_val, take_s
 from unet_jax.data.storage import AnyPath
 from unet_jax.errors import UserError
 from unet_jax.process.regular import LARGEST
+from unet_jax.task import BACKGROUND, IGNORE
 
 SPLITS = ("train", "val", "test")
 _HOW = "write one name a line, as a path below the folder of the images, with or without suffix"
+
+INSTANCES = "config.data.folder.instances=True"
 
 
 def open_folder(
@@ -36,6 +40,7 @@ def open_folder(
     label_map: tuple[tuple[Any, int], ...] = (),
     ignore_values: tuple[Any, ...] = (),
     nearest: bool = False,
+    instances: bool = False,
     weight: str = "",
     layout: str = "",
     test_fraction: float = 0.0,
@@ -85,6 +90,9 @@ def open_folder(
         nearest: Whether a value or colour that is not named counts as the nearest one that is, for
             masks that JPEG or soft edges changed; the smaller value, or the colour named first,
             where two are as near.
+        instances: Whether a mask's values number objects, each one that `label_map` makes a class
+            other than the background: then objects that touch have a border between them, for the
+            border weights of the loss. Elsewhere objects are what is connected.
         weight: With patterns, that of the files that are black where pixels count neither in the
             loss nor in the scores, such as fields of view; one file may be for several images.
         layout: Name of the layout, one of those in `layouts.LAYOUTS`; "" to recognise it.
@@ -110,6 +118,10 @@ def open_folder(
     """
     if not 0 <= test_fraction < 1:
         raise UserError(f"config.data.folder.test_fraction={test_fraction} must be in [0, 1).")
+    if instances and by_class:
+        raise UserError(
+            f"{INSTANCES} is for masks of one class a pixel; set it or by_class to False."
+        )
     root = _open_root(path, images, masks)
     is_open = not (class_names or label_map or ignore_values or by_class)
     if is_open and (listed := find_class_list(root)):
@@ -130,6 +142,8 @@ def open_folder(
     named = zip(found.pairs.ids, files, strict=True)
     out = {i for i, (name, paths) in enumerate(named) if exclusion.has(name, *paths)}
     labels = _labels(found, class_names, label_map, ignore_values, by_class=by_class)
+    if instances:
+        _check_instances(labels)
     split_by = ""
     if kept is None:
         splits = _begin_splits(found, _listed(found, root, lists, exclusion), rules)
@@ -149,7 +163,8 @@ def open_folder(
             )
     else:
         splits = {split: pick(found.pairs.ids, names) for split, names in kept.items()}
-    sources = _sources(found.pairs, splits, labels.values, by_class=by_class)
+    make = functools.partial(PairSource, by_class=by_class, instances=instances)
+    sources = _sources(make, found.pairs, splits, labels.values)
     return Dataset(sources, labels.class_names, by_class=by_class, split_by=split_by)
 
 
@@ -216,13 +231,24 @@ def _open_root(path: str, images: str, masks: str) -> AnyPath:
 
 
 def _sources(
-    pairs: FilePairs, splits: Mapping[str, list[int]], values: dict[int, int], *, by_class: bool
+    make: Callable[..., PairSource],
+    pairs: FilePairs,
+    splits: Mapping[str, list[int]],
+    values: dict[int, int],
 ) -> dict[str, PairSource]:
     used = {pairs.ids[index] for indices in splits.values() for index in indices}
-    return {
-        name: PairSource(pairs, indices, values, used=used, by_class=by_class)
-        for name, indices in splits.items()
-    }
+    return {name: make(pairs, indices, values, used=used) for name, indices in splits.items()}
+
+
+def _check_instances(labels: Labels) -> None:
+    """Checks that the values of masks can number objects."""
+    of_classes = [k for k in labels.values.values() if k not in (BACKGROUND, IGNORE)]
+    if len(of_classes) == len(set(of_classes)):
+        raise UserError(
+            f"{INSTANCES} needs masks of several values for a class, one for each object; "
+            f"config.data.folder.label_map names {len(of_classes)} for as many classes: name a "
+            "range, such as ((0, 0), ('1-65535', 1)), or set it to False."
+        )
 
 
 def _labels(

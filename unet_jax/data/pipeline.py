@@ -9,11 +9,12 @@ import numpy as np
 
 from unet_jax.data import foreground
 from unet_jax.data.base import IGNORE
+from unet_jax.data.maps import draw_maps
 from unet_jax.data.resize import resize_image, resize_label
 from unet_jax.data.sample import Sample, Source, reduced
 from unet_jax.data.sources import Loading
 
-Batch = dict[str, np.ndarray]
+Batch = dict[str, Any]
 Size = tuple[int, ...]
 """Pixels along each axis."""
 
@@ -46,7 +47,8 @@ def train_batches(
 
     Yields:
         {"image": [b, *n, C], "label": uint8 [b, *n] in 0..K-1 or [b, *n, L] of 0 and 1, "weight":
-        uint8 [b, *n], 0 where the label is to be ignored}.
+        uint8 [b, *n], 0 where the label is to be ignored}, and where `loading.maps` names any,
+        "extras": float32 [b, *n] or [b, *n, channels] by name.
     """
     source = reduced(source, loading.reduced_size)
     own = range(batch_size) if rows is None else rows
@@ -88,16 +90,24 @@ def _train_example(
     sample: Sample, loading: Loading, rng: np.random.Generator, *, on_classes: bool
 ) -> Batch:
     image, label, size = loading.normalise.prepare(sample.image), sample.truth(), loading.image_size
+    objects = sample.objects
     if loading.fit == "resize":
         image, label = resize_image(image, size), resize_label(label, size)
+        objects = None if objects is None else resize_label(objects, size)
+        given, corner = label, [0] * len(size)
     else:
+        given = label
         image, label = _mirror(image, label, loading.context)
         label = pad_label(label, size)
         starts = _starts_on_classes(label, loading, rng) if on_classes else None
         if starts is None:
             starts = [int(rng.integers(label.shape[a] - n + 1)) for a, n in enumerate(size)]
         image, label = _crop(image, label, size, starts)
-    return {"image": image, **label_and_weight(label, len(size))}
+        corner = [start - loading.context for start in starts]
+    batch = {"image": image, **label_and_weight(label, len(size))}
+    if loading.maps:
+        batch["extras"] = draw_maps(loading.maps, given, objects, corner, size)
+    return batch
 
 
 def _mirror(image: np.ndarray, label: np.ndarray, pixels: int) -> tuple[np.ndarray, np.ndarray]:

@@ -33,11 +33,11 @@ def resize_label(label: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     """Resizes a label by nearest neighbour.
 
     Args:
-        label: uint8 [*n], or [*n, L].
+        label: Integers [*n], or [*n, L].
         size: To this [*m].
 
     Returns:
-        uint8 [*m], or [*m, L].
+        [*m], or [*m, L], of the same type.
     """
     if label.shape[: len(size)] == size:
         return label

@@ -47,12 +47,15 @@ class Sample(NamedTuple):
             `base.IGNORE`, where every pixel has L labels. None for an image to predict.
         id: Its name.
         spacing: Lengths of a pixel's sides, one for each axis, in any unit; 1 where not known.
+        objects: Integers [*n]: the number of the object that a pixel is of, 0 for none; None where
+            the source does not tell objects of a class apart.
     """
 
     image: np.ndarray
     label: np.ndarray | None
     id: str
     spacing: tuple[float, ...]
+    objects: np.ndarray | None = None
 
     def truth(self) -> np.ndarray:
         """Returns the label of an image that has one."""

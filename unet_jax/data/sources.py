@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from unet_jax.config import MOST_FLOAT, call, check_range, choose
 from unet_jax.data.base import Dataset
 from unet_jax.data.folder import open_folder
+from unet_jax.data.maps import Map
 from unet_jax.data.normalise import RANGE, Normalise, make_normalise
 from unet_jax.data.sets.pets import open_pets, open_tfds
 from unet_jax.data.split_rules import make_rules
@@ -45,6 +46,7 @@ class Loading(NamedTuple):
         cache: MiB of decoded training images that are kept; see `data.cache`.
         cache_dir: Folder of the file that keeps them between runs; "" for none.
         reduced_jpeg: Whether JPEG files that are shrunk are decoded at a reduced scale.
+        maps: What the loss needs beside the label; no key of the data section.
     """
 
     image_size: tuple[int, ...]
@@ -60,6 +62,7 @@ class Loading(NamedTuple):
     cache: int = 0
     cache_dir: str = ""
     reduced_jpeg: bool = False
+    maps: tuple[Map, ...] = ()
 
     @property
     def reduced_size(self) -> tuple[int, ...] | None:

@@ -1,5 +1,7 @@
 """What a term of the loss is computed from."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import jax
@@ -16,9 +18,11 @@ class Example(NamedTuple):
             is 0.
         weight: float32 [...], of the pixels, >= 0; 0 for those to ignore.
         task: What the label means.
+        extras: Maps that some terms need, by name: float32 [...], or [..., channels]; see `Term`.
     """
 
     logits: jax.Array
     label: jax.Array
     weight: jax.Array
     task: Task
+    extras: Mapping[str, jax.Array] = MappingProxyType({})

@@ -2,19 +2,33 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from unet_jax.config import check_parts
+from unet_jax.data.maps import Border, Distance, Map
 from unet_jax.errors import UserError
+from unet_jax.losses.boundary import boundary
 from unet_jax.losses.example import Example
-from unet_jax.losses.overlap import soft_dice
-from unet_jax.losses.pixel import MOST_WEIGHT, check_cross_entropy, cross_entropy
+from unet_jax.losses.lovasz import lovasz, lovasz_hinge
+from unet_jax.losses.overlap import check_tversky, generalised_dice, soft_dice, tversky
+from unet_jax.losses.pixel import (
+    MOST_WEIGHT,
+    binary_cross_entropy,
+    check_cross_entropy,
+    check_focal,
+    cross_entropy,
+    focal,
+    weigh_cross_entropy,
+)
+from unet_jax.losses.tubes import check_cldice, cldice
 from unet_jax.task import Task
-from unet_jax.traced import Number, is_traced
+from unet_jax.traced import Number, is_on, is_traced
 
 
 class Term(NamedTuple):
@@ -23,15 +37,34 @@ class Term(NamedTuple):
     Attributes:
         function: (Example, **its section but for the weight) -> scalar.
         check: (values by key, number of classes) -> None; raises a UserError where they do not fit.
+        is_mean: (values by key) -> whether it is a mean over pixels, so that the loss of several
+            batches is the mean of theirs; see `Part`.
     """
 
     function: Callable[..., jax.Array]
     check: Callable[[Mapping[str, Any], int], None] = lambda values, num_classes: None
+    is_mean: Callable[[Mapping[str, Any]], bool] = lambda values: False
+
+
+def _always(values: Mapping[str, Any]) -> bool:
+    return True
+
+
+def _without_top_k(values: Mapping[str, Any]) -> bool:
+    return not is_on(values.get("top_k", 0.0))
 
 
 TERMS: dict[str, Term] = {
-    "cross_entropy": Term(cross_entropy, check_cross_entropy),
+    "cross_entropy": Term(cross_entropy, check_cross_entropy, _without_top_k),
     "dice": Term(soft_dice),
+    "binary_cross_entropy": Term(binary_cross_entropy, is_mean=_always),
+    "focal": Term(focal, check_focal, _always),
+    "generalised_dice": Term(generalised_dice),
+    "tversky": Term(tversky, check_tversky),
+    "lovasz": Term(lovasz),
+    "lovasz_hinge": Term(lovasz_hinge),
+    "boundary": Term(boundary, is_mean=_always),
+    "cldice": Term(cldice, check_cldice),
 }
 """By name in config.loss; the defaults of a term's keys stand in `defaults.PARTS`."""
 
@@ -44,6 +77,31 @@ def every_term(weight: Number = 1.0) -> None:
     """
 
 
+Weighted = tuple[Number, Callable[[Example], jax.Array]]
+"""A term and its factor in the sum."""
+
+
+class Part(NamedTuple):
+    """Terms of a loss that are means over pixels by the same weights, which add up over batches.
+
+    The loss of several batches together is the mean of theirs by `batch_weight`.
+
+    Attributes:
+        mean: Example -> the weighted sum of the terms.
+        weigh: Example -> the weights of the elements, by whose sum the terms divide.
+    """
+
+    mean: Callable[[Example], jax.Array]
+    weigh: Callable[[Example], jax.Array]
+
+    def batch_weight(self, example: Example) -> jax.Array:
+        """Returns the mean of a batch's weights, whose sum the terms were divided by.
+
+        Not their sum, so that gradients times it are of the size of gradients.
+        """
+        return jnp.mean(self.weigh(example))
+
+
 @dataclasses.dataclass(frozen=True)
 class Loss:
     """A training loss of one head; see `make_loss`.
@@ -51,23 +109,32 @@ class Loss:
     Attributes:
         mean: Example -> scalar.
         task: What a label means.
-        class_weights: See `cross_entropy`.
+        parts: Whose sum `mean` is. Terms that are no means over pixels are in the first.
     """
 
     mean: Callable[[Example], jax.Array]
     task: Task
-    class_weights: tuple[float, ...] = ()
+    parts: tuple[Part, ...]
 
-    def __call__(self, logits: jax.Array, label: jax.Array, weight: jax.Array) -> jax.Array:
-        """Computes the loss of a batch."""
-        return self.mean(Example(logits, label, weight, self.task))
+    def __call__(
+        self,
+        logits: jax.Array,
+        label: jax.Array,
+        weight: jax.Array,
+        extras: Mapping[str, jax.Array] = MappingProxyType({}),
+    ) -> jax.Array:
+        """Computes the loss of a batch; see `Example`."""
+        return self.mean(self.example(logits, label, weight, extras))
 
-    def batch_weight(self, label: jax.Array, weight: jax.Array) -> jax.Array:
-        """Returns the mean of a batch's pixel weights, which its cross-entropy was divided by.
-
-        Not their sum, so that gradients times it are of the size of gradients.
-        """
-        return jnp.mean(self.task.weigh(label, weight, self.class_weights))
+    def example(
+        self,
+        logits: jax.Array,
+        label: jax.Array,
+        weight: jax.Array,
+        extras: Mapping[str, jax.Array],
+    ) -> Example:
+        """Puts a batch together for `mean` and the parts."""
+        return Example(logits, label, weight, self.task, extras)
 
 
 def check_loss(section: Mapping[str, Any], *, num_classes: int) -> dict[str, dict[str, Any]]:
@@ -107,11 +174,37 @@ def make_loss(terms: Mapping[str, Mapping[str, Any]], task: Task) -> Loss:
     Returns:
         loss(logits [B, *n, K], label [B, *n], weight [B, *n]) -> scalar.
     """
-    weighted = []
+    weighted: dict[str, Weighted] = {}
     for name, section in terms.items():
         values = dict(section)
         weight = values.pop("weight", 1.0)
-        weighted.append((weight, functools.partial(TERMS[name].function, **values)))
+        weighted[name] = weight, functools.partial(TERMS[name].function, **values)
+    return Loss(_add([*weighted.values()]), task, _split(terms, weighted))
+
+
+def _split(
+    terms: Mapping[str, Mapping[str, Any]], weighted: Mapping[str, Weighted]
+) -> tuple[Part, ...]:
+    """Splits a loss into parts; other means are apart where cross-entropy has weights of its own.
+
+    Of the first part are the terms that are no means as well, each batch's weighted like those.
+    """
+    entropy, apart = terms.get("cross_entropy", {}), []
+    weigh: Callable[[Example], jax.Array] = _weigh
+    if entropy.get("class_weights") or is_on(entropy.get("border_weight", 0.0)):
+        weigh = functools.partial(weigh_cross_entropy, **entropy)
+        others = [name for name in terms if name != "cross_entropy"]
+        apart = [name for name in others if TERMS[name].is_mean(terms[name])]
+    first = Part(_add([weighted[name] for name in terms if name not in apart]), weigh)
+    return (first, Part(_add([weighted[name] for name in apart]), _weigh)) if apart else (first,)
+
+
+def _weigh(example: Example) -> jax.Array:
+    return example.task.weigh(example.label, example.weight)
+
+
+def _add(weighted: Sequence[Weighted]) -> Callable[[Example], jax.Array]:
+    """Makes the weighted sum of terms, Example -> scalar."""
 
     def mean(example: Example) -> jax.Array:
         # How sums of gradients over terms round depends on the order in which terms are traced, and
@@ -123,5 +216,55 @@ def make_loss(terms: Mapping[str, Mapping[str, Any]], task: Task) -> Loss:
         others = [weight * loss for weight, loss in zip(weights[1:], losses[1:], strict=True)]
         return functools.reduce(jnp.add, others, first)
 
-    class_weights = tuple(terms.get("cross_entropy", {}).get("class_weights", ()))
-    return Loss(mean, task, class_weights)
+    return mean
+
+
+def find_maps(
+    terms: Mapping[str, Mapping[str, Any]], task: Task, num_classes: int
+) -> tuple[Map, ...]:
+    """Finds what the terms of a loss need beside the label.
+
+    Args:
+        terms: From `check_loss`.
+        task: What a label means.
+        num_classes: Of the labels.
+
+    Returns:
+        The maps, which a batch then has as extras; see `data.pipeline.train_batches`.
+    """
+    needs = (
+        NEEDS[name](values, task, num_classes) for name, values in terms.items() if name in NEEDS
+    )
+    return tuple(each for each in needs if each)
+
+
+def _need_border(values: Mapping[str, Any], task: Task, num_classes: int) -> Map | None:
+    return Border(values["border_sigma"]) if is_on(values["border_weight"]) else None
+
+
+def _need_distance(values: Mapping[str, Any], task: Task, num_classes: int) -> Map | None:
+    ids: tuple[tuple[int, ...], ...] = ()
+    if not task.label_shape:
+        classes = np.arange(num_classes)
+        members = np.asarray(task.target(classes.astype(np.uint8))) > 0  # pyrefly: ignore
+        ids = tuple(tuple(map(int, classes[own])) for own in members.T)
+    return Distance(ids, task.channels)
+
+
+NEEDS: dict[str, Callable[[Mapping[str, Any], Task, int], Map | None]] = {
+    "cross_entropy": _need_border,
+    "boundary": _need_distance,
+}
+"""By term that needs a map: (its section, the task, classes of the labels) -> the map, or None."""
+
+
+def find_ratios(terms: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Finds the terms that are no means over pixels; see `Term`.
+
+    Args:
+        terms: By name, the arguments of the term.
+
+    Returns:
+        Their names. Several batches that make one update differ in them from one large batch.
+    """
+    return [name for name, values in terms.items() if not TERMS[name].is_mean(values)]

@@ -1,9 +1,47 @@
 """Losses that compare regions: how much of a class's pixels two segmentations share."""
 
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 
+from unet_jax.config import check_range
+from unet_jax.errors import UserError
 from unet_jax.losses.example import Example
+from unet_jax.traced import Number
+
+MOST_COST = 1000.0  # of a false pixel, of which a right one is 1
+
+
+class Sizes(NamedTuple):
+    """Sums over the pixels of the whole batch, float32 [K].
+
+    Attributes:
+        overlap: sum w p_k y_k.
+        truth: sum w y_k.
+        predicted: sum w p_k.
+    """
+
+    overlap: jax.Array
+    truth: jax.Array
+    predicted: jax.Array
+
+
+def find_sizes(example: Example) -> Sizes:
+    """Sums each channel's probability and truth over the pixels of a batch."""
+    logits, label, weight, task, _ = example
+    probability = task.probability(logits) * weight[..., None]
+    truth = task.target(label) * weight[..., None]
+    pixels = tuple(range(weight.ndim))
+    overlap = jnp.sum(task.probability(logits) * truth, axis=pixels)
+    return Sizes(overlap, jnp.sum(truth, axis=pixels), jnp.sum(probability, axis=pixels))
+
+
+def mean_present(losses: jax.Array, truth: jax.Array) -> jax.Array:
+    """Returns the mean loss [K] of the channels whose truth has a pixel; 0 where none has."""
+    present = (truth > 0).astype(jnp.float32)
+    return jnp.sum(present * losses) / jnp.maximum(jnp.sum(present), 1.0)
 
 
 def soft_dice(example: Example) -> jax.Array:
@@ -20,13 +58,86 @@ def soft_dice(example: Example) -> jax.Array:
     Returns:
         Scalar in [0, 1]; 0 if all weights are 0.
     """
-    logits, label, weight, task = example
-    probability = task.probability(logits) * weight[..., None]
-    truth = task.target(label) * weight[..., None]
-    pixels = tuple(range(weight.ndim))
-    overlap = jnp.sum(task.probability(logits) * truth, axis=pixels)
-    truth_size = jnp.sum(truth, axis=pixels)
-    total = jnp.sum(probability, axis=pixels) + truth_size
-    dice = 2 * overlap / jnp.maximum(total, 1e-6)
-    present = (truth_size > 0).astype(jnp.float32)
-    return jnp.sum(present * (1 - dice)) / jnp.maximum(jnp.sum(present), 1.0)
+    sizes = find_sizes(example)
+    dice = 2 * sizes.overlap / jnp.maximum(sizes.predicted + sizes.truth, 1e-6)
+    return mean_present(1 - dice, sizes.truth)
+
+
+def generalised_dice(example: Example) -> jax.Array:
+    """One minus the Dice coefficient of all channels together, each by its size squared.
+
+    1 - 2 sum_k v_k sum w p_k y_k / sum_k v_k (sum w p_k + sum w y_k) with v_k = 1 / (sum w y_k)^2
+    (Sudre et al., 2017, eq. 2), with sums over the pixels of the whole batch. Channels without a
+    pixel in the batch, whose v_k is infinite, are left out of both sums over k. What optax calls so
+    is another quantity, the mean of Dice losses by these v_k, and takes no pixel weights.
+
+    Args:
+        example: The batch.
+
+    Returns:
+        Scalar in [0, 1]; 0 if all weights are 0.
+    """
+    sizes = find_sizes(example)
+    present = sizes.truth > 0
+    # Relative to the smallest channel that is there: only ratios of v_k matter.
+    smallest = jnp.min(jnp.where(present, sizes.truth, jnp.inf))
+    ratio = jnp.where(present, smallest / jnp.where(present, sizes.truth, 1), 0)
+    both = jnp.sum(ratio**2 * (sizes.predicted + sizes.truth))
+    dice = 2 * jnp.sum(ratio**2 * sizes.overlap) / jnp.where(present.any(), both, 1)
+    return jnp.where(present.any(), 1 - dice, 0)
+
+
+def tversky(
+    example: Example,
+    *,
+    false_positives: Number = 0.3,
+    false_negatives: Number = 0.7,
+    gamma: Number = 1.0,
+) -> jax.Array:
+    """Mean of (1 - T_k)^(1 / gamma) of the channels in the batch, T_k the Tversky index.
+
+    T_k = TP / (TP + a FP + b FN) with TP = sum w p_k y_k, FP = sum w p_k (1 - y_k) and
+    FN = sum w (1 - p_k) y_k over the pixels of the whole batch (Salehi et al., 2017, eq. 3, whose
+    a and b are the arguments). With gamma it is the focal Tversky loss (Abraham and Khan, 2019,
+    eq. 4, whose gamma is 4 / 3), there a sum and here a mean over channels. Both at 1/2 make it
+    `soft_dice`. Channels without a pixel in the batch are left out.
+
+    Args:
+        example: The batch.
+        false_positives: What a pixel that is wrongly in a channel costs, a.
+        false_negatives: What one that is wrongly not in it costs, b.
+        gamma: Above 1, channels that are still wrong count more against those nearly right.
+
+    Returns:
+        Scalar in [0, 1]; 0 if all weights are 0.
+    """
+    logits, label, weight, task, _ = example
+    probability, target = task.probability(logits), task.target(label)
+    # 1 - T_k from sums of its own, which lose no digits where T_k is near 1.
+    wrong = false_positives * probability * (1 - target)
+    wrong += false_negatives * (1 - probability) * target
+    missing, overlap, truth = (
+        jnp.sum(weight[..., None] * x, axis=tuple(range(weight.ndim)))
+        for x in (wrong, probability * target, target)
+    )
+    loss = missing / jnp.maximum(overlap + missing, 1e-6)
+    is_above = loss > 0  # at 0 the root has no derivative
+    root = jnp.where(is_above, loss, 1) ** (1 / gamma)
+    return mean_present(jnp.where(is_above, root, 0), truth)
+
+
+def check_tversky(values: Mapping[str, Any], num_classes: int) -> None:
+    """Checks the arguments of `tversky`, by name.
+
+    Raises:
+        UserError: A number is out of range, or false pixels cost nothing.
+    """
+    key, costs = "config.loss.tversky", ("false_positives", "false_negatives")
+    for name in costs:
+        check_range(f"{key}.{name}", values[name], 0, MOST_COST)
+    check_range(f"{key}.gamma", values["gamma"], 1, 10)
+    if not any(values[name] for name in costs):
+        raise UserError(
+            f"{key}.false_positives={values['false_positives']} and {key}.false_negatives="
+            f"{values['false_negatives']} must not both be 0."
+        )

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from unet_jax.models.fast import convolve
 from unet_jax.models.up.resize import resize_bilinear
 
 
@@ -49,6 +50,7 @@ class AttentionGate(nn.Module):
         from_skip = nn.Conv(
             self.features, self.strides, self.strides, "VALID", use_bias=False, dtype=self.dtype
         )(skip)
-        from_g = nn.Conv(self.features, ones, dtype=self.dtype)(g)
-        score = nn.Conv(1, ones, dtype=self.dtype)(nn.relu(from_skip + from_g))
+        own = {"dtype": self.dtype, "conv_general_dilated": convolve}
+        from_g = nn.Conv(self.features, ones, **own)(g)
+        score = nn.Conv(1, ones, **own)(nn.relu(from_skip + from_g))
         return skip * resize_bilinear(nn.sigmoid(score), self.strides)

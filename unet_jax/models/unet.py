@@ -13,6 +13,7 @@ from unet_jax.models.blocks import POOLS, Dropout, PlainBlock
 from unet_jax.models.dead import check_not_dead
 from unet_jax.models.decoders import DECODERS
 from unet_jax.models.encoders.resnet import ENCODERS, ResNet, margins
+from unet_jax.models.fast import convolve
 from unet_jax.models.levels import Levels
 from unet_jax.models.options import Options
 from unet_jax.models.scales import rescale
@@ -78,7 +79,8 @@ class UNet(Options, nn.Module):
         logits = {}
         for name, y in outputs.items():
             channels = self.fold**axes * self.num_classes
-            y = nn.Conv(channels, (1,) * axes, dtype=self.dtype, name=name)(y)
+            own = {"dtype": self.dtype, "conv_general_dilated": convolve}
+            y = nn.Conv(channels, (1,) * axes, name=name, **own)(y)
             logits[name] = depth_to_space(y, fold).astype(jnp.float32)
         result = logits.pop(f"head_{self.prune}" if self.prune else "head")
         for name, y in logits.items():

@@ -19,7 +19,7 @@ _DEVICES = {"count": records.Count, "kind": str, "platform": str}
 _RUN = {
     "devices": records.Maybe(_DEVICES),
     "cores": records.Maybe(records.Count),
-    "filter_gradient": records.Maybe(str),
+    "kernels": records.Maybe(str),
     "parameters": records.Maybe(records.Number),
     "flops_per_image": records.Maybe(records.Number),
     SHRINKAGE: records.Maybe(records.Number),
@@ -38,7 +38,7 @@ def write_provenance(
     sharding: dict[str, str] | None = None,
     size: Mapping[str, float] | None = None,
     *,
-    filter_gradient: str = "",
+    kernels: str = "",
     start: int = 0,
 ) -> None:
     """Writes run.json: what ran, on what.
@@ -52,7 +52,7 @@ def write_provenance(
         sharding: See `sharding.describe_split`.
         size: "steps" of the whole run, "parameters", "flops_per_image" of a forward pass, and
             `SHRINKAGE`.
-        filter_gradient: Its form; see `models.fast.describe`.
+        kernels: Their form; see `models.fast.describe`.
         start: Steps that the run has taken.
     """
     run = {
@@ -63,7 +63,7 @@ def write_provenance(
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
         "devices": devices,
         "cores": cores(),
-        "filter_gradient": filter_gradient,
+        "kernels": kernels,
         "sharding": sharding or {},
         **(size or {}),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
@@ -91,13 +91,13 @@ def read_provenance(workdir: Path) -> dict[str, Any]:
     return records.read_json(workdir / RUN, _RUN, "what a run wrote", advice) or {}
 
 
-def other_machine(workdir: Path, devices: Mapping[str, Any], filter_gradient: str) -> list[str]:
+def other_machine(workdir: Path, devices: Mapping[str, Any], kernels: str) -> list[str]:
     """Says where a run goes on with other devices than it began with, or on CPU with other cores.
 
     Args:
         workdir: The directory.
         devices: See `sharding.describe_devices`.
-        filter_gradient: Its form, before a colon; see `models.fast.describe`.
+        kernels: Their form, before a colon; see `models.fast.describe`.
 
     Returns:
         At most one line for each.
@@ -113,11 +113,9 @@ def other_machine(workdir: Path, devices: Mapping[str, Any], filter_gradient: st
             f"began on {count} cores, goes on with {cores()}: {ROUNDING} NPROC={count} in the "
             "environment would keep the bytes."
         )
-    form = first.get("filter_gradient", filter_gradient)
-    if devices == began and form.split(":")[0] != filter_gradient.split(":")[0]:
-        lines.append(
-            f"began with this filter gradient: {form}; goes on with: {filter_gradient}. {ROUNDING}"
-        )
+    form = first.get("kernels", kernels)
+    if devices == began and form.split(":")[0] != kernels.split(":")[0]:
+        lines.append(f"began with these kernels: {form}; goes on with: {kernels}. {ROUNDING}")
     return lines
 
 

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 
 from unet_jax.config import choose
-from unet_jax.models.fast import BatchNorm
+from unet_jax.models.fast import BatchNorm, convolve
 
 
 class Layout(NamedTuple):
@@ -138,6 +138,7 @@ def _conv(features: int, size: int, stride: int, dtype: str, name: str) -> nn.Co
         use_bias=False,
         kernel_init=nn.initializers.variance_scaling(2.0, "fan_out", "normal"),  # He normal
         dtype=dtype,
+        conv_general_dilated=convolve,
         name=name,
     )
 

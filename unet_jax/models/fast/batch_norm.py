@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from unet_jax.models.fast.choice import channel_products, channel_sums
+from unet_jax.models.fast.choice import channel_moments, channel_products, channel_sums
+from unet_jax.models.fast.plain import along
 
 # Every so many columns of pixels are looked at for a value near the mean.
 SAMPLED_COLUMNS = 16
@@ -60,9 +61,7 @@ def _moments(x: jax.Array, groups: int | None) -> tuple[jax.Array, jax.Array]:
     sample = x[..., min(width, SAMPLED_COLUMNS) // 2 :: SAMPLED_COLUMNS, :]
     near = _share(channel_sums(sample) / float(sample.size // x.shape[-1]), groups)
     count = float(x.size // x.shape[-1])  # of a large batch on many devices more than int32 holds
-    centred = x.astype(jnp.float32) - _along(near, x)
-    offset = _share(channel_sums(centred) / count, groups)
-    squares = _share(channel_products(centred, centred) / count, groups)
+    offset, squares = (_share(sums / count, groups) for sums in channel_moments(x, near))
     return near + offset, jnp.maximum(squares - jnp.square(offset), 0)
 
 
@@ -82,13 +81,13 @@ def _backward(
     x, scale, bias, mean, inverse = residuals
     dy, _, _ = gradients
     count = float(x.size // x.shape[-1])
-    dy, centred = dy.astype(jnp.float32), x.astype(jnp.float32) - _along(mean, x)
-    dbias = channel_sums(dy)
-    dscale = channel_products(dy, centred) * inverse
+    dy, centred = dy.astype(jnp.float32), x.astype(jnp.float32) - along(mean, x)
+    dbias, products = channel_products(dy, x, mean)
+    dscale = products * inverse
     # dx = inverse * (scale * dy - mean(scale * dy) - normal * mean(scale * dy * normal))
     constant = inverse * _share(scale * dbias / count, groups)
     by_centred = inverse * inverse * _share(scale * dscale / count, groups)
-    dx = _along(scale * inverse, x) * dy - _along(constant, x) - _along(by_centred, x) * centred
+    dx = along(scale * inverse, x) * dy - along(constant, x) - along(by_centred, x) * centred
     return dx.astype(x.dtype), dscale.astype(scale.dtype), dbias.astype(bias.dtype), None
 
 
@@ -100,13 +99,8 @@ def affine(x: jax.Array, mean: jax.Array, scale: jax.Array, bias: jax.Array) -> 
 
     The mean is subtracted first: scale * x + (bias - scale * mean) would cancel where it is large.
     """
-    centred = x.astype(jnp.float32) - _along(mean, x)
-    return (centred * _along(scale, x) + _along(bias, x)).astype(x.dtype)
-
-
-def _along(values: jax.Array, x: jax.Array) -> jax.Array:
-    """Brings values [C] to as many axes as x [..., C] has."""
-    return values.reshape((1,) * (x.ndim - 1) + (-1,))
+    centred = x.astype(jnp.float32) - along(mean, x)
+    return (centred * along(scale, x) + along(bias, x)).astype(x.dtype)
 
 
 class BatchNorm(nn.Module):

@@ -2,15 +2,19 @@
 
 Elsewhere than on CPU every operation is XLA's own. On CPU
 
-- a 3x3 convolution is Winograd's where it has `WINOGRAD_CHANNELS` or more in and out, even sizes,
-  one device, and tiles of a batch up to `BATCH_TILES` or of an image up to `IMAGE_TILES`;
-- so is the gradient of its images, and that of its kernel, with `IMAGE_TILES_GRADIENT`; on one
-  device, with `NATIVE_CHANNELS` or fewer, half of it on one side, the latter is that of `native`,
-  if there is one; of others to fewer than `SWAPPED_CHANNELS`, from more, it is XLA's with x and dy
+- a 3x3 convolution and its gradients, on one device, with `NATIVE_CHANNELS` or fewer, half of it on
+  one side, are those of `native`, if there are any; that of its kernel with up to `NATIVE_LARGE`
+  where images have `LARGE` pixels;
+- they are Winograd's with `WINOGRAD_CHANNELS` or more in and out, even sizes, one device, and tiles
+  of a batch up to `BATCH_TILES` or of an image up to `IMAGE_TILES`, for the gradient of the kernel
+  `IMAGE_TILES_GRADIENT`;
+- other gradients of kernels, to fewer than `SWAPPED_CHANNELS`, from more, are XLA's with x and dy
   swapped;
 - a depthwise 3x3 convolution and its gradients are nine shifted products;
-- on one device, gradients of `product.multiply` are matrix products of all pixels as one axis;
-- a sum over all axes but the channels is a matrix product with ones, and one of products, of up to
+- on one device, gradients of 1x1 convolutions and of transposed convolutions without overlap are
+  matrix products of all pixels as one axis;
+- the sums over all axes but the channels that normalisation needs are those of `native`, on one
+  device, for float32; any other one is a matrix product with ones, and one of products, of up to
   `PRODUCT_CHANNELS` on one device, the diagonal of a matrix product;
 - blocks that are computed again (`Options.remat`) are kept from being merged with the first time;
 - the program that draws the initial parameters is compiled in a fourth of the time.
@@ -43,7 +47,9 @@ WINOGRAD_CHANNELS = 128  # in and out, at least
 BATCH_TILES = 2**23  # numbers in the tiles of a batch, at most; above, image by image
 IMAGE_TILES = 2**24  # numbers in the tiles of an image, at most
 IMAGE_TILES_GRADIENT = 2**22  # for the kernel's gradient
-NATIVE_CHANNELS = 64  # at most for the native kernel, and half of it on the side with fewer
+NATIVE_CHANNELS = 64  # at most for native convolutions, and half of it on the side with fewer
+NATIVE_LARGE = 128  # the same for the gradient of a kernel, of images of `LARGE` pixels or more
+LARGE = 2**12
 SWAPPED_CHANNELS = 32  # out of a convolution, below which the swapped gradient is twice as fast
 LEVEL = "xla_backend_optimization_level"
 PRODUCT_CHANNELS = 32  # at most, for sums as products of all channels with all
@@ -53,28 +59,27 @@ Form = Callable[[jax.Array, jax.Array], jax.Array]
 
 def convolve3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Convolves float32 images with a 3x3 kernel and same padding; see `plain.convolution`."""
-    fast = _winograd_form(winograd, x, kernel.shape, IMAGE_TILES)
+    fast = _native_form(native.convolution, kernel.shape, NATIVE_CHANNELS)
+    fast = fast or _winograd_form(winograd, x, kernel.shape, IMAGE_TILES)
     return _on_cpu(fast, plain.convolution, x, kernel) if fast else plain.convolution(x, kernel)
 
 
 def data_gradient3x3(dy: jax.Array, kernel: jax.Array) -> jax.Array:
     """Goes back through `convolve3x3` to its images; see `plain.data_gradient`."""
-    fast = _winograd_form(winograd_data_gradient, dy, kernel.shape, IMAGE_TILES)
-    return (
-        _on_cpu(fast, plain.data_gradient, dy, kernel) if fast else plain.data_gradient(dy, kernel)
-    )
+    fast = _native_form(native.data_gradient, kernel.shape, NATIVE_CHANNELS)
+    fast = fast or _winograd_form(winograd_data_gradient, dy, kernel.shape, IMAGE_TILES)
+    other = plain.data_gradient
+    return _on_cpu(fast, other, dy, kernel) if fast else other(dy, kernel)
 
 
 def kernel_gradient3x3(x: jax.Array, dy: jax.Array) -> jax.Array:
     """Goes back through `convolve3x3` to its kernel; see `plain.kernel_gradient`."""
     c, features = x.shape[-1], dy.shape[-1]
-    few, many = sorted((c, features))
-    is_native = many <= NATIVE_CHANNELS and few <= NATIVE_CHANNELS // 2 and _is_single_cpu()
-    if is_native and native.load().target:
-        return _on_cpu(native.filter_gradient, plain.kernel_gradient, x, dy)
     is_narrow = features < min(c, SWAPPED_CHANNELS)
     other = plain.swapped_kernel_gradient if is_narrow else plain.kernel_gradient
-    fast = _winograd_form(winograd_kernel_gradient, x, (c, features), IMAGE_TILES_GRADIENT)
+    most = NATIVE_LARGE if x.shape[1] * x.shape[2] >= LARGE else NATIVE_CHANNELS
+    fast = _native_form(native.filter_gradient, (c, features), most)
+    fast = fast or _winograd_form(winograd_kernel_gradient, x, (c, features), IMAGE_TILES_GRADIENT)
     return _on_cpu(fast or other, plain.kernel_gradient, x, dy)
 
 
@@ -94,7 +99,7 @@ def depthwise_kernel_gradient3x3(x: jax.Array, dy: jax.Array) -> jax.Array:
 
 
 def channel_sums(x: jax.Array) -> jax.Array:
-    """Sums over all axes but the last, in float32; see `channel_products`.
+    """Sums over all axes but the last, in float32; see `channel_moments`.
 
     Args:
         x: [..., *n, C], with two axes before the last at least.
@@ -111,31 +116,60 @@ def channel_sums(x: jax.Array) -> jax.Array:
     return sums.reshape(width, channels).sum(0)
 
 
-def channel_products(x: jax.Array, y: jax.Array) -> jax.Array:
-    """Sums x * y over all axes but the last, in float32.
+def channel_moments(x: jax.Array, center: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Sums x - center and its squares over all axes but the last, in float32.
+
+    Args:
+        x: [..., *n, C], with two axes before the last at least.
+        center: float32 [C].
+
+    Returns:
+        float32 [C] each.
+    """
+    if _has_native_sums(x):
+        return _on_cpu(native.channel_moments, plain.channel_moments, x, center)
+    centred = x.astype(jnp.float32) - plain.along(center, x)
+    return channel_sums(centred), _product_sums(centred, centred)
+
+
+def channel_products(y: jax.Array, x: jax.Array, center: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Sums y, and y * (x - center), over all axes but the last, in float32.
+
+    Args:
+        y: As x.
+        x: [..., *n, C], with two axes before the last at least.
+        center: float32 [C].
+
+    Returns:
+        float32 [C] each.
+    """
+    if _has_native_sums(x) and _has_native_sums(y):
+        return _on_cpu(native.channel_products, plain.channel_products, y, x, center)
+    y, centred = y.astype(jnp.float32), x.astype(jnp.float32) - plain.along(center, x)
+    return channel_sums(y), _product_sums(y, centred)
+
+
+def _product_sums(x: jax.Array, y: jax.Array) -> jax.Array:
+    """Sums x * y, float32 [..., *n, C], over all axes but the last.
 
     XLA fuses no product x * y into the sum of it on CPU, and makes what x and y are computed from
     anew for it. Where channels are few, the products of all channels of x with all of y, a matrix
     product, take less than that.
-
-    Args:
-        x: [..., *n, C], with two axes before the last at least.
-        y: As x.
-
-    Returns:
-        float32 [C].
     """
-    x, y = x.astype(jnp.float32), y.astype(jnp.float32)
     if not _is_narrow(x):
         return channel_sums(x * y)
     sums = functools.partial(_on_cpu, plain.multiply_blocks, lambda x, y: plain.sum_all(x * y))
     return sums(plain.blocks(x), plain.blocks(y))
 
 
+def _has_native_sums(x: jax.Array) -> bool:
+    return x.dtype == jnp.float32 and _is_single_cpu() and native.load().name is not None
+
+
 def keeps_pixels_together() -> bool:
-    """Tells whether all pixels of a batch may be one axis."""
+    """Tells whether products of pixels and a matrix take all pixels of a batch as one axis."""
     # Those of images that lie on several devices would be gathered on each.
-    return target.device_count() == 1
+    return _is_single_cpu()
 
 
 def _is_narrow(x: jax.Array) -> bool:
@@ -149,14 +183,14 @@ def _is_single_cpu() -> bool:
 
 
 def describe() -> str:
-    """Says which form the filter gradient of few channels has, and why; "" without a choice.
+    """Says which form convolutions of few channels and sums have, and why; "" without a choice.
 
     What stands before a colon decides how its sums are rounded.
     """
     if not _is_single_cpu():
         return ""
-    kernel = native.load()
-    return "native kernel" if kernel.target else f"XLA's: {kernel.why}"
+    kernels = native.load()
+    return "native" if kernels.name else f"XLA's: {kernels.why}"
 
 
 def compiler_options(model: Options) -> dict[str, str] | None:
@@ -176,11 +210,24 @@ def init_options() -> dict[str, Any]:
     return {LEVEL: 2} if is_open else {}
 
 
-def _on_cpu(fast: Callable[..., Any], other: Callable[..., Any], *operands: jax.Array) -> jax.Array:
+def _on_cpu(fast: Callable[..., Any], other: Callable[..., Any], *operands: jax.Array) -> Any:
     """Computes one form on CPU and another elsewhere."""
     if target.is_stand_in():
         return other(*operands)
     return lax.platform_dependent(*operands, cpu=fast, default=other)
+
+
+def _native_form(form: Form, channels: tuple[int, ...], most: int) -> Form | None:
+    """Returns a form of `native`; None where it is not the faster one.
+
+    Args:
+        form: The form.
+        channels: (..., C, F).
+        most: Channels on one side, at most; half of it on the other.
+    """
+    few, many = sorted(channels[-2:])
+    fits = many <= most and few <= most // 2 and _is_single_cpu()
+    return form if fits and native.load().name else None
 
 
 def _winograd_form(

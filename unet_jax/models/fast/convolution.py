@@ -8,14 +8,16 @@ from jax import lax
 
 from unet_jax.models.fast import choice
 from unet_jax.models.fast.plain import SAME
+from unet_jax.models.fast.product import multiply
 
 
 def convolve(x: jax.Array, kernel: jax.Array, *args: Any, **settings: Any) -> jax.Array:
     """Convolves; for `flax.linen.Conv(conv_general_dilated=convolve)`.
 
-    Everywhere but for 3x3 convolutions of float32 images on CPU this is XLA's convolution. There,
-    XLA's reaches less of the cores' rate than its matrix product, and least of all where every
-    channel is alone; `conv3x3` and `depthwise3x3` take its place, equal up to float32 rounding.
+    Everywhere but on CPU this is XLA's convolution. There, XLA's reaches less of the cores' rate
+    than its matrix product, and least of all where every channel is alone: `conv3x3` and
+    `depthwise3x3` take its place for float32 images, equal up to float32 rounding, and 1x1
+    convolutions are matrix products.
 
     Args:
         x: [B, *n, C].
@@ -27,21 +29,26 @@ def convolve(x: jax.Array, kernel: jax.Array, *args: Any, **settings: Any) -> ja
         [B, *m, F].
     """
     strides, padding = args
-    ones = (1, 1)
-    is_plain_3x3 = (
-        kernel.shape[:-2] == (3, 3)
-        and x.dtype == jnp.float32
-        and tuple(strides) == ones
-        and tuple(map(tuple, padding)) == SAME
+    size = kernel.shape[:-2]
+    ones = (1,) * len(size)
+    is_plain = (
+        tuple(strides) == ones
         and tuple(settings.get("rhs_dilation") or ones) == ones
         and tuple(settings.get("lhs_dilation") or ones) == ones
         and settings.get("precision") is None
     )
     groups = settings.get("feature_group_count", 1)
-    if is_plain_3x3 and groups == 1:
+    if isinstance(padding, str):
+        padding = lax.padtype_to_pads(x.shape[1:-1], size, strides, padding)
+    pads = tuple(map(tuple, padding))
+    is_3x3 = is_plain and size == (3, 3) and pads == SAME and x.dtype == jnp.float32
+    if is_3x3 and groups == 1:
         return conv3x3(x, kernel)
-    if is_plain_3x3 and groups == x.shape[-1] == kernel.shape[-1]:
+    if is_3x3 and groups == x.shape[-1] == kernel.shape[-1]:
         return depthwise3x3(x, kernel)
+    is_1x1 = is_plain and size == ones and not any(map(any, pads))
+    if is_1x1 and groups == 1 and choice.keeps_pixels_together():
+        return multiply(x, kernel.reshape(kernel.shape[-2:]))
     return lax.conv_general_dilated(x, kernel, *args, **settings)
 
 

@@ -13,26 +13,17 @@
 #include <numeric>
 #include <vector>
 
+#include "lanes.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace ffi = xla::ffi;
 
-namespace {
+namespace filter_gradient {
 
-#if defined(__AVX512F__)
-constexpr int LANES = 16, ROWS = 8;
-#elif defined(__AVX__)
-constexpr int LANES = 8, ROWS = 6;
-#else
-constexpr int LANES = 4, ROWS = 6;
-#endif
-constexpr int VECTORS = 2;
-constexpr int64_t WIDE = LANES * VECTORS;
 constexpr int64_t PARTS = 32;            // at most, of an image batch
 constexpr int64_t PART = 1 << 16;        // products of a part at least: less is not worth a thread
 constexpr int64_t BLOCK = 8192;          // numbers of x and dy in a block, which stays in the cache
 constexpr int64_t PIXELS = 512;          // of a block at most: more in one sum round more
-typedef float Vector __attribute__((vector_size(LANES * sizeof(float)), aligned(4)));
 
 struct Block {
   int64_t first, last, left, right;  // rows [first, last) of columns [left, right)
@@ -138,12 +129,12 @@ struct Work {
   }
 };
 
-ffi::Future filter_gradient(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> x,
-                            ffi::Buffer<ffi::F32> dy, ffi::ResultBuffer<ffi::F32> out) {
+ffi::Future start(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> x, ffi::Buffer<ffi::F32> dy,
+                  ffi::ResultBuffer<ffi::F32> out) {
   const auto a = x.dimensions(), b = dy.dimensions();
   const size_t n = a.size();
   auto work = std::make_shared<Work>();
-  const int64_t f = b[n - 1], padded = (f + LANES - 1) / LANES * LANES;
+  const int64_t f = b[n - 1], padded = whole_vectors(f);
   work->shape = {a[n - 4] * a[n - 3], a[n - 3], a[n - 2], a[n - 1], f, padded};
   const Shape& s = work->shape;
   work->images = std::accumulate(a.begin(), a.end() - 4, int64_t{1}, std::multiplies<int64_t>());
@@ -158,9 +149,9 @@ ffi::Future filter_gradient(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> x,
   return future;
 }
 
-}  // namespace
+}  // namespace filter_gradient
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(FilterGradient, filter_gradient,
+XLA_FFI_DEFINE_HANDLER_SYMBOL(FilterGradient, filter_gradient::start,
                               ffi::Ffi::Bind()
                                   .Ctx<ffi::ThreadPool>()
                                   .Arg<ffi::Buffer<ffi::F32>>()

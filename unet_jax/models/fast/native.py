@@ -1,8 +1,8 @@
-"""The filter gradient by a kernel in C++, compiled on first use by the system's compiler.
+"""3x3 convolutions and sums by kernels in C++, compiled on first use by the system's compiler.
 
-`filter_gradient.cc` is compiled once for every machine and kept in `runtime.cache_dir`. Where that
-does not work, the `Kernel` says why, and XLA's form takes its place: no error of a compiler ends a
-run. UNET_JAX_KERNELS=0 in the environment switches it off.
+`SOURCES` are compiled once for every machine and kept in `runtime.cache_dir`. Where that does not
+work, `Kernels` say why, and XLA's forms take their place: no error of a compiler ends a run.
+UNET_JAX_KERNELS=0 in the environment switches them off.
 """
 
 import ctypes
@@ -22,30 +22,57 @@ import jax
 import jax.numpy as jnp
 import jaxlib
 
+from unet_jax.models.fast import plain
 from unet_jax.process import runtime
 
 SWITCH = "UNET_JAX_KERNELS"  # in the environment; "0" is off
-SOURCE = Path(__file__).with_name("filter_gradient.cc")
+FOLDER = Path(__file__).parent
+MAIN = "kernels.cc"
+SOURCES = MAIN, "channel_sums.cc", "convolution.cc", "filter_gradient.cc", "lanes.h"
+FUNCTIONS = {
+    "convolution": "Convolution",
+    "filter_gradient": "FilterGradient",
+    "moments": "Moments",
+    "products": "Products",
+}
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-fPIC", "-shared", "-w")
-LONGEST = 120  # seconds for the compiler, which needs two on an idle core
+LONGEST = 120  # seconds for the compiler, which needs three on an idle core
 _LOADING = threading.Lock()  # a run compiles its step in a thread beside
 
 
-class Kernel(NamedTuple):
-    """What came of the kernel.
+class Kernels(NamedTuple):
+    """What came of the kernels.
 
     Attributes:
-        target: Name that XLA knows it by, with a hash of all that it is made of, so that a compiled
-            program in a cache never meets another kernel; None where there is none.
-        why: Says why there is none.
+        name: Begins the names that XLA knows them by, with a hash of all that they are made of, so
+            that a compiled program in a cache never meets others; None where there are none.
+        why: Says why there are none.
     """
 
-    target: str | None
+    name: str | None
     why: str = ""
 
 
+def convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Does what `plain.convolution` does; `load` has a name.
+
+    Args:
+        x: float32 [B, H, W, C].
+        kernel: float32 [3, 3, C, F].
+
+    Returns:
+        float32 [B, H, W, F], the same bytes with any number of threads.
+    """
+    return _call("convolution", (*x.shape[:-1], kernel.shape[-1]), x, kernel)
+
+
+def data_gradient(dy: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Does what `plain.data_gradient` does, by `convolution`."""
+    return convolution(dy, plain.turned(kernel))
+
+
 def filter_gradient(x: jax.Array, dy: jax.Array) -> jax.Array:
-    """Does what `plain.kernel_gradient` does; `load` has a target.
+    """Does what `plain.kernel_gradient` does; `load` has a name.
 
     Args:
         x: float32 [B, H, W, C].
@@ -54,45 +81,75 @@ def filter_gradient(x: jax.Array, dy: jax.Array) -> jax.Array:
     Returns:
         float32 [3, 3, C, F], the same bytes with any number of threads.
     """
-    target = load().target
-    assert target
-    result = jax.ShapeDtypeStruct((3, 3, x.shape[-1], dy.shape[-1]), jnp.float32)
-    return jax.ffi.ffi_call(target, result, vmap_method="broadcast_all")(x, dy)
+    return _call("filter_gradient", (3, 3, x.shape[-1], dy.shape[-1]), x, dy)
 
 
-def load() -> Kernel:
-    """Returns the kernel, compiled and known to XLA where that is possible and not switched off."""
+def channel_moments(x: jax.Array, center: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Does what `plain.channel_moments` does; `load` has a name.
+
+    Args:
+        x: float32 [..., C].
+        center: float32 [C].
+
+    Returns:
+        Sums of x - center and of its squares, float32 [C] each, the same bytes with any number of
+        threads.
+    """
+    sums = _call("moments", (2, x.shape[-1]), x, center)
+    return sums[0], sums[1]
+
+
+def channel_products(y: jax.Array, x: jax.Array, center: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Does what `plain.channel_products` does; see `channel_moments`."""
+    sums = _call("products", (2, x.shape[-1]), y, x, center)
+    return sums[0], sums[1]
+
+
+def _call(function: str, shape: tuple[int, ...], *operands: jax.Array) -> jax.Array:
+    name = load().name
+    assert name
+    result = jax.ShapeDtypeStruct(shape, jnp.float32)
+    call = jax.ffi.ffi_call(f"{name}_{function}", result, vmap_method="broadcast_all")
+    return call(*operands)
+
+
+def load() -> Kernels:
+    """Returns the kernels, compiled and known to XLA where possible and not switched off."""
     if os.environ.get(SWITCH, "1") == "0":
-        return Kernel(None, f"{SWITCH}=0")
+        return Kernels(None, f"{SWITCH}=0")
     with _LOADING:
         return _load()
 
 
 @functools.cache
-def _load() -> Kernel:
+def _load() -> Kernels:
     own = os.environ.get("CXX", "")
     try:
         command = shlex.split(own) or _compiler()
-        return _make([*command, *FLAGS]) if command else Kernel(None, "there is no C++ compiler")
+        return _make([*command, *FLAGS]) if command else Kernels(None, "there is no C++ compiler")
     except (OSError, subprocess.SubprocessError, AttributeError, ValueError) as error:
-        return Kernel(None, f"{own or 'the C++ compiler'} failed: {_first_line(error)}")
+        return Kernels(None, f"{own or 'the C++ compiler'} failed: {_first_line(error)}")
 
 
-def _make(command: list[str]) -> Kernel:
-    """Compiles the kernel, unless that was done before, and makes it known to XLA."""
+def _make(command: list[str]) -> Kernels:
+    """Compiles the kernels, unless that was done before, and makes them known to XLA."""
     command = [*command, f"-I{jax.ffi.include_dir()}"]
-    parts = [SOURCE.read_text(), *command, jaxlib.__version__, _machine()]
-    name = f"unet_jax_filter_gradient_{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}"
+    texts = [(FOLDER / name).read_text() for name in SOURCES]
+    parts = [*texts, *command, jaxlib.__version__, _machine()]
+    name = f"unet_jax_{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}"
     file = runtime.cache_dir() / "kernels" / f"{name}.so"
     if not file.exists():
         _compile(command, file)
     try:
-        function = ctypes.CDLL(str(file)).FilterGradient
+        library = ctypes.CDLL(str(file))
+        functions = {own: getattr(library, symbol) for own, symbol in FUNCTIONS.items()}
     except (OSError, AttributeError):
         file.unlink()  # so that the next process compiles it anew
         raise
-    jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(function), platform="cpu")
-    return Kernel(name)
+    for own, function in functions.items():
+        capsule = jax.ffi.pycapsule(function)
+        jax.ffi.register_ffi_target(f"{name}_{own}", capsule, platform="cpu")
+    return Kernels(name)
 
 
 def _compiler() -> list[str]:
@@ -117,7 +174,7 @@ def _compile(command: list[str], file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=file.parent) as folder:
         new = f"{folder}/new.so"
-        line = [*command, str(SOURCE), "-o", new]
+        line = [*command, str(FOLDER / MAIN), "-o", new]
         subprocess.run(line, check=True, capture_output=True, text=True, timeout=LONGEST)
         os.replace(new, file)
 

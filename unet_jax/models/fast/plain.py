@@ -27,7 +27,12 @@ def convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 def data_gradient(dy: jax.Array, kernel: jax.Array) -> jax.Array:
     """Goes back through `convolution` to its images: [B, H, W, C] of [B, H, W, F]."""
-    return convolution(dy, jnp.flip(kernel, (0, 1)).swapaxes(2, 3))
+    return convolution(dy, turned(kernel))
+
+
+def turned(kernel: jax.Array) -> jax.Array:
+    """Returns the kernel that goes back: turned around, with its channels swapped."""
+    return jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
 
 
 def kernel_gradient(x: jax.Array, dy: jax.Array) -> jax.Array:
@@ -90,6 +95,22 @@ def shifts(x: jax.Array) -> list[jax.Array]:
     _, h, w, _ = x.shape
     padded = jnp.pad(x, ((0, 0), *SAME, (0, 0)))
     return [padded[:, i : i + h, j : j + w] for i in range(3) for j in range(3)]
+
+
+def along(values: jax.Array, x: jax.Array) -> jax.Array:
+    """Brings values [C] to as many axes as x [..., C] has."""
+    return values.reshape((1,) * (x.ndim - 1) + (-1,))
+
+
+def channel_moments(x: jax.Array, center: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Sums x - center and its squares over all axes but the last: [C] of [..., C]."""
+    centred = x - along(center, x)
+    return sum_all(centred), sum_all(centred * centred)
+
+
+def channel_products(y: jax.Array, x: jax.Array, center: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Sums y, and y * (x - center), over all axes but the last: [C] of [..., C]."""
+    return sum_all(y), sum_all(y * (x - along(center, x)))
 
 
 def sum_all(x: jax.Array) -> jax.Array:

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from unet_jax.models.fast import convolve
 from unet_jax.models.up.geometry import Geometry
 from unet_jax.models.up.stage import Stage
 
@@ -62,7 +63,8 @@ class ResizeConv(nn.Module):
         features, dtype, strides = self.stage.features, self.stage.dtype, self.stage.strides
         resize = resize_nearest if self.nearest else resize_bilinear
         x = resize(x.astype(dtype), strides)
-        return nn.Conv(features, (3,) * len(strides), dtype=dtype)(x)
+        size = (3,) * len(strides)
+        return nn.Conv(features, size, dtype=dtype, conv_general_dilated=convolve)(x)
 
 
 def bilinear_geometry(f: int, p: int, s: int) -> Geometry:

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from unet_jax.models.fast import convolve
 from unet_jax.models.up.geometry import Geometry
 from unet_jax.models.up.pixels import depth_to_space
 from unet_jax.models.up.stage import Stage
@@ -33,7 +34,8 @@ class PixelShuffle(nn.Module):
             one = nn.initializers.he_normal()(key, (*shape[:-1], features), dtype)
             return jnp.tile(one, (1,) * (len(shape) - 1) + (phases,))
 
-        conv = nn.Conv(phases * features, self.stage.ones, kernel_init=icnr, dtype=self.stage.dtype)
+        own = {"dtype": self.stage.dtype, "conv_general_dilated": convolve}
+        conv = nn.Conv(phases * features, self.stage.ones, kernel_init=icnr, **own)
         return depth_to_space(conv(x), strides)
 
 

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from unet_jax.models.fast import convolve
 from unet_jax.models.up.pixels import depth_to_space, space_to_depth
 from unet_jax.models.up.stage import Stage
 
@@ -22,7 +23,8 @@ class Unpool(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, skip: jax.Array) -> jax.Array:
         """Maps x [B, *n, C] and the encoder's activations [B, *(s * n), F] to [B, *(s * n), F]."""
-        x = nn.Conv(self.stage.features, self.stage.ones, dtype=self.stage.dtype)(x)
+        own = {"dtype": self.stage.dtype, "conv_general_dilated": convolve}
+        x = nn.Conv(self.stage.features, self.stage.ones, **own)(x)
         return max_unpool(x, skip, self.stage.strides)
 
 

@@ -292,7 +292,7 @@ def _print_header(members: Sequence[Member], way: Way, start: int) -> None:
     facts = {
         "trials": f"{len(members)} through {way.describe()}",
         "differ in": ", ".join(differ) or "nothing",
-        **({"filter gradient": form} if (form := fast.describe()) else {}),
+        **({"kernels": form} if (form := fast.describe()) else {}),
         "steps": f"{plan.total} of {plan.batch_size} images each",
     }
     names = members[0].experiment.network.task.names

@@ -1,0 +1,148 @@
+// Sums over all pixels of float32 images, of every channel, in one reading:
+//   moments: of d and d * d, where d = x - center; products: of y and y * d.
+// XLA's forms write d out for a matrix product. Pixels are cut into strips by their number alone;
+// a strip is summed in float32, strips are added in float64 one after the other, whatever the
+// number of threads.
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <numeric>
+#include <vector>
+
+#include "lanes.h"
+#include "xla/ffi/api/ffi.h"
+
+namespace ffi = xla::ffi;
+
+namespace channel_sums {
+
+constexpr int64_t STRIP = 256;     // pixels that are summed in float32
+constexpr int64_t PARTS = 64;      // of an image batch, at most, which threads take
+constexpr int64_t PART = 1 << 14;  // numbers of a part at least: less is not worth a thread
+constexpr int BLOCK = 4;           // vectors of channels that are summed at once
+
+struct Strip {
+  const float *x, *y;  // y: nullptr for moments
+  int64_t pixels, c;   // c: channels of a pixel, so the distance to the next one
+};
+
+// Sums V vectors of channels.
+template <int V>
+void sum(const Strip& s, const float* center, double* first, double* second) {
+  Vector a[V] = {}, b[V] = {}, middle[V];
+  for (int v = 0; v < V; ++v) middle[v] = *reinterpret_cast<const Vector*>(center + v * LANES);
+  for (int64_t p = 0; p < s.pixels; ++p)
+    for (int v = 0; v < V; ++v) {
+      const int64_t at = p * s.c + v * LANES;
+      const Vector d = *reinterpret_cast<const Vector*>(s.x + at) - middle[v];
+      const Vector y = s.y ? *reinterpret_cast<const Vector*>(s.y + at) : d;
+      a[v] += y;
+      b[v] += y * d;
+    }
+  for (int v = 0; v < V; ++v)
+    for (int l = 0; l < LANES; ++l) {
+      first[v * LANES + l] += a[v][l];
+      second[v * LANES + l] += b[v][l];
+    }
+}
+
+// Sums one channel, of those that fill no vector.
+void sum_one(const Strip& s, float center, double* first, double* second) {
+  float a = 0, b = 0;
+  for (int64_t p = 0; p < s.pixels; ++p) {
+    const float d = s.x[p * s.c] - center, y = s.y ? s.y[p * s.c] : d;
+    a += y, b += y * d;
+  }
+  *first += a, *second += b;
+}
+
+void sum_channels(const Strip& s, const float* center, double* first, double* second) {
+  int64_t c = 0;
+  const auto from = [&] { return Strip{s.x + c, s.y ? s.y + c : nullptr, s.pixels, s.c}; };
+  for (; c + BLOCK * LANES <= s.c; c += BLOCK * LANES)
+    sum<BLOCK>(from(), center + c, first + c, second + c);
+  for (; c + LANES <= s.c; c += LANES) sum<1>(from(), center + c, first + c, second + c);
+  for (; c < s.c; ++c) sum_one(from(), center[c], first + c, second + c);
+}
+
+// All that the threads share; the last of them to end adds the parts and fulfils the promise.
+struct Work {
+  const float *x, *y, *center;
+  float* out;  // [batches, 2, C]
+  int64_t batches, pixels, c, parts;
+  std::vector<double> sums;  // [batches, parts, 2, C]
+  std::atomic<int64_t> next{0}, done{0};
+  ffi::Promise promise;
+
+  void run() {
+    const int64_t strips = (pixels + STRIP - 1) / STRIP;
+    for (int64_t n; (n = next++) < batches * parts;) {
+      const int64_t batch = n / parts, part = n % parts;
+      for (int64_t i = part * strips / parts; i < (part + 1) * strips / parts; ++i) {
+        const int64_t begin = i * STRIP, at = (batch * pixels + begin) * c;
+        const Strip strip{x + at, y ? y + at : nullptr, std::min(STRIP, pixels - begin), c};
+        sum_channels(strip, center + batch * c, &sums[2 * n * c], &sums[(2 * n + 1) * c]);
+      }
+      if (++done == batches * parts) finish();
+    }
+  }
+
+  void finish() {
+    for (int64_t n = 0; n < batches; ++n)
+      for (int64_t i = 0; i < 2 * c; ++i) {
+        double total = 0;
+        for (int64_t p = 0; p < parts; ++p) total += sums[(n * parts + p) * 2 * c + i];
+        out[n * 2 * c + i] = total;
+      }
+    promise.SetAvailable();
+  }
+};
+
+ffi::Future start(ffi::ThreadPool pool, const float* y, ffi::Buffer<ffi::F32> x,
+                  ffi::Buffer<ffi::F32> center, ffi::ResultBuffer<ffi::F32> out) {
+  auto work = std::make_shared<Work>();
+  const auto dims = center.dimensions();
+  work->x = x.typed_data(), work->y = y, work->center = center.typed_data();
+  work->out = out->typed_data();
+  work->c = dims.back();
+  work->batches = std::accumulate(dims.begin(), dims.end() - 1, int64_t{1},
+                                  std::multiplies<int64_t>());
+  work->pixels = x.element_count() / (work->batches * work->c);
+  work->parts = std::clamp(work->pixels * work->c / PART, int64_t{1}, PARTS);
+  work->sums.resize(2 * work->batches * work->parts * work->c);
+  ffi::Future future(work->promise);
+  const int64_t helpers = std::min(pool.num_threads(), work->batches * work->parts) - 1;
+  for (int64_t i = 0; i < helpers; ++i) pool.Schedule([work] { work->run(); });
+  work->run();
+  return future;
+}
+
+ffi::Future moments(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> x, ffi::Buffer<ffi::F32> center,
+                    ffi::ResultBuffer<ffi::F32> out) {
+  return start(pool, nullptr, x, center, out);
+}
+
+ffi::Future products(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> y, ffi::Buffer<ffi::F32> x,
+                     ffi::Buffer<ffi::F32> center, ffi::ResultBuffer<ffi::F32> out) {
+  return start(pool, y.typed_data(), x, center, out);
+}
+
+}  // namespace channel_sums
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(Moments, channel_sums::moments,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<ffi::Buffer<ffi::F32>>()
+                                  .Arg<ffi::Buffer<ffi::F32>>()
+                                  .Ret<ffi::Buffer<ffi::F32>>());
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(Products, channel_sums::products,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<ffi::Buffer<ffi::F32>>()
+                                  .Arg<ffi::Buffer<ffi::F32>>()
+                                  .Arg<ffi::Buffer<ffi::F32>>()
+                                  .Ret<ffi::Buffer<ffi::F32>>());
