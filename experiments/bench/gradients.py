@@ -32,7 +32,7 @@ FORMS = {
 LOSS, GRADIENT = 1e-6, 1e-5  # relative differences that are allowed, the latter without kinks
 BATCH, CLASSES = 4, 6  # images in a step; classes, of configs/shapes.py
 
-Arrays = dict[str, np.ndarray]
+Arrays = dict[str, Any]
 
 
 class Case(NamedTuple):
