@@ -31,7 +31,9 @@ from unet_jax.runs.logs import Arrivals
 from unet_jax.runs.results import read_results, says_finished, write_results
 from unet_jax.sharding import replicate
 from unet_jax.studies.pack.grouping import program_of, varying
-from unet_jax.studies.pack.step import InTurn, Member, SideBySide, Way, distinct
+from unet_jax.studies.pack.in_turn import InTurn
+from unet_jax.studies.pack.side_by_side import SideBySide
+from unet_jax.studies.pack.step import Member, Way, distinct
 from unet_jax.training import ADVICE, check_data, loop
 
 WAYS: dict[str, Callable[[Sequence[Member]], Way]] = {
