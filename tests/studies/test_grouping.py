@@ -9,7 +9,7 @@ from unet_jax.compare import other_results
 from unet_jax.defaults import to_config
 from unet_jax.experiment import assemble
 from unet_jax.studies.pack.grouping import numbers_of, pack, program_of, varying
-from unet_jax.studies.pack.step import Member, _inputs
+from unet_jax.studies.pack.step import Member, inputs_of
 from unet_jax.studies.pages import make_config
 
 
@@ -154,6 +154,6 @@ def test_weights_that_the_data_say_are_numbers_of_one_program():
     balanced = pixels.sum() / (there.sum() * np.maximum(pixels, 1)) * there
     shares = pixels / np.maximum(places, 1)
     median = np.median(shares[there]) / np.where(there, shares, np.inf)
-    for own, expected in zip(_inputs(members), (balanced, median), strict=True):
+    for own, expected in zip(inputs_of(members), (balanced, median), strict=True):
         assert list(own.numbers) == [("loss", "cross_entropy", "class_weights")]
         assert own.numbers["loss", "cross_entropy", "class_weights"] == pytest.approx(expected)
