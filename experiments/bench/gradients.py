@@ -7,10 +7,12 @@ The other checkout trains every variant on small images and keeps states, batche
 gradients; this one takes a step from each of the states. Shown are the largest differences,
 relative and of gradients in norm: of this checkout and of the other with the images of a batch in
 reverse order, which changes the order of sums alone, from the other; and of all three from this
-checkout's step in float64. Gelu and average pooling have no kinks: there the other is the measure.
-At a kink of relu or max pooling rounding decides on which side a pixel is, and one that is on
-another side moves the gradient by as much as 1e-2: there float64 is the measure, and a checkout is
-held against what the other is off. The exit code is 1 where a bound is not kept.
+checkout's step in float64, with how many states are off by more than 1e-5. At a kink of relu or
+max pooling rounding decides on which side a pixel is, and one that is on another side moves the
+gradient by as much as 1e-2. Gelu and average pooling have no kinks, but attention gates,
+squeeze-excitation and ResNets keep their own relu: a row has kinks where the other checkout is off
+from itself. The last line counts the states of those rows that are off from float64; the exit code
+is 1 where this checkout has more of them than chance explains, or a difference without kinks.
 """
 
 import argparse
@@ -18,7 +20,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -172,33 +174,57 @@ def _apart(one: Arrays, other: Arrays) -> tuple[float, float]:
     return abs(float(one["loss"] / other["loss"]) - 1), float(gradient / size)
 
 
-def compare(case: Case, other: Path) -> bool:
-    """Compares one case and prints its row; tells whether the bounds are kept."""
-    has_kinks = case.form == "kinks"
-    rows = []
+class Row(NamedTuple):
+    """What was found of a case.
+
+    Attributes:
+        has_kinks: Whether rounding alone moves the gradient by more than `GRADIENT`.
+        is_kept: Whether the loss, and without kinks the gradient, keep their bounds.
+        off: States whose gradient is off from float64: of this checkout, of the other, of the other
+            in reverse order.
+    """
+
+    has_kinks: bool
+    is_kept: bool
+    off: np.ndarray
+
+
+def compare(case: Case, other: Path) -> Row:
+    """Compares one case and prints its row."""
+    found = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        _call(walk, other, case, folder)
-        _call(follow, ROOT, case, folder)
-        if has_kinks:
-            _call(follow_exactly, ROOT, case, folder)
+        for act, checkout in ((walk, other), (follow, ROOT), (follow_exactly, ROOT)):
+            _call(act, checkout, case, folder)
         for index in range(case.states):
             kept = _read(folder / f"{index}.npz")
             turned = {key: kept[f"turned/{key}"] for key in ("loss", "gradient")}
-            ours = _read(folder / f"{index}_float32.npz")
-            pairs = [(ours, kept), (turned, kept)]
-            if has_kinks:
-                exact = _read(folder / f"{index}_float64.npz")
-                pairs += [(found, exact) for found in (ours, kept, turned)]
-            rows.append([_apart(*pair) for pair in pairs])
-    (loss, gradient), (_, turned), *exact = np.max(rows, axis=0)
-    own, *others = (value for _, value in exact) if has_kinks else (gradient, GRADIENT)
-    is_kept = loss <= LOSS and own <= max(others)
-    found = [f"{x:.1e}" for x in (loss, gradient, turned, *(value for _, value in exact))]
-    values = [*found, *[""] * (6 - len(found))]
-    print("|", " | ".join((case.variant, case.form, *values, "yes" if is_kept else "no")), "|")
-    sys.stdout.flush()
-    return is_kept
+            ours, exact = (_read(folder / f"{index}_float{bits}.npz") for bits in (32, 64))
+            pairs = [(ours, kept), (turned, kept), (ours, exact), (kept, exact), (turned, exact)]
+            found.append([_apart(*pair) for pair in pairs])
+    losses, gradients = np.moveaxis(np.array(found), 2, 0)
+    loss, (gradient, turned, *exact) = losses[:, 0].max(), gradients.max(0)
+    off = np.sum(gradients[:, 2:] > GRADIENT, 0)
+    has_kinks = case.form == "kinks" or bool(turned > GRADIENT)
+    is_kept = bool(loss <= LOSS and (has_kinks or gradient <= GRADIENT))
+    values = [f"{x:.1e}" for x in (loss, gradient, turned)]
+    values += [f"{x:.1e} ({count})" for x, count in zip(exact, off, strict=True)]
+    print("|", " | ".join((case.variant, case.form, *values)), "|", flush=True)
+    return Row(has_kinks, is_kept, off)
+
+
+def judge(rows: Sequence[Row], states: int) -> int:
+    """Prints what all rows come to; returns the exit code."""
+    bad, kinks = sum(not row.is_kept for row in rows), [row.off for row in rows if row.has_kinks]
+    ours, other, turned = np.sum(kinks, 0) if kinks else (0, 0, 0)
+    most = max(other, turned)
+    is_more = ours > most + 2 * np.sqrt(ours + most)  # two standard deviations of the difference
+    print(
+        f"{bad} of {len(rows)} rows beyond {LOSS:.0e} of the loss or, without kinks, "
+        f"{GRADIENT:.0e} of the gradient; off from float64 at {len(kinks) * states} states with "
+        f"kinks: this {ours}, other {other}, turned {turned}"
+    )
+    return int(bad > 0 or is_more)
 
 
 def _call(act: Act, checkout: Path, case: Case, folder: Path) -> None:
@@ -224,16 +250,12 @@ def main() -> int:
     parser.add_argument("--every", type=int, default=2, help="Steps from one to the next.")
     options = parser.parse_args()
     runtime.prepare()
-    columns = ("loss", "gradient", "turned", "float64: this", "other", "turned", "kept")
+    columns = ("loss", "gradient", "turned", "float64: this", "other", "turned")
     print("|", " | ".join(("variant", "form", *columns)), "|")
     print("|---" * (2 + len(columns)), "|", sep="")
-    cases = [
-        Case(variant, form, options.states, options.every)
-        for variant in options.variants
-        for form in FORMS
-    ]
-    kept = [compare(case, options.other.resolve()) for case in cases]
-    return 0 if all(kept) else 1
+    sizes = options.states, options.every
+    cases = [Case(variant, form, *sizes) for variant in options.variants for form in FORMS]
+    return judge([compare(case, options.other.resolve()) for case in cases], options.states)
 
 
 ACTS = {act.__name__: act for act in (walk, follow, follow_exactly)}
