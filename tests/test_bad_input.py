@@ -396,7 +396,7 @@ def test_eval_with_an_unknown_key_in_flags_without_equals_signs(command, finishe
     assert len(result.stderr.splitlines()) == 1
     assert result.stderr.startswith("error: --config.eval.batchsize is not a config key")
     assert (
-        f"{finished}/config.json, config.eval has batch_size, figures, headline, shown"
+        f"{finished}/config.json, config.eval has batch_size, figures, headline, metrics, shown"
         in result.stderr
     )
 

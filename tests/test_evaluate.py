@@ -17,7 +17,7 @@ from unet_jax.data.synthetic import open_synthetic
 from unet_jax.errors import UserError
 from unet_jax.evaluate import evaluate, fixed_images, summarise
 from unet_jax.metrics import make
-from unet_jax.metrics.base import SHARE, Metric
+from unet_jax.metrics.base import SHARE, K, Metric
 from unet_jax.metrics.overlap import Overlap
 from unet_jax.models.unet import UNet
 from unet_jax.network import make_eval_settings
@@ -35,6 +35,7 @@ NAMES = ("a", "b", "c", "never")
 class Images:
     ids = tuple(map(str, range(len(SIZES))))
     spec = RGB
+    spacing = (1.0, 1.0)
 
     def __init__(self):
         rng = np.random.default_rng(0)
@@ -43,7 +44,8 @@ class Images:
             image = rng.integers(0, 256, (*size, 3)).astype(np.uint8)
             label = rng.integers(0, 3, size).astype(np.uint8)
             label[:3] = IGNORE
-            self.items.append(Sample(image, label, str(index), (1.0, 1.0)))
+            objects = None if index % 2 else np.full(size, index)
+            self.items.append(Sample(image, label, str(index), self.spacing, objects))
 
     def __len__(self):
         return len(self.items)
@@ -78,11 +80,11 @@ def bilinear(logits, size):
     )
 
 
-def run(model, fit, batch_size, devices=1):
+def run(model, fit, batch_size, devices=1, chosen=None):
     module, variables = model
     shardings = make_shardings(devices)
     loading, images = Loading((16, 16), fit, 2), Images()
-    step = Predictor(module, RGB, loading, shardings, evaluation(exclusive(4)))
+    step = Predictor(module, RGB, loading, shardings, evaluation(exclusive(4), chosen or {}))
     return evaluate(step, variables, images, batch_size=batch_size, keep=(1, 4))
 
 
@@ -207,16 +209,27 @@ def test_a_split_without_a_labelled_pixel_has_no_cross_entropy(model, capsys):
 class Loop(Metric):
     """Counts on the host, image by image, by a loop over pixels."""
 
+    class_names: tuple
+    least: float = 0.5
     on_device = False
-    axes = {"confusion": 2, "size": 0}  # noqa: RUF012
+    axes = {"confusion": (K, K), "size": (), "sides": (2,), "objects": (), "least": ()}  # noqa: RUF012
+    reads = ("logits", "decision", "label", "weight")
 
     def count(self, outcome):
         assert outcome.logits.shape[-1] == 4
+        assert outcome.loss is None, "what is not read does not come"
         confusion = np.zeros((1, 4, 4), int)
         for i in np.ndindex(outcome.label.shape):
             if outcome.weight[i]:
                 confusion[0, outcome.label[i], outcome.decision[i]] += 1
-        return {"confusion": confusion, "size": np.array([outcome.label.size])}
+        objects = outcome.objects.max() if outcome.objects is not None else -1.0
+        return {
+            "confusion": confusion,
+            "size": np.array([outcome.label.size]),
+            "sides": np.array([outcome.spacing]),
+            "objects": np.array([float(objects)]),
+            "least": np.array([self.least]),
+        }
 
     def kinds(self):
         return {"loop": SHARE}
@@ -226,10 +239,15 @@ class Loop(Metric):
 
 
 def test_a_metric_that_counts_on_the_host_has_each_image_in_its_own_size(model, monkeypatch):
-    monkeypatch.setitem(make.METRICS, "loop", make.Row(lambda names, views: Loop(), ("ids",)))
-    found = run(model, "resize", 3)
+    monkeypatch.setitem(make.CHOICES, "loop", make.Choice(Loop))
+    monkeypatch.setattr(Images, "spacing", (0.5, 2.0))
+    found = run(model, "resize", 3, chosen=make.check_metrics({"loop": {"least": 0.25}}))
     counts = found.counts
     np.testing.assert_array_equal(counts["loop/confusion"], counts["overlap/confusion"])
     assert counts["loop/size"].tolist() == [height * width for height, width in SIZES]
+    assert counts["loop/sides"].tolist() == [[0.5, 2.0]] * len(SIZES)
+    assert counts["loop/objects"].tolist() == [-1.0 if i % 2 else i for i in range(len(SIZES))]
+    assert set(counts["loop/least"]) == {0.25}
     summary = summarise(found, Exclusive(NAMES))
     assert summary["loop"] == summary["pixel_accuracy"]
+    assert "loop/size" not in run(model, "resize", 3).counts

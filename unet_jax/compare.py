@@ -29,6 +29,7 @@ MAY_DIFFER = (
     "eval.batch_size",
     "eval.shown",
     "eval.figures",
+    "eval.metrics",
     "mesh",
 )
 _LENGTH = ("train.duration", "optim.horizon")

@@ -130,7 +130,9 @@ def assemble(
         network, load = like.network._replace(settings=settings), like.load
     task = network.task
     check_labels(config, task, dataset)
-    check_headline(config.eval.headline, make_metrics(task.names, dataset.views, task.decides))
+    chosen = network.settings.metrics
+    metrics = make_metrics(task.names, dataset.views, task.decides, chosen)
+    check_headline(config.eval.headline, metrics)
     _check_batches(network, plan)
     # Before the pixels are counted.
     terms = check_loss(config.loss, num_classes=task.channels)
