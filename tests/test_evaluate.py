@@ -16,7 +16,7 @@ from unet_jax.data.sources import Loading
 from unet_jax.data.synthetic import open_synthetic
 from unet_jax.errors import UserError
 from unet_jax.evaluate import evaluate, fixed_images, summarise
-from unet_jax.metrics import make
+from unet_jax.metrics import choices
 from unet_jax.metrics.base import SHARE, K, Metric
 from unet_jax.metrics.overlap import Overlap
 from unet_jax.models.unet import UNet
@@ -144,6 +144,26 @@ def test_counts_do_not_depend_on_batch_size_or_devices(model, fit):
             np.testing.assert_array_equal(other.predictions[index], label)
 
 
+def test_chosen_metrics_do_not_depend_on_batch_size_or_devices(model):
+    chosen = choices.check_metrics({name: {} for name in choices.CHOICES})
+    first = run(model, "resize", 1, chosen=chosen)
+    want = summarise(first, Exclusive(NAMES))
+    assert want["HD95/b"] > 1
+    assert {key.partition("/")[0] for key in first.counts} > set(chosen)
+    for batch_size, devices in ((3, 1), (8, 8)):
+        other = run(model, "resize", batch_size, devices, chosen)
+        for name, counts in first.counts.items():
+            # A score may fall into the next bin, or on the other side of a threshold.
+            if name.partition("/")[0] not in ("curves", "calibration", "segments"):
+                np.testing.assert_allclose(other.counts[name], counts, rtol=1e-6, err_msg=name)
+        got = summarise(other, Exclusive(NAMES))
+        assert {name: value for name, value in got.items() if value is None} == {
+            name: value for name, value in want.items() if value is None
+        }
+        for name, value in want.items():
+            assert value is None or got[name] == pytest.approx(value, rel=1e-3, abs=1e-4), name
+
+
 @pytest.mark.parametrize("fit", ["resize", "crop"])
 def test_counts_of_volumes_do_not_depend_on_the_mesh(fit):
     source = open_synthetic(train=1, val=3, test=1, size=12, axes=3).splits["val"]
@@ -239,9 +259,9 @@ class Loop(Metric):
 
 
 def test_a_metric_that_counts_on_the_host_has_each_image_in_its_own_size(model, monkeypatch):
-    monkeypatch.setitem(make.CHOICES, "loop", make.Choice(Loop))
+    monkeypatch.setitem(choices.CHOICES, "loop", choices.Choice(Loop))
     monkeypatch.setattr(Images, "spacing", (0.5, 2.0))
-    found = run(model, "resize", 3, chosen=make.check_metrics({"loop": {"least": 0.25}}))
+    found = run(model, "resize", 3, chosen=choices.check_metrics({"loop": {"least": 0.25}}))
     counts = found.counts
     np.testing.assert_array_equal(counts["loop/confusion"], counts["overlap/confusion"])
     assert counts["loop/size"].tolist() == [height * width for height, width in SIZES]

@@ -58,9 +58,14 @@ PARTS: dict[str, dict[str, dict[str, Any]]] = {
         "cldice": {"weight": 1.0, "iterations": 10, "classes": ()},
     },
     "eval.metrics": {
+        "per_image": {"classes": ()},
         "surface": {"tolerance": 2.0, "units": "spacing", "classes": ()},
         "boundary": {"width": 0.02, "classes": ()},
         "cldice": {"classes": ()},
+        "objects": {"connectivity": "sides", "classes": ()},
+        "segments": {"inside": 1, "threshold": 0.5},
+        "curves": {"classes": ()},
+        "calibration": {"temperature": 1.0},
     },
 }
 """Steps of the augmentation, terms of the loss and metrics beside those that are always there.

@@ -136,9 +136,8 @@ def assemble(
         network, load = like.network._replace(settings=settings), like.load
     task = network.task
     check_labels(config, task, dataset)
-    chosen = network.settings.metrics
-    metrics = make_metrics(task.names, dataset.views, task.decides, chosen)
-    check_headline(config.eval.headline, metrics)
+    views, chosen = dataset.views, network.settings.metrics
+    check_headline(config.eval.headline, make_metrics(task.names, views, task.decides, chosen))
     _check_batches(network, plan)
     # Before the pixels are counted.
     terms = check_loss(config.loss, num_classes=task.channels)

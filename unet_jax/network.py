@@ -13,7 +13,8 @@ from unet_jax.data.sample import Ends, Spec
 from unet_jax.data.sources import Loading, read_loading
 from unet_jax.defaults import HEADLINE
 from unet_jax.errors import UserError
-from unet_jax.metrics.make import Chosen, Headline, check_metrics, read_headline
+from unet_jax.metrics.choices import Chosen, check_metrics
+from unet_jax.metrics.make import Headline, read_headline
 from unet_jax.models.axis import check_valid_size
 from unet_jax.models.rules import check_options
 from unet_jax.models.unet import UNet
@@ -55,7 +56,7 @@ def make_eval_settings(
         figures: Whether training draws figures. What they are drawn from is kept without them too,
             and the same command with True draws them later.
         metrics: Metrics beside those that every evaluation has, by name of `CHOICES` in
-            `metrics/make.py`, each with its own keys.
+            `metrics/choices.py`, each with its own keys.
 
     Returns:
         The settings.

@@ -7,7 +7,7 @@ from scipy.special import log_softmax
 
 from unet_jax.defaults import PARTS
 from unet_jax.errors import UserError
-from unet_jax.metrics import make
+from unet_jax.metrics import choices, make
 from unet_jax.metrics.base import Function, Outcome, Ratio
 from unet_jax.metrics.entropy import CrossEntropy
 from unet_jax.metrics.views import View
@@ -92,14 +92,14 @@ def test_counts_and_scores_of_all_metrics(target):
 
 
 def test_literals_are_the_metrics_own_defaults():
-    assert list(PARTS["eval.metrics"]) == list(make.CHOICES)
+    assert list(PARTS["eval.metrics"]) == list(choices.CHOICES)
     for name, keys in PARTS["eval.metrics"].items():
-        assert make.check_metrics({name: {}}) == {name: keys}
+        assert choices.check_metrics({name: {}}) == {name: keys}
         assert keys, "without a key the command line could not name it"
 
 
 def test_counts_tell_their_metrics_and_shapes():
-    chosen = make.check_metrics({key: {} for key in make.CHOICES})
+    chosen = choices.check_metrics({key: {} for key in choices.CHOICES})
     metrics = make.make_metrics("ab", (), "ids", chosen)
     counts = {
         f"{key}/{name}": np.ones((5, *(axis or 2 for axis in axes)))
@@ -157,7 +157,7 @@ def test_headlines():
         UserError, match=r"'HD95/a' is a score of config\.eval\.metrics\.surface, wh"
     ):
         make.check_headline("HD95/a", metrics)
-    chosen = make.check_metrics({"surface": {}})
+    chosen = choices.check_metrics({"surface": {}})
     make.check_headline("HD95/a", make.make_metrics("abc", chosen=chosen))
     with pytest.raises(UserError, match=r"'Dice/disk' is no score; .* Dice/a, Dice/b, Dice/c, "):
         make.check_headline("Dice/disk", metrics)

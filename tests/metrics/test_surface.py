@@ -1,5 +1,6 @@
 """Metrics of surfaces, borders and centre lines against loops over pixels and scikit-image."""
 
+import jax
 import numpy as np
 import pytest
 from skimage.metrics import hausdorff_distance
@@ -8,8 +9,10 @@ from support.masks import cases, neighbours, outcome_of
 from surface_distance import compute_robust_hausdorff, compute_surface_distances
 
 from unet_jax.errors import UserError
-from unet_jax.metrics import make
+from unet_jax.metrics import choices, make
+from unet_jax.metrics.base import Outcome
 from unet_jax.metrics.boundary import Boundary
+from unet_jax.metrics.per_image import PerImage
 from unet_jax.metrics.surface import Surface, surface
 from unet_jax.metrics.tubes import ClDice
 
@@ -139,6 +142,23 @@ def slow_cldice(truth, guess):
     return 2 * precision * sensitivity / (precision + sensitivity or 1)
 
 
+def test_each_image_alone_equals_a_loop():
+    drawn = [arrays for _, arrays in cases(300) if arrays[0].shape == (12, 17)]
+    label, decision, weight = (np.stack([one[i] for one in drawn]) for i in range(3))
+    logits = np.zeros((*label.shape, 3), np.float32)
+    together = Outcome(logits, None, decision, label, weight)
+    found = jax.jit(lambda: PerImage(NAMES).count(together))()
+    masks = [np.stack([x == k for k in range(3)], -1) for x in (decision, label)]
+    apart = PerImage(NAMES).count(Outcome(logits, None, *masks, weight))
+    for index, k in np.ndindex(len(drawn), 3):
+        truth, guess = ((x[index] == k) & weight[index] for x in (label, decision))
+        both, either = (truth & guess).sum(), (truth | guess).sum()
+        want = [both / either, 2 * both / (both + either), 1] if either else [0, 0, 0]
+        for name, value in zip(("image_IoU", "image_Dice", "images"), want, strict=True):
+            assert found[name][index, k] == pytest.approx(value if k else 0, abs=1e-6)
+            assert apart[name][index, k] == pytest.approx(value, abs=1e-6)
+
+
 def test_classes_that_share_pixels_are_each_measured():
     rng = np.random.default_rng(1)
     label, decision = rng.integers(0, 2, (2, 6, 5, 3))
@@ -166,10 +186,10 @@ def test_classes_that_share_pixels_are_each_measured():
         ),
         ({"boundary": {"width": 2.0}}, r"boundary\.width=2\.0 must be 1 or less"),
         ({"cldice": {"classes": (1, 1)}}, r"cldice\.classes=\(1, 1\) must be different class ids"),
-        ({"surfaces": {}}, r"surfaces is not known; allowed are surface, boundary, "),
+        ({"surfaces": {}}, r"surfaces is not known; allowed are per_image, surface, "),
         ({"surface": {"size": 1}}, r"surface\.size is not a config key; allowed are tolerance, un"),
     ],
 )
 def test_bad_values(section, says):
     with pytest.raises(UserError, match=rf"^config\.eval\.metrics\.{says}"):
-        make.make_metrics(NAMES, chosen=make.check_metrics(section))
+        make.make_metrics(NAMES, chosen=choices.check_metrics(section))

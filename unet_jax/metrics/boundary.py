@@ -34,7 +34,7 @@ def band(mask: np.ndarray, counts: np.ndarray, width: int) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Boundary(OverImages):
-    """Boundary IoU (Cheng et al., 2021, eq. 2): that of the bands of width d along both borders.
+    """Boundary IoU (Cheng et al., 2021): that of the bands of width d along both borders.
 
     "boundary_IoU/NAME" of every class from the sums over images of both, and "boundary_IoU", the
     mean over the classes that the truth has. The band is that of the authors' code; see `band`.

@@ -8,22 +8,17 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from unet_jax.config import check_parts
 from unet_jax.errors import UserError
 from unet_jax.metrics.base import Counts, K, Kind, Metric, Outcome, Scores
-from unet_jax.metrics.boundary import Boundary, check_boundary
+from unet_jax.metrics.choices import CHOICES, Chosen
 from unet_jax.metrics.entropy import CrossEntropy
 from unet_jax.metrics.overlap import BinaryOverlap, Overlap
-from unet_jax.metrics.surface import Surface, check_surface
-from unet_jax.metrics.tubes import ClDice, check_cldice
 from unet_jax.metrics.views import View
 
 Target = Literal["ids", "masks"]
 """What a label is: class ids [B, *n], or a mask of 0 and 1 for every class, [B, *n, K]."""
 
 Metrics = Mapping[str, Metric]
-Chosen = Mapping[str, Mapping[str, Any]]
-"""Of `check_metrics`."""
 _MOST_NAMES = 40  # in a message
 
 
@@ -39,47 +34,12 @@ class Row(NamedTuple):
     targets: tuple[Target, ...]
 
 
-class Choice(NamedTuple):
-    """A metric that an evaluation has where its config names it.
-
-    Attributes:
-        make: (class names, **its section) -> the metric.
-        check: (values by key, number of classes) -> None; raises a UserError where they do not fit.
-    """
-
-    make: Callable[..., Metric]
-    check: Callable[[Mapping[str, Any], int], None] = lambda values, num_classes: None
-
-
 METRICS: dict[str, Row] = {
     "cross_entropy": Row(lambda names, views: CrossEntropy(), ("ids", "masks")),
     "overlap": Row(Overlap, ("ids",)),
     "binary_overlap": Row(lambda names, views: BinaryOverlap(names), ("masks",)),
 }
 """By name; an evaluation has all that take its labels. No two metrics have a score of one name."""
-
-CHOICES: dict[str, Choice] = {
-    "surface": Choice(Surface, check_surface),
-    "boundary": Choice(Boundary, check_boundary),
-    "cldice": Choice(ClDice, check_cldice),
-}
-"""By name in config.eval.metrics; the defaults of a metric's keys stand in `defaults.PARTS`."""
-
-
-def check_metrics(section: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Checks a config's section of metrics.
-
-    Args:
-        section: By metric, its keys.
-
-    Returns:
-        The metrics as `make_metrics` takes them, with a value for every key.
-
-    Raises:
-        UserError: A metric is unknown, or a value is of another type.
-    """
-    makers = {name: choice.make for name, choice in CHOICES.items()}
-    return check_parts(makers, "config.eval.metrics", section, hidden=("class_names",))
 
 
 def make_metrics(

@@ -79,7 +79,7 @@ class Surface(OverImages):
     "HD" is the Hausdorff distance, the largest of all d(a, B) and d(b, A) over the surface pixels a
     of the truth A and b of the prediction B, ``d(a, B) = min_b |a - b|``; "HD95" the larger one of
     the 95th percentiles of d(a, B) and of d(b, A); "ASSD" the mean of all of them together; "NSD"
-    the normalised surface Dice (Nikolov et al., 2018, eq. 3), the share of them up to a tolerance;
+    the normalised surface Dice (Nikolov et al., 2018), the share of them up to a tolerance;
     each also of a class, "HD95/NAME". What a surface is, says `surface`; its pixels weigh the same.
 
     A structure that is missed, or invented, has the distance of the image's diagonal, and NSD 0; an

@@ -28,27 +28,32 @@ def cldice(truth: np.ndarray, guess: np.ndarray) -> float:
     """
     if not (truth.any() and guess.any()):
         return 0.0
-    line, guessed = _skeleton(truth), _skeleton(guess)
+    line, guessed = _line(truth), _line(guess)
     precision = (guessed & truth).sum() / guessed.sum()
     sensitivity = (line & guess).sum() / line.sum()
     total = precision + sensitivity
     return float(2 * precision * sensitivity / total) if total else 0.0
 
 
-def _skeleton(mask: np.ndarray) -> np.ndarray:
-    found = _skeletonize()(mask) > 0
+def _line(mask: np.ndarray) -> np.ndarray:
+    found = skeletonize(mask)
     return found if found.any() else mask
 
 
-def _skeletonize() -> Any:
+def skeletonize(mask: np.ndarray) -> np.ndarray:
+    """Returns the skeleton of a mask, bool [*n], of scikit-image.
+
+    Raises:
+        UserError: It is missing.
+    """
     try:
-        from skimage.morphology import skeletonize
+        from skimage import morphology
     except ImportError:
         raise UserError(
-            "config.eval.metrics.cldice needs scikit-image: pip install 'unet-jax[metrics]', or "
-            "leave this metric out."
+            "config.eval.metrics.cldice and segments need scikit-image: pip install "
+            "'unet-jax[metrics]', or leave these metrics out."
         ) from None
-    return skeletonize
+    return np.asarray(morphology.skeletonize(mask)) > 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,5 +86,5 @@ def check_cldice(values: Mapping[str, Any], num_classes: int) -> None:
     Raises:
         UserError: scikit-image is missing, or a class is none.
     """
-    _skeletonize()
+    skeletonize(np.zeros((1, 1), bool))
     check_classes("config.eval.metrics.cldice", values["classes"], num_classes)

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from unet_jax.metrics.base import Outcome
-from unet_jax.metrics.make import Chosen, Metrics, count, make_metrics, read_on_host
+from unet_jax.metrics.choices import Chosen
+from unet_jax.metrics.make import Metrics, count, make_metrics, read_on_host
 from unet_jax.network import Network
 from unet_jax.predict.predictor import Outputs, Predictor, make_predictor
 from unet_jax.task import Task
