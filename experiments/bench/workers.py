@@ -63,7 +63,7 @@ def make_train(
     from unet_jax.data.sample import RGB
     from unet_jax.losses.make import make_loss
     from unet_jax.models.unet import UNet
-    from unet_jax.optim import make_optimizer
+    from unet_jax.optim.make import make_optimizer
     from unet_jax.sharding import make_shardings
     from unet_jax.step import make_init, make_train_step
     from unet_jax.task import Exclusive
