@@ -72,8 +72,8 @@ def affine_convolve3x3(x: jax.Array, kernel: jax.Array, bias: jax.Array, floor: 
     fast = _native_form(native.affine_convolution, kernel.shape, NATIVE_CHANNELS)
     if not fast:
         return plain.lift(convolve3x3(x, kernel) + plain.along(bias, x), floor)
-    forms = (functools.partial(form, floor=floor) for form in (fast, plain.affine_convolution))
-    return _on_cpu(*forms, x, kernel, bias)
+    own, other = (functools.partial(form, floor=floor) for form in (fast, plain.affine_convolution))
+    return _on_cpu(own, other, x, kernel, bias)
 
 
 def data_gradient3x3(dy: jax.Array, kernel: jax.Array) -> jax.Array:
