@@ -20,6 +20,7 @@ from unet_jax.errors import StoppedError, UserError
 from unet_jax.experiment import Experiment, assemble, compile_ahead, reach
 from unet_jax.header import print_start, write_run
 from unet_jax.metrics.names import class_names_of
+from unet_jax.models import fast
 from unet_jax.predict.eval_step import make_eval_step
 from unet_jax.predict.predictor import Predictor
 from unet_jax.process import runtime
@@ -177,6 +178,7 @@ def train_owned(
 ) -> None:
     """Does what `train_and_evaluate` does, in a directory that the caller owns already."""
     config = complete(config)
+    fast.prepare()
     ours.check_names(workdir, overwrite=overwrite)
     shorter, lines = None, []
     if not overwrite:
