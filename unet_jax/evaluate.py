@@ -14,8 +14,11 @@ from unet_jax.data.check import check
 from unet_jax.data.sample import Source
 from unet_jax.defaults import complete
 from unet_jax.errors import UserError
+from unet_jax.figures.rates import Curve, Panel, rates
 from unet_jax.metrics import make as metrics
 from unet_jax.metrics.base import Outcome
+from unet_jax.metrics.calibration import reliability
+from unet_jax.metrics.curves import precision_recall, roc
 from unet_jax.metrics.views import View
 from unet_jax.network import check_labels
 from unet_jax.predict.eval_step import make_eval_step
@@ -149,6 +152,42 @@ def summarise(
     return metrics.values(metrics.scores(of_data, evaluation.counts))
 
 
+def draw_rates(
+    file: Path, title: str, counts: Mapping[str, np.ndarray], class_names: Sequence[str]
+) -> None:
+    """Draws ROC and precision-recall curves, and reliability, of what was counted for them.
+
+    Args:
+        file: A PNG to write; without such counts none is.
+        title: Above it.
+        counts: Of an evaluation.
+        class_names: K names.
+    """
+    panels = []
+    if "curves/histogram" in counts:
+        sums = counts["curves/histogram"].sum(axis=0)
+        known = [k for k, own in enumerate(sums) if own.any(axis=-1).all()]
+        for name, across, up, of in (
+            ("ROC", "false positive rate", "true positive rate", roc),
+            ("Precision by recall", "recall", "precision", precision_recall),
+        ):
+            both = [of(sums[k]) for k in known]
+            x, y = (0, 1) if of is roc else (1, 0)
+            curves = [
+                Curve(one[x], one[y], class_names[k]) for one, k in zip(both, known, strict=True)
+            ]
+            panels += [Panel(name, across, up, curves, of is roc)] if curves else []
+    if "calibration/elements" in counts:
+        names = ("confidence", "right", "elements")
+        sums = np.concatenate([counts[f"calibration/{name}"].sum(axis=0) for name in names])
+        confidence, accuracy, share = reliability(sums)
+        points = Curve(confidence[share > 0], accuracy[share > 0], "by bin of confidence", True)
+        used = Curve(confidence[share > 0], share[share > 0], "share of what is in the bin", True)
+        panels.append(Panel("Reliability", "confidence", "accuracy", [points, used], True))
+    if panels:
+        rates(file, title, panels)
+
+
 def save_counts(file: Path, evaluation: Evaluation, source: Source) -> None:
     """Writes the counts of every image, for comparisons image by image.
 
@@ -222,6 +261,7 @@ def evaluate_run(config: ConfigDict, workdir: Path, *, split: str, checkpoint: s
     with temporary_folder(workdir, ".evaluation_") as folder:
         figure = folder / f"predictions_{name}.png"
         gallery.draw_split(figure, title, result.predictions, result.confusion)
+        draw_rates(folder / f"curves_{name}.png", title, result.counts, network.task.names)
         save_counts(folder / f"{name}.npz", result, source)
         # All is there.
         run_dir.move(folder.glob("*.png"), workdir / layout.FIGURES)

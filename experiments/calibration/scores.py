@@ -4,8 +4,8 @@ python -m experiments.calibration.scores
 
 Of a population of images that are all known, some are drawn, and the report's interval is computed
 from these: of a mean over images of a skewed distance (HD95), also where some images miss the
-structure, of the area under the ROC curve, and of the expected calibration error. Counted is how often the
-interval holds the score of the population.
+structure, of the area under the ROC curve, and of the expected calibration error. Counted is how
+often the interval holds the score of the population.
 """
 
 import functools
