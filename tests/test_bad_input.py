@@ -7,6 +7,7 @@ import subprocess
 import numpy as np
 import pytest
 from PIL import Image
+from support import caches
 from support.paths import ROOT
 from support.runs import TINY
 
@@ -35,8 +36,8 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def own_cache(folder, monkeypatch):
-    """Keeps what the command remembers of checked images; compiled programs stay shared."""
-    monkeypatch.setenv("UNET_JAX_CACHE", str(folder / "cache"))
+    """Keeps what the command remembers of checked images."""
+    caches.give_own(folder, monkeypatch)
 
 
 @pytest.fixture
