@@ -14,6 +14,9 @@ from support.paths import ROOT
 os.environ |= xla.env(devices=8)
 os.environ.setdefault("UNET_JAX_CACHE", str(ROOT / "build" / "test-cache"))
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+# Each of hundreds of commands would compile the package's sources anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 from unet_jax.process import runtime
 
