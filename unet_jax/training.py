@@ -167,7 +167,6 @@ def train_owned(
     overrides: dict[str, Any] | None = None,
 ) -> None:
     """Does what `train_and_evaluate` does, in a directory that the caller owns already."""
-    runtime.has_imported()
     config = complete(config)
     ours.check_names(workdir, overwrite=overwrite)
     shorter, lines = None, []

@@ -67,17 +67,10 @@ def start_quickly() -> None:
     gc.set_threshold(*_collects[:2], _RARELY)
 
 
-def has_imported() -> None:
-    """Leaves what imports made, of which nothing goes, out of all collections of such a start."""
-    if _collects:
-        gc.freeze()
-
-
 def has_started() -> None:
     """Collects as before `start_quickly`, where that was called, but not what a start has left."""
     if _collects:
-        gc.collect()
-        gc.freeze()
+        gc.freeze()  # without a collection before: of all that a start makes, ten objects could go
         gc.set_threshold(*_collects)
 
 

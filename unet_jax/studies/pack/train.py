@@ -20,7 +20,6 @@ from unet_jax.header import write_run
 from unet_jax.models import fast
 from unet_jax.predict.eval_step import make_eval_step
 from unet_jax.predict.predictor import Predictor
-from unet_jax.process import runtime
 from unet_jax.process.console import console, print_header
 from unet_jax.process.owner import PACK, owned
 from unet_jax.run import Run
@@ -70,7 +69,6 @@ def train_packed(
 def _train_owned(
     configs: Mapping[Path, ConfigDict], overrides: Mapping[Path, Any], kind: str | None
 ) -> None:
-    runtime.has_imported()
     first, *others = configs
     for folder in others:
         if program_of(configs[folder]) != program_of(configs[first]):
