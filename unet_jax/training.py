@@ -20,6 +20,7 @@ from unet_jax.errors import StoppedError, UserError
 from unet_jax.experiment import Experiment, assemble, compile_ahead, reach
 from unet_jax.header import print_start, write_run
 from unet_jax.metrics.names import class_names_of
+from unet_jax.models import fast
 from unet_jax.predict.eval_step import make_eval_step
 from unet_jax.predict.predictor import Predictor
 from unet_jax.process import runtime
@@ -62,6 +63,10 @@ class Keeper(Protocol[S]):
         """Evaluates where it is due, and starts to save."""
         ...
 
+    def has_ended(self, step: int) -> bool:
+        """Tells whether the run ends at a step that was kept, before its last."""
+        ...
+
     def wait(self) -> None:
         """Returns when what was kept is on the disk."""
         ...
@@ -100,8 +105,9 @@ def loop(
     """
     guard = jax.transfer_guard("disallow")
     evaluation = "compiling the evaluation, here or on another process"
+    last = start if keeper.has_ended(start) else plan.total
     with stop_requests() as stop, Watchdog() as watchdog, guard:
-        for step in range(start + 1, plan.total + 1):
+        for step in range(start + 1, last + 1):
             watchdog.at(f"step {step}, reading the images of the batch")
             asked = time.perf_counter()
             batch = next(batches)
@@ -126,6 +132,10 @@ def loop(
                     "without --overwrite.",
                     stops,
                 )
+            if keeper.has_ended(step):
+                waited_for = f"no evaluation of {plan.patience} steps was better"
+                console.print(f"step {step}/{plan.total}  {waited_for}; the run ends here")
+                break
             keeper.restart_clock(step)
         watchdog.at("the end, saving the last checkpoint")
         keeper.wait()
@@ -168,6 +178,7 @@ def train_owned(
 ) -> None:
     """Does what `train_and_evaluate` does, in a directory that the caller owns already."""
     config = complete(config)
+    fast.prepare()
     ours.check_names(workdir, overwrite=overwrite)
     shorter, lines = None, []
     if not overwrite:
