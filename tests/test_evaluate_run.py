@@ -26,6 +26,7 @@ from unet_jax.predict.run import predict_run
 from unet_jax.report.pooled import score_images
 from unet_jax.report.resampling import bootstrap
 from unet_jax.restore import Trained
+from unet_jax.runs import looks
 from unet_jax.runs import workdir as run_dir
 from unet_jax.runs.checkpoint import Checkpoints
 from unet_jax.runs.intact import check_intact, read_counts
@@ -263,3 +264,38 @@ def test_what_a_run_goes_on_with_is_recorded_and_said(run, monkeypatch, capsys):
         assert entry["overrides"] == {"eval.shown": 2}
         assert "devices" not in entry
     assert to_json(load(run / "config.json")) == to_json(make_config())
+
+
+def test_every_evaluation_is_kept_and_counted(run, capsys):
+    config = make_config()
+    for split, checkpoint in (("test", "best"), ("val", "best"), ("test", "latest")):
+        evaluate_run(config, run, split=split, checkpoint=checkpoint)
+    lines = [json.loads(x) for x in (run / "evaluations.jsonl").read_text().splitlines()]
+    assert [(x["split"], x["checkpoint"], x["step"]) for x in lines] == [
+        ("test", "best", 2), ("val", "best", 2), ("test", "latest", 4),
+    ]  # fmt: skip
+    kept = json.loads((run / "split.json").read_text())
+    assert [x["images"] for x in lines] == [len(kept[x["split"]]) for x in lines]
+    assert lines[0]["list"] == lines[2]["list"] != lines[1]["list"]
+    said = " ".join(capsys.readouterr().out.split())
+    assert "of this list of test images: this run 2 times (evaluations.jsonl)" in said
+    other = run.parent / "other"
+    other.mkdir()
+    (other / "evaluations.jsonl").write_text(json.dumps(lines[0]) + "\n" + json.dumps(lines[1]))
+    assert looks.count(run, lines[0]["list"]) == (2, 2)
+    (run.parent / "study.json").touch()
+    assert looks.count(run, lines[0]["list"]) == (2, 3)
+    assert "this run 2 times, and its study 3 times" in looks.describe(
+        run, "test", lines[0]["list"]
+    )
+    (run / "evaluations.jsonl").write_text("{}\n")
+    with pytest.raises(UserError, match=r"evaluations\.jsonl.* is not what a run wrote"):
+        looks.count(run, lines[0]["list"])
+
+
+def test_another_image_in_a_split_is_another_list(run):
+    first = looks.add(run, "test", "best", 2)
+    kept = json.loads((run / "split.json").read_text())
+    kept["test"][next(iter(kept["test"]))] = "0" * 16
+    (run / "split.json").write_text(json.dumps(kept))
+    assert looks.add(run, "test", "best", 2) != first

@@ -28,7 +28,7 @@ from unet_jax.process.console import console
 from unet_jax.process.multihost import is_first
 from unet_jax.process.whole import remove_leftovers, temporary_folder
 from unet_jax.restore import restore
-from unet_jax.runs import layout
+from unet_jax.runs import layout, looks
 from unet_jax.runs import workdir as run_dir
 from unet_jax.runs.gallery import Gallery
 from unet_jax.runs.history import write_arrays
@@ -269,3 +269,6 @@ def evaluate_run(config: ConfigDict, workdir: Path, *, split: str, checkpoint: s
     write_results(workdir, **{entry: {"step": trained.step, **summary}})
     print_scores(title, summary, network.task.names)
     console.print(f"figures: {workdir / layout.FIGURES / figure.name}")
+    console.print(
+        looks.describe(workdir, split, looks.add(workdir, split, checkpoint, trained.step))
+    )

@@ -19,7 +19,7 @@ FOLDERS = (
 )
 FILES = (
     *(layout.CONFIG, layout.RUN, layout.SPLIT, layout.STATISTICS),
-    *(layout.CLASS_WEIGHTS, layout.DURATION, layout.METRICS, layout.RESULTS),
+    *(layout.CLASS_WEIGHTS, layout.DURATION, layout.METRICS, layout.RESULTS, layout.LOOKS),
 )
 _HISTORY = f"{layout.FIGURES}/history"
 _SECTIONS = {"data", "augment", "model", "loss", "optim", "train", "eval"}  # of every version
@@ -108,7 +108,7 @@ def delete(workdir: Path) -> None:
                 file.unlink()
     remove_leftovers(workdir)
     kept = (layout.STATISTICS, layout.CLASS_WEIGHTS, layout.DURATION, layout.SPLIT)
-    for name in (layout.METRICS, *kept, layout.RUN):
+    for name in (layout.METRICS, layout.LOOKS, *kept, layout.RUN):
         (workdir / name).unlink(missing_ok=True)
     for name in (_HISTORY, _DELETED, *FOLDERS):
         folder = workdir / name

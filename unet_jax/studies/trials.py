@@ -17,7 +17,7 @@ from unet_jax.runs import workdir as run_dir
 from unet_jax.studies.naming import factors_of
 from unet_jax.studies.study import Trial
 
-STUDY, TRIAL, LOG = "study.json", "trial.json", "log.txt"
+STUDY, TRIAL, LOG = layout.STUDY, "trial.json", "log.txt"
 _LABELS = {str: object}
 _STUDY = {
     "study": str,
