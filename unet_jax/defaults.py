@@ -30,8 +30,19 @@ Values = Mapping[str, Any] | ConfigDict
 PARTS: dict[str, dict[str, dict[str, Any]]] = {
     "augment": {
         "flip": {"left_right": False, "up_down": False},
-        "zoom": {"scale": (1.0, 1.0), "aspect": 1.0},
-        "colour": {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0},
+        "zoom": {"scale": (1.0, 1.0), "aspect": 1.0, "probability": 1.0},
+        "colour": {
+            "brightness": 0.0,
+            "contrast": 0.0,
+            "saturation": 0.0,
+            "hue": 0.0,
+            "probability": 1.0,
+        },
+        "turn": {"quarters": ()},
+        "rotation": {"degrees": 0.0, "probability": 1.0},
+        "shear": {"degrees": 0.0, "probability": 1.0},
+        "translation": {"share": 0.0, "probability": 1.0},
+        "sampling": {"cubic": False},
     },
     "loss": {
         "cross_entropy": {
