@@ -43,6 +43,16 @@ PARTS: dict[str, dict[str, dict[str, Any]]] = {
         "shear": {"degrees": 0.0, "probability": 1.0},
         "translation": {"share": 0.0, "probability": 1.0},
         "sampling": {"cubic": False},
+        "gamma": {"power": (1.0, 1.0), "probability": 1.0},
+        "noise": {"sigma": 0.0, "probability": 1.0},
+        "blur": {"sigma": 0.0, "probability": 1.0},
+        "low_resolution": {"scale": 1.0, "probability": 1.0},
+        "ringing": {"cut": 0.0, "probability": 1.0},
+        "jpeg": {"quality": 100.0, "probability": 1.0},
+        "elastic": {"deviation": 0.0, "points": 3, "probability": 1.0},
+        "cutout": {"share": (0.0, 0.0), "count": 1, "probability": 1.0},
+        "cutmix": {"share": (0.0, 0.0), "probability": 1.0},
+        "copy_paste": {"classes": (), "probability": 1.0},
     },
     "loss": {
         "cross_entropy": {

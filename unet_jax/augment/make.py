@@ -10,9 +10,12 @@ import jax
 import jax.numpy as jnp
 
 from unet_jax.augment.affine import check_turn, rotation, shear, translation, turn
-from unet_jax.augment.intensity import check_colour, colour
-from unet_jax.augment.kinds import Arrays, Given, Intensity, Part, Sampling, Spatial, perhaps
-from unet_jax.augment.resample import resample, sampling
+from unet_jax.augment.degrade import blur, jpeg, low_resolution, ringing
+from unet_jax.augment.elastic import elastic
+from unet_jax.augment.intensity import check_colour, colour, gamma, noise
+from unet_jax.augment.kinds import Arrays, Given, Intensity, Mix, Part, Sampling, Spatial, perhaps
+from unet_jax.augment.mix import check_copy_paste, check_cutmix, copy_paste, cutmix, cutout
+from unet_jax.augment.resample import resample, sampling, where
 from unet_jax.augment.scale import to_unit
 from unet_jax.augment.spatial import check_zoom, flip, zoom
 from unet_jax.config import check_parts
@@ -47,6 +50,16 @@ STEPS: dict[str, Step] = {
     "shear": Step(shear, {"degrees": (0, 60)}),
     "translation": Step(translation, {"share": (0, 1)}),
     "sampling": Step(sampling),
+    "gamma": Step(gamma, {"power": (0.1, 10)}),
+    "noise": Step(noise, {"sigma": (0, 1)}),
+    "blur": Step(blur, {"sigma": (0, 16)}),
+    "low_resolution": Step(low_resolution, {"scale": (0.05, 1)}),
+    "ringing": Step(ringing, {"cut": (0, 0.9)}),
+    "jpeg": Step(jpeg, {"quality": (1, 100)}),
+    "elastic": Step(elastic, {"deviation": (0, 1000), "points": (2, 64)}),
+    "cutout": Step(cutout, {"share": (0, 1), "count": (1, 64)}),
+    "cutmix": Step(cutmix, {"share": (0, 1)}, check_cutmix),
+    "copy_paste": Step(copy_paste, check=check_copy_paste),
 }
 """By name in config.augment; the defaults of a step's keys stand in `defaults.PARTS`.
 
@@ -96,10 +109,10 @@ def make_augment(
 ) -> Augment:
     """Makes an augmentation; each image of a batch draws its own values.
 
-    First come the steps that move pixels, then those that change values, each in the order that
-    they are named. Where all that move pixels have a direct way, and images are not sampled
-    otherwise, they take it one after the other; else they are composed, and everything is resampled
-    once.
+    First come the steps that move pixels, then those that change values, then those that take
+    pixels of other images, each in the order that they are named. Where all that move pixels have a
+    direct way, and images are not sampled otherwise, they take it one after the other; else they
+    are composed, and everything is resampled once.
 
     Args:
         steps: By name of `STEPS`, the arguments of the step.
@@ -118,6 +131,7 @@ def make_augment(
     made = {name: STEPS[name].make(**values) for name, values in steps.items()}
     spatial = {name: step for name, step in made.items() if isinstance(step, Spatial)}
     intensity = {name: step for name, step in made.items() if isinstance(step, Intensity)}
+    mix = {name: step for name, step in made.items() if isinstance(step, Mix)}
     cubic = any(isinstance(step, Sampling) and step.cubic for step in made.values())
 
     def one(
@@ -145,7 +159,10 @@ def make_augment(
         keys = jax.random.split(key, image.shape[0])
         unit = to_unit(image, value_range, cuts=cuts)
         label, weight = label.astype(jnp.int32), weight.astype(jnp.float32)
-        return jax.vmap(one)(unit, label, weight, keys, *extras)
+        arrays = jax.vmap(one)(unit, label, weight, keys, *extras)
+        for name, step in mix.items():
+            arrays = _mix(name, step, keys, arrays)
+        return arrays
 
     return augment
 
@@ -167,6 +184,21 @@ def _part(
     return tuple(
         piece.reshape(x.shape).astype(x.dtype) for piece, x in zip(pieces, given, strict=True)
     )
+
+
+def _mix(
+    name: str, step: Mix, keys: jax.Array, arrays: tuple[jax.Array, ...]
+) -> tuple[jax.Array, ...]:
+    """Takes pixels of the image before in the batch: of the last one for the first."""
+
+    def one(key: jax.Array, own: tuple[jax.Array, ...], other: tuple[jax.Array, ...]) -> Any:
+        own_key = jax.random.split(key, len(STEPS))[list(STEPS).index(name)]
+        taken = step.choose(own_key, other[1], other[2])
+        mixed = tuple(where(taken, theirs, x) for theirs, x in zip(other, own, strict=True))
+        return perhaps(step.probability, own_key, mixed, own)
+
+    # On a mesh only the images at the borders of two devices travel.
+    return jax.vmap(one)(keys, arrays, tuple(jnp.roll(x, 1, axis=0) for x in arrays))
 
 
 def _move(
