@@ -51,7 +51,9 @@ def draw_sheet(config: ConfigDict, workdir: Path) -> Path:
     return file
 
 
-def _pairs(experiment: Experiment) -> list[tuple[int, int, tuple[figures.Example, ...]]]:
+def _pairs(
+    experiment: Experiment,
+) -> list[tuple[int, int, tuple[figures.Example, figures.Example]]]:
     """Returns step, row, and the example before and after, of `ROWS` images."""
     e, plan, network = experiment, experiment.plan, experiment.network
     augment = jax.jit(step_parts(e.config, network, plan)["augment"])
@@ -60,22 +62,16 @@ def _pairs(experiment: Experiment) -> list[tuple[int, int, tuple[figures.Example
     order = {"batch_size": plan.batch_size, "seed": plan.seed, "start": 0, "stop": count}
     pairs = []
     for step, batch in enumerate(train_batches(e.dataset.splits["train"], e.loading, **order)):
-        arrays, extras = (
-            [batch[name] for name in ("image", "label", "weight")],
-            batch.get("extras", {}),
-        )
-        after = augment(*arrays, jax.random.fold_in(key, step), *extras.values())
-        image = to_unit(arrays[0], how.value_range(network.spec), cuts=how.cuts)
-        before = image, *arrays[1:], *extras.values()
+        extras = batch.get("extras", {})
+        image, *others = (batch[name] for name in ("image", "label", "weight"))
+        after = augment(image, *others, jax.random.fold_in(key, step), *extras.values())
+        unit = to_unit(image, how.value_range(network.spec), cuts=how.cuts)
+        before = unit, *others, *extras.values()
         for row in range(min(ROWS - len(pairs), plan.batch_size)):
-            both = [[np.asarray(x[row]) for x in each] for each in (before, after)]
-            low, high = both[0][0].min(), both[0][0].max()
-            ends = (
-                (0.0, 1.0)
-                if how.is_bounded
-                else (float(low), float(high) if high > low else low + 1)
-            )
-            pairs.append((step, row, tuple(_example(each, ends, list(extras)) for each in both)))
+            one, other = ([np.asarray(x[row]) for x in each] for each in (before, after))
+            ends = (0.0, 1.0) if how.is_bounded else (float(one[0].min()), float(one[0].max()))
+            pair = _example(one, ends, list(extras)), _example(other, ends, list(extras))
+            pairs.append((step, row, pair))
     return pairs
 
 
@@ -85,7 +81,7 @@ def _example(
     """Makes an image, its label, weight and extras what a figure shows: of volumes a slice."""
     (image, label, weight, *extras), (low, high) = arrays, ends
     axes = weight.ndim
-    grey = np.rint(np.clip((image - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+    grey = np.rint(np.clip((image - low) / (high - low or 1), 0, 1) * 255).astype(np.uint8)
     maps = {}
     for name, values in zip(names, extras, strict=True):
         flat = figures.flat_label(values, axes)

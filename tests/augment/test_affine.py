@@ -20,6 +20,8 @@ STEPS_HERE = {
     "shear": {"degrees": 30.0},
     "translation": {"share": 0.25},
     "zoom": {"scale": (0.6, 1.7), "aspect": 1.3},
+    "elastic": {"deviation": 2.0},
+    "flip": {"left_right": True, "up_down": True},
 }
 
 
@@ -148,19 +150,19 @@ def test_quarter_turns_are_those_of_numpy(size, is_direct, monkeypatch):
     rng = np.random.default_rng(2)
     image = rng.random((40, *size, 2)).astype(np.float32)
     label = rng.integers(0, 9, (40, *size)).astype(np.uint8)
-    step = STEPS["turn"].make((0, 1, 3))
+    step = STEPS["turn"].make((0, 1))
     if not is_direct:
         monkeypatch.setitem(
             STEPS, "turn", STEPS["turn"]._replace(make=lambda **_: step._replace(direct=None))
         )
-    augment = jax.jit(make_augment({"turn": {"quarters": (0, 1, 3)}}, UNIT))
+    augment = jax.jit(make_augment({"turn": {"quarters": (0, 1)}}, UNIT))
     found = augment(image, label, np.ones_like(label), jax.random.key(0))
     axes, seen = (len(size) - 2, len(size) - 1), []
     for row in range(40):
         (k,) = [k for k in range(4) if np.array_equal(np.rot90(label[row], k, axes), found[1][row])]
         np.testing.assert_allclose(found[0][row], np.rot90(image[row], k, axes), atol=1e-6)
         seen.append(k)
-    assert set(seen) == {0, 1, 3}
+    assert set(seen) == {0, 1}
     assert (np.asarray(found[2]) == 1).all()
 
 

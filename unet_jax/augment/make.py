@@ -219,7 +219,7 @@ def _move(
         return arrays
     places = jnp.meshgrid(*(jnp.arange(n) + 0.5 for n in weight.shape), indexing="ij")
     coordinates = jnp.stack(places, axis=-1)
-    for name, step in reversed(steps.items()):  # from the result back to the input
+    for name, step in reversed(list(steps.items())):  # from the result back to the input
         moved = step.move(keys[name], coordinates)
         coordinates = perhaps(step.probability, keys[name], moved, coordinates)
     return resample(image, label, weight, coordinates, cubic=cubic)
