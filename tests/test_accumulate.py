@@ -12,7 +12,7 @@ from unet_jax.defaults import page
 from unet_jax.header import describe_accumulation
 from unet_jax.losses.make import make_loss
 from unet_jax.models.unet import UNet
-from unet_jax.optim import make_optimizer
+from unet_jax.optim.make import make_optimizer
 from unet_jax.runs.checkpoint import Checkpoints
 from unet_jax.sharding import make_shardings, put_batch, split_state
 from unet_jax.step import abstract_state, make_init, make_train_step

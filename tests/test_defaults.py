@@ -21,7 +21,7 @@ from unet_jax.experiment import assemble
 from unet_jax.models.pretrained.weights import make_pretrained
 from unet_jax.models.unet import UNet
 from unet_jax.network import make_eval_settings
-from unet_jax.optim import make_optimizer
+from unet_jax.optim.make import make_optimizer
 from unet_jax.sharding import make_shardings
 from unet_jax.studies.pages import make_config, parse_overrides
 from unet_jax.task import make_task
@@ -37,9 +37,9 @@ FUNCTIONS = {
     "data.split": (make_rules, ("fold", "folds")),
     "data.synthetic": (open_synthetic, ("split_seed", "rules")),
     "model": (UNet, ("num_classes",)),
-    "pretrained": (make_pretrained, ()),
+    "pretrained": (make_pretrained, ("read_run",)),
     "task": (make_task, ("class_names",)),
-    "optim": (make_optimizer, ("total_steps", "epoch_steps", "heads")),
+    "optim": (make_optimizer, ("total_steps", "epoch_steps", "heads", "frozen")),
     "train": (make_plan, ("images", "horizon", "group")),
     "eval": (make_eval_settings, ()),
     "mesh": (make_shardings, ()),

@@ -78,12 +78,14 @@ def test_plan():
         eval_every=4,
         checkpoint_every=3,
         log_every=8,  # never but at the end
+        trackers=("tensorboard",),
     )
 
 
 def test_plan_by_default():
     plan = make_plan(images=3200)
-    assert plan == Plan(3000, 100.0, 32, 0, 300, 300, 20)
+    assert plan == Plan(3000, 100.0, 32, 0, 300, 300, 20, trackers=("tensorboard",))
+    assert make_plan(images=3200, patience="20%").patience == 600
 
 
 @pytest.mark.parametrize("never", ["0 steps", "0", "0%", "0 epochs", "0.0 steps"])

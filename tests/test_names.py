@@ -149,7 +149,7 @@ def test_home_is_found_in_configs(home):
     with pytest.raises(UserError, match=r"config\.data\.path=~nobody-here/x: the home directory"):
         storage.as_path("~nobody-here/x", "config.data.path")
     with pytest.raises(UserError, match=r"config\.pretrained\.file=~nobody-here/x: the home"):
-        weights.make_pretrained(file="~nobody-here/x", keep_head=False)
+        weights.make_pretrained(file="~nobody-here/x", read_run=dict)
 
 
 def test_one_word_stands_for_an_image():

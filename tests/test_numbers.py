@@ -17,7 +17,7 @@ from unet_jax.data.sample import RGB
 from unet_jax.defaults import PARTS, complete
 from unet_jax.errors import UserError
 from unet_jax.losses.make import make_loss
-from unet_jax.optim import make_optimizer
+from unet_jax.optim.make import make_optimizer
 from unet_jax.studies.pack.grouping import numbers_of
 
 INF, NAN = math.inf, math.nan

@@ -6,7 +6,9 @@ import pytest
 
 from unet_jax.config import call
 from unet_jax.errors import UserError
-from unet_jax.optim import check_optimizer, make_optimizer, make_schedule
+from unet_jax.optim.make import check_optimizer, make_optimizer
+from unet_jax.optim.rates import check_parts
+from unet_jax.optim.schedule import make_schedule
 
 
 def make(**arguments):
@@ -24,7 +26,7 @@ def run(optimizer, params, given):
     for step, arguments in enumerate(given):
         updates, state = optimizer.update(*arguments, state, params)
         params = optax.apply_updates(params, updates)
-        average = optimizer.average(average, params, jnp.asarray(step))
+        average = optimizer.average(average, params, state, jnp.asarray(step))
     return params, average
 
 
@@ -77,6 +79,118 @@ def test_adamw_by_its_formula(problem):
         np.testing.assert_allclose(found[name], p, rtol=1e-4, atol=1e-5)
 
 
+PLAIN = {"schedule": "constant", "warmup": "0", "clip_norm": 0.0, "learning_rate": 0.1}
+
+
+def test_lion_by_its_formula(problem):
+    params, gradients = problem
+    found, _ = run(
+        make(name="lion", momentum=0.7, weight_decay=0.01, **PLAIN), params, zip(gradients)
+    )
+    for name, decay in (("kernel", 0.01), ("bias", 0.0)):  # Chen et al., 2023, algorithm 2
+        p, m = np.float64(params[name]), 0.0
+        for gradient in gradients:
+            g = np.float64(gradient[name])
+            p = p - 0.1 * (np.sign(0.7 * m + 0.3 * g) + decay * p)
+            m = 0.99 * m + 0.01 * g
+        np.testing.assert_allclose(found[name], p, rtol=1e-5)
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_schedule_free_by_its_equations(problem, accumulate):
+    params, gradients = problem
+    own = PLAIN | {"warmup": "2 steps"}
+    optimizer = make(
+        name="schedule_free_adamw",
+        momentum=0.8,
+        weight_decay=0.01,
+        accumulate=accumulate,
+        total_steps=6 * accumulate,
+        **own,
+    )
+    weigh = (lambda g: (g,)) if accumulate == 1 else (lambda g: ([g], [jnp.ones(())]))
+    given = [weigh(g) for g in gradients for _ in range(accumulate)]
+    found, average = run(optimizer, params, given)
+    warmup = -(-2 // accumulate)
+    for name, decay in (("kernel", 0.01), ("bias", 0.0)):
+        # Defazio et al., 2024, algorithm 1 with Adam's step; weights are squares of the rate.
+        y = z = x = np.float64(params[name])
+        v, weights = 0.0, 0.0
+        for t, gradient in enumerate(gradients, 1):
+            g = np.float64(gradient[name])
+            v = 0.999 * v + 0.001 * g**2
+            rate = 0.1 * min((t - 1) / warmup, 1)
+            z = z - rate * (g / (np.sqrt(v / (1 - 0.999**t)) + 1e-8) + decay * y)
+            weight = (0.1 * min(t / warmup, 1)) ** 2
+            weights += weight
+            x = x + weight / weights * (z - x)
+            y = 0.8 * x + 0.2 * z
+        np.testing.assert_allclose(found[name], y, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(average[name], x, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_the_mean_of_late_parameters(problem, accumulate):
+    params, gradients = problem
+    plain = {"accumulate": accumulate, "total_steps": 6, "schedule": "constant", "warmup": "0"}
+    weigh = (lambda g: (g,)) if accumulate == 1 else (lambda g: ([g], [jnp.ones(())]))
+    counts = range(accumulate, 7, accumulate)
+    after = [run(make(**plain), params, map(weigh, gradients[:n]))[0]["kernel"] for n in counts]
+    for late, start in (("50%", 3), ("4 steps", 4), ("0", 0), ("100%", 6)):
+        _, average = run(make(swa_from=late, **plain), params, map(weigh, gradients))
+        first = min(-(-start // accumulate), len(after) - 1)
+        expected = np.mean(np.float64(after[first:]), axis=0)
+        np.testing.assert_allclose(average["kernel"], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd", "lion", "schedule_free_adamw"])
+def test_parts_have_rates_of_their_own(problem, name):
+    leaves, gradients = problem
+    nest = lambda tree: {"encoder_0": dict(tree), "head": {"Conv_0": dict(tree)}}  # noqa: E731
+    params, given = nest(leaves), [(nest(g),) for g in gradients]
+    rates = (("encoder_0/bias", 3.0), ("encoder*", 0.5), ("*/bias", 2.0))
+    rates_of = {
+        ("encoder_0", "kernel"): 0.5,
+        ("encoder_0", "bias"): 3.0,
+        ("head", "Conv_0", "kernel"): 1.0,
+        ("head", "Conv_0", "bias"): 2.0,
+    }
+    plain = PLAIN | {"name": name, "weight_decay": 0.1}
+    found, _ = run(make(rates=rates, **plain), params, given)
+    for place, rate in rates_of.items():  # alone, with that learning rate
+        optimizer = make(**plain | {"learning_rate": 0.1 * rate})
+        expected, _ = run(optimizer, leaves, zip(gradients))
+        leaf = found
+        for part in place:
+            leaf = leaf[part]
+        np.testing.assert_allclose(leaf, expected[place[-1]], rtol=2e-5, atol=2e-6)
+    optimizer = make(frozen=("encoder_*",), **plain)
+    found, average = run(optimizer, params, given)
+    assert not (
+        np.asarray(found["head"]["Conv_0"]["bias"]) == params["head"]["Conv_0"]["bias"]
+    ).any()
+    for tree in filter(None, (found, average)):
+        for part in leaves:
+            np.testing.assert_array_equal(tree["encoder_0"][part], params["encoder_0"][part])
+
+
+def test_parts_that_are_not_there():
+    params = {"encoder_0": {"Conv_0": {"kernel": 0}}, "head": {"bias": 0}}
+    check_parts(("encoder_?",), (("*/kernel", 2.0), ("head", 0.5)), params)
+    for frozen, rates, message in (
+        (
+            ("encoder",),
+            (),
+            r"config\.model\.frozen names 'encoder', .* parts are encoder_0, head\.",
+        ),
+        (("encoder_0/Conv_0",), (), "names 'encoder_0/Conv_0', and no part"),
+        ((), (("head", 2.0), ("tail*", 2.0)), r"config\.optim\.rates names 'tail\*'"),
+        (("enc*", "head"), (), "leaves no part of the model to train"),
+    ):
+        with pytest.raises(UserError, match=message):
+            check_parts(frozen, rates, params)
+
+
 def test_clipping_by_the_global_norm(problem):
     params, (gradient, *_) = problem
     plain = {"name": "sgd", "momentum": 0.0, "weight_decay": 0.0, "schedule": "constant"}
@@ -122,7 +236,7 @@ def test_average_by_its_formula(problem, accumulate):
             expected, t = d * expected + (1 - d) * after[-1], t + 1
     np.testing.assert_allclose(average["kernel"], expected, rtol=1e-5)
     without = make(**plain)
-    assert without.begin_average(params) == without.average({}, params, jnp.asarray(0)) == {}
+    assert without.begin_average(params) == without.average({}, params, (), jnp.asarray(0)) == {}
 
 
 def test_the_logged_rate_is_the_one_that_is_used(problem):
@@ -146,6 +260,18 @@ def test_the_logged_rate_is_the_one_that_is_used(problem):
         ({"learning_rate": 0.0}, "config.optim.learning_rate=0.0"),
         ({"accumulate": 0}, "config.optim.accumulate=0"),
         ({"ema_decay": 1.0}, "config.optim.ema_decay=1.0"),
+        ({"swa_from": "late"}, "config.optim.swa_from='late'"),
+        ({"swa_from": "50%", "ema_decay": 0.9}, "swa_from='50%' and config.optim.ema_decay=0.9"),
+        ({"rates": (("head", -1.0),)}, r"config.optim.rates=\(\('head', -1.0\),\) must be pairs"),
+        ({"rates": ("head", 2.0)}, "must be pairs of a pattern and a factor"),
+        (
+            {"name": "schedule_free_adamw", "ema_decay": 0.5},
+            "set config.optim.schedule='constant' and config.optim.ema_decay=0.0",
+        ),
+        (
+            {"name": "schedule_free_adamw", "schedule": "constant", "momentum": 0.0},
+            "set config.optim.momentum above 0",
+        ),
         (
             {"warmup": "101 steps"},
             "config.optim.warmup='101 steps' is 101 steps, and the run has 100",

@@ -12,7 +12,7 @@ from unet_jax.data.sample import RGB
 from unet_jax.errors import UserError
 from unet_jax.losses.make import make_loss
 from unet_jax.models.unet import UNet
-from unet_jax.optim import make_optimizer
+from unet_jax.optim.make import make_optimizer
 from unet_jax.process import target
 from unet_jax.sharding import (
     LEAST_SPLIT,

@@ -9,7 +9,7 @@ from unet_jax.losses.make import make_loss
 from unet_jax.models.fast import init_options
 from unet_jax.models.fast.choice import LEVEL
 from unet_jax.models.unet import UNet
-from unet_jax.optim import make_optimizer
+from unet_jax.optim.make import make_optimizer
 from unet_jax.sharding import make_shardings, put_batch, replicate
 from unet_jax.step import init_variables, make_init, make_train_step
 
@@ -54,7 +54,8 @@ def take_steps(batches, devices, network=None, **optim):
 
 
 def test_initial_parameters_are_compiled_quickly_to_the_same_bytes(monkeypatch):
-    monkeypatch.setenv("XLA_FLAGS", "")  # as users have it; XLA read it when the process began
+    jax.devices()  # with the flags of this process
+    monkeypatch.setenv("XLA_FLAGS", "")  # as users have it
     model, shardings = UNet(3, (2, 3), repeats=(1,), decoder_repeats=(1,)), make_shardings(1)
     optimizer = make_optimizer(**SGD, total_steps=10, epoch_steps=1.0)
     assert init_options() == {LEVEL: 2}
@@ -70,6 +71,39 @@ def test_initial_parameters_are_compiled_quickly_to_the_same_bytes(monkeypatch):
         np.testing.assert_array_equal(one, other)
     monkeypatch.setenv("XLA_FLAGS", f"--{LEVEL}=0")
     assert not init_options()
+
+
+def test_a_frozen_part_computes_what_it_does_in_evaluation(batches):
+    frozen = {"frozen": ("encoder_0", "up*"), "dropout": (0.5,)}
+    optim = {"weight_decay": 0.1, "ema_decay": 0.5, "frozen": frozen["frozen"]}
+    (before, _), (after, _) = (take_steps(batches[:n], 1, frozen, **optim) for n in (1, 3))
+    for name in before.params:
+        is_frozen = name in ("encoder_0", "up_0")
+        states = [(s.params[name], s.batch_stats.get(name, {})) for s in (before, after)]
+        for old, new in zip(*map(jax.tree.leaves, states), strict=True):
+            assert np.array_equal(old, new) == is_frozen, name
+        means = after.average[name], before.params[name]
+        for one, other in zip(*map(jax.tree.leaves, means), strict=True):
+            is_close = np.allclose(one, other, rtol=1e-6, atol=0)  # a mean of equal numbers rounds
+            assert is_close == is_frozen, name
+    model = UNet(3, (4, 8), repeats=(1,), decoder_repeats=(1,), **frozen)
+    variables = {"params": after.params, "batch_stats": after.batch_stats}
+    image = np.random.default_rng(1).normal(size=(2, 9, 7, 3))
+
+    def activations(train):
+        _, seen = model.apply(
+            variables,
+            image,
+            train=train,
+            rngs={"dropout": jax.random.key(0)},
+            capture_intermediates=lambda module, _: module.name in ("encoder_0", "bottom_1"),
+            mutable=["intermediates", "batch_stats"],
+        )
+        return {name: x["__call__"][0] for name, x in seen["intermediates"].items()}
+
+    trained, evaluated = activations(True), activations(False)
+    np.testing.assert_array_equal(trained["encoder_0"], evaluated["encoder_0"])
+    assert not np.array_equal(trained["bottom_1"], evaluated["bottom_1"])
 
 
 # Without the kinks of relu and max pooling, where a number that rounds to the other side of zero

@@ -29,6 +29,7 @@ MAY_DIFFER = (
     "eval.batch_size",
     "eval.shown",
     "eval.figures",
+    "train.trackers",
     "mesh",
 )
 _LENGTH = ("train.duration", "optim.horizon")
@@ -77,7 +78,7 @@ def _different(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[Any, Any]]:
     A key that one of them lacks is its default.
     """
     one, other = fill(old), fill(new)
-    found = _different_flat(dict(_flatten(one)), dict(_flatten(other)))
+    found = _different_flat(dict(flatten(one)), dict(flatten(other)))
     orders = [tuple(values.get("augment") or ()) for values in (one, other)]
     if orders[0] != orders[1] and set(orders[0]) == set(orders[1]):
         found["augment"] = orders[0], orders[1]  # the order of its steps
@@ -108,7 +109,7 @@ def identity(config: ConfigDict) -> dict[str, Any]:
 
 
 def _identity(values: Mapping[str, Any]) -> dict[str, Any]:
-    flat = dict(_flatten(values))
+    flat = dict(flatten(values))
     return {key: value for key, value in flat.items() if not may_differ(key) and key not in _LENGTH}
 
 
@@ -133,9 +134,10 @@ def other_identity(old: Mapping[str, Any], config: ConfigDict) -> list[str]:
     return [f"config.{key}: {one!r} -> {other!r}" for key, (one, other) in pairs.items()]
 
 
-def _flatten(section: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
+def flatten(section: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
+    """Yields the values of sections within sections, by keys such as "optim.learning_rate"."""
     for key, value in section.items():
         if isinstance(value, Mapping | ConfigDict):
-            yield from _flatten(value, f"{prefix}{key}.")
+            yield from flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", tuples(value)

@@ -162,6 +162,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "clip_norm": 1.0,
         "accumulate": 1,
         "ema_decay": 0.0,
+        "swa_from": "",
+        "rates": (),
         "horizon": "",
     },
     "train": {
@@ -171,6 +173,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "eval_every": "10%",
         "checkpoint_every": "10%",
         "log_every": "20 steps",
+        "patience": "",
+        "trackers": ("tensorboard",),
     },
     "eval": {"batch_size": 32, "shown": 6, "headline": HEADLINE, "figures": True},
     "mesh": {"data": -1, "fsdp": 1, "space": 1},

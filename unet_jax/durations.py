@@ -60,6 +60,8 @@ class Plan(NamedTuple):
     checkpoint_every: int
     log_every: int
     group: int = 1
+    patience: int = 0
+    trackers: tuple[str, ...] = ()
 
     def is_planned(self, step: int) -> bool:
         """Tells whether the run saves this step though nobody asks it to stop."""
@@ -119,6 +121,8 @@ def make_plan(
     eval_every: str = "10%",
     checkpoint_every: str = "10%",
     log_every: str = "20 steps",
+    patience: str = "",
+    trackers: tuple[str, ...] = ("tensorboard",),
     *,
     images: int,
     horizon: str = "",
@@ -134,6 +138,13 @@ def make_plan(
             that of the last step, which is always evaluated.
         checkpoint_every: Duration between checkpoints. Every evaluation saves one.
         log_every: Duration between lines of scalars.
+        patience: Duration after which a run ends at an evaluation, if none since was as good by
+            `config.eval.headline` as the best before; also percent of the horizon. "" for none:
+            the run takes all its steps. What depends on the run's length, such as the schedule,
+            is that of `duration`.
+        trackers: Where scalars go beside metrics.jsonl, keys of `trackers.make.TRACKERS`:
+            "tensorboard", "mlflow" (extra mlflow) and "wandb" (extra wandb). A run neither waits
+            for them nor fails with them.
         images: Training images in an epoch, one for every crop.
         horizon: Duration of which percentages are taken, that of `optim.make_optimizer`.
         group: Batches that make an update together.
@@ -156,4 +167,7 @@ def make_plan(
         name: to_steps(value, key=f"config.train.{name}", **lengths) or total
         for name, value in every.items()
     }
-    return Plan(total, epoch_steps, batch_size, seed, **steps, group=group)
+    key = "config.train.patience"
+    ends = to_steps(patience, key=key, **lengths) if patience else 0
+    more = {"group": group, "patience": ends, "trackers": trackers}
+    return Plan(total, epoch_steps, batch_size, seed, **steps, **more)

@@ -26,8 +26,11 @@ from unet_jax.metrics.make import check_headline, make_metrics
 from unet_jax.models.pretrained.weights import Load, make_pretrained
 from unet_jax.models.unet import UNet
 from unet_jax.network import Network, check_labels, make_eval_settings, make_network
-from unet_jax.optim import check_optimizer, make_optimizer
+from unet_jax.optim.make import check_optimizer, make_optimizer
+from unet_jax.optim.rates import check_parts
 from unet_jax.runs.splits import Splits, open_kept
+from unet_jax.runs.trackers.make import check_trackers
+from unet_jax.runs.variables import read_variables
 from unet_jax.sharding import Shardings, check_batch_size
 from unet_jax.step import Init, State, Step, abstract_state, make_init, make_train_step
 from unet_jax.task import Task
@@ -117,12 +120,15 @@ def assemble(
             f"{MOST_STEPS:,} is the most."
         )
     plan = plan_of(config, images)
+    check_trackers(plan.trackers)
     if like is None:
         train, how = dataset.splits["train"], read_loading(config.data).normalise
         if how.is_of_train and not ends:
             ends = find_ends(train, how)
         network = make_network(config, dataset.class_names, train.spec, ends)
-        load = call(make_pretrained, "config.pretrained", config.pretrained)
+        load = call(
+            make_pretrained, "config.pretrained", config.pretrained, read_run=read_variables
+        )
         if load:
             load(network.variables)  # whether the file fits
     else:
@@ -137,6 +143,7 @@ def assemble(
     parts = step_parts(config, network, plan)
     begins = network.model, parts["optimizer"], network.image_shape, network.shardings
     state_shapes = abstract_state(*begins)
+    check_parts(network.model.frozen, config.optim.rates, state_shapes.params)
     return Experiment(
         dataset=dataset,
         network=network,
@@ -197,7 +204,8 @@ def step_parts(
         UserError: A value does not fit.
     """
     model, task = network.model, network.task
-    length = {"total_steps": plan.total, "epoch_steps": plan.epoch_steps}
+    length: dict[str, Any] = {"total_steps": plan.total, "epoch_steps": plan.epoch_steps}
+    length["frozen"] = model.frozen
     if not numbers:
         loss = make_loss(check_loss(config.loss, num_classes=task.channels), task)
         length["heads"] = model.heads() * len(loss.parts)

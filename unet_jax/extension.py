@@ -12,7 +12,7 @@ from unet_jax.durations import Plan, to_steps
 from unet_jax.errors import UserError
 from unet_jax.experiment import Experiment, plan_of
 from unet_jax.metrics.make import Headline
-from unet_jax.optim import count_warmup
+from unet_jax.optim.schedule import count_warmup
 from unet_jax.process.owner import turn
 from unet_jax.process.whole import write_text
 from unet_jax.runs import checkpoint, layout
@@ -22,6 +22,7 @@ from unet_jax.runs.results import read_results
 DURATION = "config.train.duration"
 _SHARES = (
     ("optim", "warmup"),
+    ("optim", "swa_from"),
     ("train", "eval_every"),
     ("train", "checkpoint_every"),
     ("train", "log_every"),
@@ -68,6 +69,8 @@ def _refusal(workdir: Path, lines: list[str], depends: list[str], advice: str) -
 
 def _depends_on_duration(config: ConfigDict) -> list[str]:
     """Names the values that say something else in a longer run."""
+    if config.train.patience:  # the last step is evaluated, due or not
+        return [f"config.train.patience={config.train.patience!r}"]
     if config.optim.horizon:
         return []
     schedule = config.optim.schedule
@@ -77,6 +80,8 @@ def _depends_on_duration(config: ConfigDict) -> list[str]:
 
 
 def _is_share(key: str, value: str) -> bool:
+    if value == "":
+        return False
     hundredths = to_steps(value, key=f"config.{key}", epoch_steps=1.0, total_steps=100)
     return "%" in str(value) and hundredths > 0
 

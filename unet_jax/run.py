@@ -21,6 +21,7 @@ from unet_jax.runs.damage import set_broken_aside
 from unet_jax.runs.gallery import Gallery
 from unet_jax.runs.intact import check_found, check_of_run
 from unet_jax.runs.logs import Arrivals, Logs, Recorder, Silence
+from unet_jax.runs.trackers.make import Trackers
 from unet_jax.step import State
 
 
@@ -72,8 +73,10 @@ class Run:
         self._start, plan = start, self.experiment.plan
         self._logs: Logs = Silence()
         if is_first():
-            files = self.workdir / layout.METRICS, self.workdir / layout.TENSORBOARD
-            self._logs = Logs(*files, start, plan.total, shows=shows)
+            values = dict(compare.flatten(self._config))
+            trackers = Trackers(plan.trackers, self.workdir, values, start)
+            file = self.workdir / layout.METRICS
+            self._logs = Logs(file, trackers, start, plan.total, shows=shows)
         sizes = {"log_every": plan.log_every, "batch_size": images or plan.batch_size}
         self._recorder = Recorder(self._logs, start, **sizes)
         self._arrivals = Arrivals(self.write)
@@ -132,6 +135,14 @@ class Run:
         marks = {"is_planned": plan.is_planned(step), "is_lasting": plan.is_lasting(step)}
         self.checkpoints.save(step, state, meta, headline.rank(scores), **marks)
 
+    def has_ended(self, step: int) -> bool:
+        """Tells whether the run ends here, before its last step; see `Plan.patience`."""
+        plan, steps = self.experiment.plan, self.checkpoints.steps()
+        is_due = step % plan.eval_every == 0 and step % plan.group == 0
+        if not (plan.patience and steps and is_due and step < plan.total):
+            return False
+        return step - steps["best"] >= plan.patience
+
     def wait(self) -> None:
         """Returns when what was kept is on the disk."""
         self.checkpoints.wait()
@@ -141,13 +152,14 @@ class Run:
         self._recorder.restart_clock(step)
 
     def results(self) -> dict[str, Any]:
-        """Returns what results.json says of a run that has taken all its steps.
+        """Returns what results.json says of a run that has ended.
 
         To be asked for in the run's context, and written after it, when the figures are there.
         """
-        best = self.checkpoints.steps()["best"]
+        steps = self.checkpoints.steps()
+        best = steps["best"]
         scores = self.checkpoints.meta(best)["scores"]
-        train = {"step": self.experiment.plan.total, "best_step": best}
+        train = {"step": steps["latest"], "best_step": best}
         return {"val": {"step": best, **scores}, "train": train}
 
 

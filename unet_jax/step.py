@@ -17,7 +17,7 @@ from unet_jax.losses.make import Loss
 from unet_jax.models.fast import compiler_options, init_options
 from unet_jax.models.pretrained.weights import Load
 from unet_jax.models.unet import UNet
-from unet_jax.optim import Optimizer
+from unet_jax.optim.make import Optimizer
 from unet_jax.process import target
 from unet_jax.sharding import Shardings, by_parts, put_shapes, replicate, split_state
 from unet_jax.task import Task
@@ -209,7 +209,7 @@ def make_pure_step(
             updates, opt_state = optimizer.update(*given, state.opt_state, state.params)
             params = optax.apply_updates(state.params, updates)
             norm = optax.tree.norm(gradient)
-            average = optimizer.average(state.average, params, state.step)
+            average = optimizer.average(state.average, params, opt_state, state.step)
         scalars = {
             "train/loss": found.loss,
             "train/pixel_accuracy": _accuracy(loss.task, found.logits, label, weight),
@@ -233,6 +233,9 @@ def _apply(
 ) -> tuple[list[jax.Array], Any]:
     """Returns the logits of every head, the result's first, and the updated statistics."""
     batch_stats, rngs = same
+    if model.frozen:
+        stopped = {name: model.is_frozen(name) for name in params}
+        params = {k: jax.lax.stop_gradient(x) if stopped[k] else x for k, x in params.items()}
     variables = {"params": params, "batch_stats": batch_stats}
     outputs: Any = model.apply(variables, standardise(image), train=True, rngs=rngs, mutable=SOWN)
     logits, updated = outputs

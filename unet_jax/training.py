@@ -62,6 +62,10 @@ class Keeper(Protocol[S]):
         """Evaluates where it is due, and starts to save."""
         ...
 
+    def has_ended(self, step: int) -> bool:
+        """Tells whether the run ends at a step that was kept, before its last."""
+        ...
+
     def wait(self) -> None:
         """Returns when what was kept is on the disk."""
         ...
@@ -100,8 +104,9 @@ def loop(
     """
     guard = jax.transfer_guard("disallow")
     evaluation = "compiling the evaluation, here or on another process"
+    last = start if keeper.has_ended(start) else plan.total
     with stop_requests() as stop, Watchdog() as watchdog, guard:
-        for step in range(start + 1, plan.total + 1):
+        for step in range(start + 1, last + 1):
             watchdog.at(f"step {step}, reading the images of the batch")
             asked = time.perf_counter()
             batch = next(batches)
@@ -126,6 +131,10 @@ def loop(
                     "without --overwrite.",
                     stops,
                 )
+            if keeper.has_ended(step):
+                waited_for = f"no evaluation of {plan.patience} steps was better"
+                console.print(f"step {step}/{plan.total}  {waited_for}; the run ends here")
+                break
             keeper.restart_clock(step)
         watchdog.at("the end, saving the last checkpoint")
         keeper.wait()

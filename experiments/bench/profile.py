@@ -1,4 +1,4 @@
-"""Prints where the time of a compiled train step goes, on CPU.
+"""Prints where the time of a compiled train step, or of an inference, goes, on CPU.
 
 python -m experiments.bench.profile --cells=16@128,64@128 --ablate=normalisation --ablate=activation
 
@@ -27,6 +27,7 @@ from experiments.bench.timeline import NOT_ATTRIBUTED, attribute, read_trace
 from unet_jax.process import runtime
 
 CELLS = flags.DEFINE_list("cells", ["16@128", "64@128"], "WIDTH@SIDE, ...")
+TASK = flags.DEFINE_enum("task", "training", ["training", "inference"], "What is profiled.")
 BATCH = flags.DEFINE_integer("batch", 8, "Images per step.", lower_bound=1)
 STEPS = flags.DEFINE_integer("steps", 10, "Steps that are traced.", lower_bound=2)
 ABLATE = flags.DEFINE_multi_enum("ablate", [], list(ABLATIONS), "What to leave out in turn.")
@@ -68,24 +69,35 @@ class Row(NamedTuple):
 
 
 class Step:
-    """A train step that is run again and again."""
+    """A train step, or a forward pass, that is run again and again."""
 
     def __init__(self, cell: str) -> None:
         """Compiles it and takes two steps."""
         width, size = map(int, cell.split("@"))
         train = workers.make_train(width, size, BATCH.value, "float32", AUGMENT)
-        self.compiled = train.step.lower(train.state, train.batch, train.key).compile()
         self._state, self._batch, self._key = train.state, train.batch, train.key
+        if TASK.value == "training":
+            self.compiled = train.step.lower(train.state, train.batch, train.key).compile()
+            self._take = self._train
+        else:
+            self.compiled = workers.make_forward(train, width, "float32")
+            self._take = self._infer
         self.run()
         self.run()
+
+    def _train(self) -> object:
+        self._state, scalars = self.compiled(self._state, self._batch, self._key)
+        return self._state, scalars
+
+    def _infer(self) -> object:
+        return self.compiled(self._state.eval_variables(), self._batch["image"])
 
     def run(self) -> float:
         """Takes a step and returns its seconds."""
         import jax
 
         began = time.perf_counter()
-        self._state, scalars = self.compiled(self._state, self._batch, self._key)
-        jax.block_until_ready((self._state, scalars))
+        jax.block_until_ready(self._take())
         return time.perf_counter() - began
 
 

@@ -20,7 +20,7 @@ _SCOPES = (
     (r"data_gradient", "convolution, data gradient"),
     (r"(Conv_\d+|head(_\d+)?|stem)", "convolution, forward"),
     (r"(Batch|Group)Norm_\d+", "normalisation"),
-    (r"\w+\.activate", "activation"),
+    (r"activation", "activation"),
     (r"pool", "pooling"),
     (r"up_\w+", "way up"),
     (r"concatenate|split|add_any", "concatenation"),  # forward, backward, and the sum of both ways

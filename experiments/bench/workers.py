@@ -63,7 +63,7 @@ def make_train(
     from unet_jax.data.sample import RGB
     from unet_jax.losses.make import make_loss
     from unet_jax.models.unet import UNet
-    from unet_jax.optim import make_optimizer
+    from unet_jax.optim.make import make_optimizer
     from unet_jax.sharding import make_shardings
     from unet_jax.step import make_init, make_train_step
     from unet_jax.task import Exclusive
@@ -84,6 +84,31 @@ def make_train(
     return Train(step, state, data, jax.random.key(3))
 
 
+def make_forward(train: Train, width: int, dtype: str) -> Any:
+    """Makes the compiled forward pass of evaluation, (variables, images) -> logits.
+
+    Args:
+        train: Of `make_train`, for its variables and images.
+        width: See `make_train`.
+        dtype: See `make_train`.
+
+    Returns:
+        The `jax.stages.Compiled`.
+    """
+    import jax
+
+    from unet_jax.augment.scale import standardise, to_unit
+    from unet_jax.data.sample import RGB
+    from unet_jax.models.unet import UNet
+
+    model = UNet(CLASSES, levels(width), dtype=dtype)
+
+    def forward(variables: Any, image: jax.Array) -> Any:
+        return model.apply(variables, standardise(to_unit(image, RGB.value_range)), train=False)
+
+    return jax.jit(forward).lower(train.state.eval_variables(), train.batch["image"]).compile()
+
+
 def jax_step(task: str, width: int, size: int, batch: int, dtype: str) -> Callable[[], object]:
     """Makes the project's own compiled step; see `torch_step`."""
     from unet_jax.process import runtime
@@ -92,17 +117,9 @@ def jax_step(task: str, width: int, size: int, batch: int, dtype: str) -> Callab
     runtime.prepare()
     import jax
 
-    from unet_jax.augment.scale import standardise, to_unit
-    from unet_jax.data.sample import RGB
-    from unet_jax.models.unet import UNet
-
-    step, state, data, key = make_train(width, size, batch, dtype)
+    step, state, data, key = train = make_train(width, size, batch, dtype)
     if task == "inference":
-        model = UNet(CLASSES, levels(width), dtype=dtype)
-        variables = state.eval_variables()
-        forward = jax.jit(
-            lambda v, x: model.apply(v, standardise(to_unit(x, RGB.value_range)), train=False)
-        )
+        forward, variables = make_forward(train, width, dtype), state.eval_variables()
         return lambda: jax.block_until_ready(forward(variables, data["image"]))
 
     def run() -> object:

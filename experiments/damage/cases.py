@@ -31,6 +31,7 @@ READERS = {
     layout.EVALUATIONS: ("train", "resume", "evaluate", "report"),
     layout.FIGURES: ("resume", "evaluate"),
     layout.TENSORBOARD: ("resume",),
+    layout.TRACKERS: ("resume",),
 }
 # Of a sweep and a pack, by regular expression.
 IN_SWEEP = r"study\.json|seed=0\w*/(\w+\.jsonl?|evaluations(/val.*)?|checkpoints(/[24])?)"

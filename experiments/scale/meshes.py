@@ -96,7 +96,7 @@ def measure(
     from unet_jax.losses.make import make_loss
     from unet_jax.models.unet import UNet
     from unet_jax.models.variants import section
-    from unet_jax.optim import make_optimizer
+    from unet_jax.optim.make import make_optimizer
     from unet_jax.predict.eval_step import evaluation
     from unet_jax.predict.predictor import Predictor
     from unet_jax.sharding import check_height, make_shardings, put_batch, replicate

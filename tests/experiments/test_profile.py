@@ -23,7 +23,7 @@ ENCODER, DECODER = "UNet._encode/encoder_0/", "decoder_0/decoder_0."
         (BACKWARD + "Conv_1/data_gradient/slice", "slice", "convolution, data gradient"),
         (BACKWARD + ENCODER + "encoder_0.convolve/BatchNorm_1/mul", "multiply", "normalisation"),
         (FORWARD + ENCODER + "encoder_0.convolve/GroupNorm_0/sub", "subtract", "normalisation"),
-        (BACKWARD + "bottom_4/bottom_4.activate/select_n", "select", "activation"),
+        (BACKWARD + "bottom_4/activation/select_n", "select", "activation"),
         (FORWARD + "UNet._encode/pool/max", "maximum", "pooling"),
         (BACKWARD + "UNet._encode/transpose(jvp(pool))/eq", "compare", "pooling"),
         (BACKWARD + "up_1/bhwc,ijcf->bhiwjf/dot_general", "dot", "way up"),
@@ -52,7 +52,7 @@ HloModule jit_train_step
   %q = f32[100]{0} parameter(1)
   %a = f32[100]{0} add(%p, %q), metadata={op_name="jit(f)/jvp(UNet)/BatchNorm_0/add"}
   %tiny = f32[5]{0} slice(%a), metadata={op_name="jit(f)/jvp(UNet)/up_0/slice"}
-  ROOT %m = f32[100]{0} maximum(%a, %q), metadata={op_name="jit(f)/jvp(UNet)/x.activate/max"}
+  ROOT %m = f32[100]{0} maximum(%a, %q), metadata={op_name="jit(f)/jvp(UNet)/x/activation/max"}
 }
 
 ENTRY %main (x: f32[3,4], y: bf16[2,6,6,4]) -> f32[3,2,5] {

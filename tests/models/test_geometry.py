@@ -14,7 +14,7 @@ from unet_jax.errors import UserError
 from unet_jax.losses.make import make_loss
 from unet_jax.models.unet import UNet
 from unet_jax.models.variants import VARIANTS, section
-from unet_jax.optim import make_optimizer
+from unet_jax.optim.make import make_optimizer
 from unet_jax.predict.fits import make_fit
 from unet_jax.sharding import make_shardings, put_batch, replicate
 from unet_jax.step import begin_state, make_train_step

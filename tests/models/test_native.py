@@ -1,3 +1,4 @@
+import functools
 import json
 import os
 import re
@@ -109,6 +110,24 @@ def test_convolution_of_every_number_of_channels(c, convolution_kernel):
     x, _ = draw(2, 4, 3, c, 34 - c)
     k = np.float32(np.random.default_rng(c).normal(size=(3, 3, c, 34 - c)))
     np.testing.assert_allclose(convolution_kernel(x, k), convolved(x, k), atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_what_is_added_and_the_least_value_of_a_convolution(shape, kernel):
+    (x, _), rng = draw(*shape), np.random.default_rng(2)
+    k, bias = (np.float32(rng.normal(size=(*s, shape[4]))) for s in ((3, 3, shape[3]), ()))
+    tolerance = 2e-7 * 9 * max(shape[3:])
+    sums = convolved(x, k) + bias
+    for floor in (-np.inf, 0.0, 0.5):
+        form = functools.partial(native.affine_convolution, floor=floor)
+        found = jax.jit(form)(x, k, bias)
+        np.testing.assert_allclose(found, np.maximum(sums, floor), rtol=1e-6, atol=tolerance)
+    several = np.stack([bias, -2 * bias])
+    each = jax.jit(jax.vmap(form, (None, None, 0)))(x, k, several)
+    for found, own in zip(each, several, strict=True):
+        np.testing.assert_array_equal(found, jax.jit(form)(x, k, own))
+    x[0, -1, -1] = np.nan
+    assert np.isnan(jax.jit(form)(x, k, bias)[0, -1, -1]).all()
 
 
 def test_convolution_of_every_width_begins_and_ends_at_the_padding(convolution_kernel):

@@ -23,7 +23,7 @@ from unet_jax.models.encoders.resnet import ENCODERS
 from unet_jax.models.rules import CHOICES
 from unet_jax.models.unet import UNet
 from unet_jax.models.variants import DEFAULTS, VARIANTS, section
-from unet_jax.optim import make_optimizer
+from unet_jax.optim.make import make_optimizer
 from unet_jax.sharding import make_shardings, put_batch, replicate
 from unet_jax.step import begin_state, make_train_step
 

@@ -18,6 +18,7 @@ from unet_jax.runs import workdir as run_dir
 from unet_jax.runs.logs import Logs, read_lines
 from unet_jax.runs.provenance import other_machine
 from unet_jax.runs.results import read_results
+from unet_jax.runs.trackers.make import Trackers
 from unet_jax.studies import trials
 from unet_jax.studies.study import Trial
 from unet_jax.studies.sweep.jobs import plan_jobs
@@ -98,7 +99,7 @@ def test_a_broken_line_of_metrics_is_named_and_nothing_is_lost(tmp_path, line):
         read_lines(file)
     before = file.read_bytes()
     with pytest.raises(BrokenFileError, match=r"take that line out$|take that line out\.$"):
-        Logs(file, tmp_path / "tensorboard", 3, 4, shows=False)
+        Logs(file, Trackers((), tmp_path, {}, 3), 3, 4, shows=False)
     assert file.read_bytes() == before
     assert trials.last_line(tmp_path) == {"step": 3}
 

@@ -45,6 +45,7 @@ def test_a_closed_terminal_stops_a_run_after_its_step_and_saves():
         keep=lambda step, state, evaluates: kept.append((step, state)),
         wait=lambda: None,
         restart_clock=lambda _: None,
+        has_ended=lambda _: False,
     )
     plan = SimpleNamespace(total=9, eval_every=9, checkpoint_every=9)
     with pytest.raises(

@@ -94,6 +94,7 @@ def place_at(moment, monkeypatch):
         keep=lambda step, state, evaluates: come_to(f"{'evaluate' * evaluates or 'save'} {state}"),
         wait=lambda: None,
         restart_clock=lambda step: None,
+        has_ended=lambda step: False,
     )
     plan = SimpleNamespace(total=start + 8, eval_every=4, checkpoint_every=3)
     training.loop(keeper, plan, start, 0, train_step, iter([None] * 8), None)

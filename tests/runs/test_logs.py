@@ -11,6 +11,7 @@ from unet_jax.errors import NonFiniteLossError
 from unet_jax.process.console import duration
 from unet_jax.runs import logs as module
 from unet_jax.runs.logs import Arrivals, Logs, Recorder, print_scores
+from unet_jax.runs.trackers.make import Trackers
 
 
 def lines(folder):
@@ -18,7 +19,8 @@ def lines(folder):
 
 
 def open_logs(folder, start=0):
-    return Logs(folder / "metrics.jsonl", folder / "events", start, 100)
+    trackers = Trackers(("tensorboard",), folder, {}, start)
+    return Logs(folder / "metrics.jsonl", trackers, start, 100)
 
 
 def test_scalars_go_to_the_file_and_to_the_events(tmp_path):
@@ -26,7 +28,7 @@ def test_scalars_go_to_the_file_and_to_the_events(tmp_path):
     logs.scalars(3, {"train/loss": 0.5, "val/IoU/absent": None})
     logs.close()
     assert lines(tmp_path) == [{"step": 3, "train/loss": 0.5, "val/IoU/absent": None}]
-    assert read_scalars(tmp_path / "events") == [(3, "train/loss", 0.5)]
+    assert read_scalars(tmp_path / "tensorboard") == [(3, "train/loss", 0.5)]
 
 
 def test_lines_after_the_step_of_a_resume_and_half_lines_are_dropped(tmp_path):

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from unet_jax.config import choose
-from unet_jax.models.fast import BatchNorm, GroupNorm, convolve, max_pool
+from unet_jax.models.fast import BatchNorm, GroupNorm, convolve, convolve_affine, max_pool
 from unet_jax.models.gates import SqueezeExcite
 from unet_jax.models.options import Options
 from unet_jax.traced import is_on
@@ -24,7 +24,11 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 
 
 def _batch_norm(x: jax.Array, dtype: str, train: bool) -> jax.Array:
-    return BatchNorm(not train, momentum=0.9, dtype=dtype)(x)
+    return _make_batch_norm(dtype, train)(x)
+
+
+def _make_batch_norm(dtype: str, train: bool) -> BatchNorm:
+    return BatchNorm(not train, momentum=0.9, dtype=dtype)
 
 
 def _group_norm(x: jax.Array, dtype: str, train: bool) -> jax.Array:
@@ -50,6 +54,7 @@ NORMS: dict[str, Callable[[jax.Array, str, bool], jax.Array]] = {
 }
 
 
+@jax.named_scope("activation")
 def activate(x: jax.Array, options: Options) -> jax.Array:
     """Applies the activation of the options."""
     return choose(ACTIVATIONS, "config.model.activation", options.activation)(x)
@@ -65,8 +70,12 @@ def conv_norm(
     strides: Sequence[int] | None = None,
     dilation: int = 1,
     groups: int = 1,
+    activates: bool = False,
 ) -> jax.Array:
     """Applies a convolution and a normalisation, as modules of the caller.
+
+    In evaluation batch normalisation is a factor and a shift of each feature, which go into the
+    kernel and into what the convolution adds.
 
     Args:
         x: [B, *n, C].
@@ -77,6 +86,7 @@ def conv_norm(
         strides: Per axis; None for 1.
         dilation: Of the filter.
         groups: Groups of channels.
+        activates: Whether the activation comes after.
 
     Returns:
         [B, *(n / strides, rounded up), F]; with valid padding the outputs of whole windows alone.
@@ -86,6 +96,11 @@ def conv_norm(
     # Centred windows, also where XLA's "SAME" would shift those of a stride.
     reach = dilation * (size // 2) if options.padding == "same" else 0
     axes = options.dimensions
+    folds = options.norm == "batch" and options.dtype == "float32" and not (train or use_bias)
+    convolution, is_relu = convolve, activates and options.activation == "relu"
+    if folds:
+        affine = _make_batch_norm(options.dtype, train).running_affine(features)
+        convolution = convolve_affine(*affine, floor=0.0 if is_relu else -math.inf)
     x = nn.Conv(
         features,
         (size,) * axes,
@@ -96,9 +111,11 @@ def conv_norm(
         use_bias=use_bias,
         kernel_init=nn.initializers.he_normal(),
         dtype=options.dtype,
-        conv_general_dilated=convolve,
+        conv_general_dilated=convolution,
     )(x)
-    return choose(NORMS, "config.model.norm", options.norm)(x, options.dtype, train)
+    if not folds:
+        x = choose(NORMS, "config.model.norm", options.norm)(x, options.dtype, train)
+    return activate(x, options) if activates and not (folds and is_relu) else x
 
 
 class Dropout(nn.Module):
@@ -179,7 +196,7 @@ class PlainBlock(Block):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps x [B, *n, C] to [B, *(n / strides), F]."""
         for strides, dilation in self.steps():
-            x = self.activate(self.convolve(x, strides=strides, dilation=dilation))
+            x = self.convolve(x, strides=strides, dilation=dilation, activates=True)
         return self.excite(x)
 
 
@@ -192,7 +209,7 @@ class DepthwiseBlock(Block):
         for strides, dilation in self.steps():
             c = x.shape[-1]
             x = self.convolve(x, c, strides=strides, dilation=dilation, groups=c)
-            x = self.activate(self.convolve(x, size=1))
+            x = self.convolve(x, size=1, activates=True)
         return self.excite(x)
 
 
@@ -203,8 +220,8 @@ class ResidualBlock(Block):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps x [B, *n, C] to [B, *(n / strides), F]."""
         for strides, dilation in self.steps():
-            y = self.convolve(x, strides=strides, dilation=dilation)
-            y = self.convolve(self.activate(y), dilation=dilation)
+            y = self.convolve(x, strides=strides, dilation=dilation, activates=True)
+            y = self.convolve(y, dilation=dilation)
             x = self.add(x, self.excite(y), strides)
         return x
 
@@ -217,9 +234,9 @@ class BottleneckBlock(Block):
         """Maps x [B, *n, C] to [B, *(n / strides), F]."""
         narrow = max(1, self.features // 4)
         for strides, dilation in self.steps():
-            y = self.activate(self.convolve(x, narrow, size=1))
-            y = self.convolve(y, narrow, strides=strides, dilation=dilation)
-            y = self.convolve(self.activate(y), size=1)
+            y = self.convolve(x, narrow, size=1, activates=True)
+            y = self.convolve(y, narrow, strides=strides, dilation=dilation, activates=True)
+            y = self.convolve(y, size=1)
             x = self.add(x, self.excite(y), strides)
         return x
 

@@ -95,7 +95,8 @@ def full_scale(levels: Levels, skips: Skips, bottom: jax.Array) -> Outputs:
     channels = levels.features[0]
 
     def convolve(x: jax.Array, features: int, name: str) -> jax.Array:
-        return PlainBlock(features, levels.options, levels.train, dilations=(1,), name=name)(x)
+        train = levels.trains(name)
+        return PlainBlock(features, levels.options, train, dilations=(1,), name=name)(x)
 
     done, outputs = {end: bottom}, {}
     for level in reversed(range(end)):

@@ -29,6 +29,10 @@ class Levels(NamedTuple):
     features: tuple[int, ...]
     ups: tuple[Geometry, ...]
 
+    def trains(self, name: str) -> bool:
+        """Tells whether a module is in training: not in evaluation, and not frozen."""
+        return self.train and not self.options.is_frozen(name)
+
     def strides(self, level: int) -> tuple[int, ...]:
         """Returns how many pixels of a level, per axis, are one of the next deeper level."""
         return (self.ups[level].stride,) * self.options.dimensions
@@ -72,7 +76,7 @@ class Levels(NamedTuple):
         return make(
             features=self.features[level],
             options=options,
-            train=self.train,
+            train=self.trains(name),
             strides=strides,
             dilations=dilations,
             drop=options.stochastic_depth * level / max(1, len(self.features) - 1),

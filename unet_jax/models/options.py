@@ -1,6 +1,7 @@
 """The arguments of a U-Net, which nothing else repeats; without jax, so that pages open fast."""
 
 import dataclasses
+import fnmatch
 from typing import Any
 
 from unet_jax.traced import Switch
@@ -53,6 +54,9 @@ class Options:
         prune: Column of "unet++" whose head is used, with nothing deeper computed; 0 for the last.
         remat: Levels whose blocks are computed again in the backward pass to save memory; with
             "unet3+" those of the contracting path alone.
+        frozen: Patterns of the names of modules, such as ("encoder*", "stem"), that training leaves
+            as they are: their parameters and running statistics stay, and in training they compute
+            what they do in evaluation.
         dtype: "float32" or "bfloat16", the type of convolutions and activations. Parameters,
             statistics and logits are float32.
     """
@@ -87,6 +91,7 @@ class Options:
     deep_supervision: int = 0
     prune: int = 0
     remat: tuple[int, ...] = ()
+    frozen: tuple[str, ...] = ()
     dtype: str = "float32"
 
     def options(self) -> "Options":
@@ -106,6 +111,10 @@ class Options:
         if self.width == 1.0:
             return self.features
         return tuple(max(8, 8 * round(f * self.width / 8)) for f in self.features)
+
+    def is_frozen(self, name: str) -> bool:
+        """Tells whether training leaves a module of the U-Net as it is; see `frozen`."""
+        return any(fnmatch.fnmatchcase(name, pattern) for pattern in self.frozen)
 
     def heads(self) -> int:
         """Returns how many heads are trained: the result's, and those of deep supervision."""

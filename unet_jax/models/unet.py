@@ -91,9 +91,9 @@ class UNet(Options, nn.Module):
 
     def _encode(self, x: jax.Array, levels: Levels) -> Encoded:
         """Returns the activations of every level above the bottom, and the bottom's."""
-        options, train = levels.options, levels.train
         if self.stem:
-            x = PlainBlock(levels.features[0], options, train, dilations=(1,), name="stem")(x)
+            stem = levels.options, levels.trains("stem")
+            x = PlainBlock(levels.features[0], *stem, dilations=(1,), name="stem")(x)
         skips: list[jax.Array | None] = []
         for level in range(self._depth() + 1):
             strides = levels.strides(level - 1) if level else ()
@@ -103,14 +103,14 @@ class UNet(Options, nn.Module):
             name = f"bottom_{level}" if level == self.bottom() else f"encoder_{level}"
             x = levels.encode(x, level, name, strides)
             if self.dropout:
-                x = Dropout(self.dropout_at(level), train)(x)
+                x = Dropout(self.dropout_at(level), levels.trains(name))(x)
             skips.append(x)
         return skips[:-1], x
 
     def _encode_resnet(self, x: jax.Array, levels: Levels) -> Encoded:
         """Does what `_encode` does; nobody computes those of the maps that nobody reads."""
         resnet = ResNet(self.encoder, self.dtype, name="encoder")
-        maps = resnet(x, train=levels.train)[: self._depth()]
+        maps = resnet(x, train=levels.trains("encoder"))[: self._depth()]
         return [None, *maps[:-1]], maps[-1]
 
     def _depth(self) -> int:

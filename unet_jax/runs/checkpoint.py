@@ -129,7 +129,7 @@ class Checkpoints:
         Raises:
             UserError: The checkpoint is broken, or of another tree.
         """
-        folder = self._check(step)
+        folder = self.check(step)
         _check_like(folder, _flat(_read_tree(folder)), _flat(like))
         abstract = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like
@@ -151,10 +151,10 @@ class Checkpoints:
         Raises:
             UserError: The checkpoint is broken, or of another network.
         """
-        folder = self._check(step)
+        folder = self.check(step)
         tree = _read_tree(folder)
         there = _flat(tree)
-        places = {"params": _place_of_params(there), "batch_stats": "batch_stats"}
+        places = {"params": place_of_params(there), "batch_stats": "batch_stats"}
         wanted = {
             f"{places[name]}/{path}": x
             for name in sorted(like)
@@ -173,8 +173,12 @@ class Checkpoints:
         leaves = [found[path] for path in wanted]  # in the order of the leaves of `like`
         return jax.tree.unflatten(jax.tree.structure(dict(like)), leaves)
 
-    def _check(self, step: int) -> Path:
-        """Returns the folder of a step, whose files are what was saved."""
+    def check(self, step: int) -> Path:
+        """Returns the folder of a step, whose files are what was saved.
+
+        Raises:
+            UserError: They are not.
+        """
         folder = self._directory / str(step)
         problem = find_damage(folder) if is_first() else None
         if _agree(problem is not None):
@@ -293,7 +297,7 @@ def _flat(tree: Any) -> dict[str, Any]:
     return {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
-def _place_of_params(there: Iterable[str]) -> str:
+def place_of_params(there: Iterable[str]) -> str:
     """Returns where a checkpoint keeps the parameters to evaluate with, given its arrays' paths."""
     for path in there:
         if path.startswith("average/"):

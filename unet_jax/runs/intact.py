@@ -32,6 +32,7 @@ _FOLDERS = {
     layout.CHECKPOINTS: (),
     "broken_checkpoints": (),
     layout.TENSORBOARD: (),
+    layout.TRACKERS: (),
     layout.EVALUATIONS: ("*.npz",),
     layout.FIGURES: ("*.png",),
     f"{layout.FIGURES}/history": ("*.npz",),

@@ -1,7 +1,7 @@
 """Names of the files and folders that a run's directory holds."""
 
 CHECKPOINTS, FIGURES, TENSORBOARD = "checkpoints", "figures", "tensorboard"
-EVALUATIONS = "evaluations"
+EVALUATIONS, TRACKERS = "evaluations", "trackers"
 CONFIG, RUN, METRICS, RESULTS = "config.json", "run.json", "metrics.jsonl", "results.json"
 SPLIT, STATISTICS = "split.json", "statistics.json"
 CLASS_WEIGHTS = "class_weights.json"

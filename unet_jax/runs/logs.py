@@ -1,4 +1,4 @@
-"""What a run tells while it runs: metrics.jsonl, TensorBoard, and its progress."""
+"""What a run tells while it runs: metrics.jsonl, its trackers, and its progress."""
 
 import json
 import math
@@ -18,17 +18,14 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto import event_pb2
-from tensorboardX.summary import scalar
 
 from unet_jax.errors import NonFiniteLossError
 from unet_jax.metrics.names import MEANS, PIXEL_ACCURACY
 from unet_jax.process import records
 from unet_jax.process.console import console, duration
 from unet_jax.process.whole import write_whole
+from unet_jax.runs.trackers.make import Trackers
 
-_PROTO: Any = event_pb2  # its classes are made when it is imported
 LINE = {"step": records.Count, str: records.Number}  # of a metrics.jsonl
 PLAIN_SECONDS = 15.0  # between progress lines where the output is no terminal
 
@@ -37,13 +34,19 @@ class Logs:
     """Scalars of a run, written as they come."""
 
     def __init__(
-        self, metrics_file: Path, events: Path, start: int, total: int, *, shows: bool = True
+        self,
+        metrics_file: Path,
+        trackers: Trackers,
+        start: int,
+        total: int,
+        *,
+        shows: bool = True,
     ) -> None:
-        """Opens the files; lines of steps after `start` are dropped, since they come again.
+        """Opens the file; lines of steps after `start` are dropped, since they come again.
 
         Args:
             metrics_file: metrics.jsonl.
-            events: Folder of the TensorBoard events.
+            trackers: Get the same scalars.
             start: Step from which the run goes on.
             total: Last step.
             shows: Whether the console shows the progress.
@@ -52,15 +55,11 @@ class Logs:
         text = "".join(json.dumps(line) + "\n" for line in kept)
         write_whole(metrics_file, text.encode())
         self._file = metrics_file.open("a")
-        events.mkdir(parents=True, exist_ok=True)
-        # tensorboardX's writer with a thread waits for ever at its end where the disk is full.
-        self._events = EventsWriter(str(events / "events"))
-        begin = _PROTO.SessionLog(status=_PROTO.SessionLog.START)
-        self._events.write_event(_PROTO.Event(step=start + 1, session_log=begin))
+        self._trackers = trackers
         self._progress = _Progress(start, total) if shows else None
 
     def scalars(self, step: int, values: Mapping[str, float | None]) -> None:
-        """Writes one line of scalars; None (an absent class) is null there and left out of events.
+        """Writes one line of scalars; None (an absent class) is null there, and not for trackers.
 
         Args:
             step: Steps taken.
@@ -68,12 +67,7 @@ class Logs:
         """
         self._file.write(json.dumps({"step": step, **values}) + "\n")
         self._file.flush()
-        for name, value in values.items():
-            if value is not None:
-                event = _PROTO.Event(step=step, summary=scalar(name, value))
-                event.wall_time = time.time()
-                self._events.write_event(event)
-        self._events.flush()
+        self._trackers.scalars(step, values)
 
     def progress(self, step: int, images_per_s: float, loss: float) -> None:
         """Moves the progress bar, or prints a line now and then where there is no terminal."""
@@ -90,11 +84,11 @@ class Logs:
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Closes the files and the progress bar."""
+        """Closes the file and the progress bar, and lets the trackers end."""
         if self._progress:
             self._progress.close()
         self._file.close()
-        self._events.close()
+        self._trackers.close()
 
 
 class Silence(Logs):

@@ -13,7 +13,10 @@ from unet_jax.process import whole
 from unet_jax.process.owner import turn
 from unet_jax.runs import layout
 
-FOLDERS = (layout.CHECKPOINTS, layout.FIGURES, layout.TENSORBOARD, layout.EVALUATIONS)
+FOLDERS = (
+    *(layout.CHECKPOINTS, layout.FIGURES, layout.EVALUATIONS),
+    *(layout.TENSORBOARD, layout.TRACKERS),
+)
 FILES = (
     *(layout.CONFIG, layout.RUN, layout.SPLIT, layout.STATISTICS),
     *(layout.CLASS_WEIGHTS, layout.METRICS, layout.RESULTS),

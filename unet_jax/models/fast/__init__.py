@@ -6,7 +6,7 @@ replaced by it; `choice` says which form is taken where.
 
 from unet_jax.models.fast.batch_norm import BatchNorm, GroupNorm
 from unet_jax.models.fast.choice import compiler_options, describe, init_options
-from unet_jax.models.fast.convolution import convolve
+from unet_jax.models.fast.convolution import convolve, convolve_affine
 from unet_jax.models.fast.pool import max_pool
 from unet_jax.models.fast.product import multiply
 
@@ -15,6 +15,7 @@ __all__ = [
     "GroupNorm",
     "compiler_options",
     "convolve",
+    "convolve_affine",
     "describe",
     "init_options",
     "max_pool",

@@ -1,6 +1,7 @@
 """Batch, group and instance normalisation in few passes over the activations."""
 
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -148,13 +149,23 @@ class BatchNorm(nn.Module):
     epsilon: float = 1e-5
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps x [B, *n, C] to the same shape."""
-        shape = (x.shape[-1],)
+    def _own(self, features: int) -> tuple[Any, Any, jax.Array, jax.Array]:
+        """Returns the variables mean and variance, and the parameters scale and bias."""
+        shape = (features,)
         mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
         variance = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
         scale = self.param("scale", nn.initializers.ones, shape)
-        bias = self.param("bias", nn.initializers.zeros, shape)
+        return mean, variance, scale, self.param("bias", nn.initializers.zeros, shape)
+
+    def running_affine(self, features: int) -> tuple[jax.Array, jax.Array]:
+        """Returns what the running statistics scale by and add, float32 [features] each."""
+        mean, variance, scale, bias = self._own(features)
+        factor = scale * lax.rsqrt(variance.value + self.epsilon)
+        return factor, bias - mean.value * factor
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps x [B, *n, C] to the same shape."""
+        mean, variance, scale, bias = self._own(x.shape[-1])
         x = x.astype(self.dtype)
         if self.use_running_average:
             factor = scale * lax.rsqrt(variance.value + self.epsilon)

@@ -57,7 +57,7 @@ SWAPPED_CHANNELS = 32  # out of a convolution, below which the swapped gradient 
 LEVEL = "xla_backend_optimization_level"
 PRODUCT_CHANNELS = 32  # at most, for sums as products of all channels with all
 
-Form = Callable[[jax.Array, jax.Array], jax.Array]
+Form = Callable[..., jax.Array]
 
 
 def convolve3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -65,6 +65,15 @@ def convolve3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
     fast = _native_form(native.convolution, kernel.shape, NATIVE_CHANNELS)
     fast = fast or _winograd_form(winograd, x, kernel.shape, IMAGE_TILES)
     return _on_cpu(fast, plain.convolution, x, kernel) if fast else plain.convolution(x, kernel)
+
+
+def affine_convolve3x3(x: jax.Array, kernel: jax.Array, bias: jax.Array, floor: float) -> jax.Array:
+    """Convolves, adds and bounds in one pass where it can; see `plain.affine_convolution`."""
+    fast = _native_form(native.affine_convolution, kernel.shape, NATIVE_CHANNELS)
+    if not fast:
+        return plain.lift(convolve3x3(x, kernel) + plain.along(bias, x), floor)
+    own, other = (functools.partial(form, floor=floor) for form in (fast, plain.affine_convolution))
+    return _on_cpu(own, other, x, kernel, bias)
 
 
 def data_gradient3x3(dy: jax.Array, kernel: jax.Array) -> jax.Array:

@@ -1,5 +1,6 @@
 // 3x3 convolutions with same padding of float32 images, few channels:
-//   out[b, h, w, f] = sum over i, j, c of x[b, h + i - 1, w + j - 1, c] * kernel[i, j, c, f].
+//   out[b, h, w, f] = max(floor, bias[f] + sum over i, j, c of x[b, h + i - 1, w + j - 1, c] *
+//                                                              kernel[i, j, c, f]).
 // XLA's form writes out what every tap sees, nine times x, for a matrix product. This one keeps
 // ROWS pixels by VECTORS vectors of features in registers while it goes through the taps. Every
 // number is one sum in one order, whatever the number of threads.
@@ -23,6 +24,12 @@ namespace convolution {
 constexpr int64_t BANDS = 32;       // of rows, at most, of an image batch
 constexpr int64_t BAND = 1 << 16;   // products of a band at least: less is not worth a thread
 
+// What sums begin with, of some features, and what takes the place of those below it.
+struct Ends {
+  const float* bias;
+  float floor;
+};
+
 struct Shape {
   int64_t rows, height, width, c, f;  // rows = B * H
 };
@@ -30,8 +37,11 @@ struct Shape {
 // Computes N pixels from w on, V vectors of features, of which the first `features` are there.
 template <int N, int V>
 void tile(const Shape& s, const float* const lines[3], int64_t w, const float* kernel,
-          int64_t features, float* out) {
-  Vector total[N][V] = {};
+          const Ends& ends, int64_t features, float* out) {
+  Vector total[N][V];
+  for (int n = 0; n < N; ++n)
+    for (int v = 0; v < V; ++v)
+      total[n][v] = *reinterpret_cast<const Vector*>(ends.bias + v * LANES);
   for (int i = 0; i < 3; ++i) {
     const float* a = lines[i] + w * s.c;
     const float* b = kernel + i * 3 * s.c * WIDE;
@@ -46,19 +56,21 @@ void tile(const Shape& s, const float* const lines[3], int64_t w, const float* k
   for (int n = 0; n < N; ++n)
     for (int v = 0; v < V; ++v) {
       const int64_t size = std::min<int64_t>(LANES, features - v * LANES) * sizeof(float);
-      std::memcpy(out + n * s.f + v * LANES, &total[n][v], size);
+      // What is no number is not below the floor, and stays.
+      const Vector result = total[n][v] < ends.floor ? Vector{} + ends.floor : total[n][v];
+      std::memcpy(out + n * s.f + v * LANES, &result, size);
     }
 }
 
 template <int N>
 void tiles(int64_t n, const Shape& s, const float* const lines[3], int64_t w, const float* kernel,
-           int64_t features, float* out) {
+           const Ends& ends, int64_t features, float* out) {
   if (n < N) {
-    if constexpr (N > 1) tiles<N - 1>(n, s, lines, w, kernel, features, out);
+    if constexpr (N > 1) tiles<N - 1>(n, s, lines, w, kernel, ends, features, out);
   } else if (features <= LANES) {
-    tile<N, 1>(s, lines, w, kernel, features, out);
+    tile<N, 1>(s, lines, w, kernel, ends, features, out);
   } else {
-    tile<N, VECTORS>(s, lines, w, kernel, std::min(features, WIDE), out);
+    tile<N, VECTORS>(s, lines, w, kernel, ends, std::min(features, WIDE), out);
   }
 }
 
@@ -101,6 +113,8 @@ struct Work {
   float* out;
   int64_t batches, bands;      // bands of each batch
   std::vector<float> kernels;  // [batches, blocks of WIDE features, 3, 3, C, WIDE]
+  std::vector<float> biases;   // [batches, blocks, WIDE]
+  float floor;
   std::atomic<int64_t> next{0}, done{0};
   ffi::Promise promise;
 
@@ -116,6 +130,7 @@ struct Work {
     const int64_t pixels = s.rows * s.width, taps = 9 * s.c;
     Window window(s, x + batch * pixels * s.c);
     const float* kernel = &kernels[kernels.size() / batches * batch];
+    const float* bias = &biases[biases.size() / batches * batch];
     const float* lines[3];
     for (int64_t row = number * s.rows / bands; row < (number + 1) * s.rows / bands; ++row) {
       window.move(row, lines);
@@ -123,13 +138,13 @@ struct Work {
       for (int64_t f = 0; f < s.f; f += WIDE)
         for (int64_t w = 0; w < s.width; w += ROWS)
           tiles<ROWS>(std::min<int64_t>(ROWS, s.width - w), s, lines, w, kernel + f * taps,
-                      s.f - f, to + w * s.f + f);
+                      {bias + f, floor}, s.f - f, to + w * s.f + f);
     }
   }
 };
 
 ffi::Future start(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> x, ffi::Buffer<ffi::F32> kernel,
-                  ffi::ResultBuffer<ffi::F32> out) {
+                  ffi::Buffer<ffi::F32> bias, float floor, ffi::ResultBuffer<ffi::F32> out) {
   const auto a = x.dimensions(), b = kernel.dimensions();
   const size_t n = a.size();
   auto work = std::make_shared<Work>();
@@ -138,7 +153,7 @@ ffi::Future start(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> x, ffi::Buffer<ffi
   work->batches = std::accumulate(a.begin(), a.end() - 4, int64_t{1}, std::multiplies<int64_t>());
   work->bands = std::clamp(s.rows * s.width * 9 * s.c * s.f / BAND, int64_t{1},
                            std::min(BANDS, std::max<int64_t>(1, s.rows)));
-  work->x = x.typed_data(), work->out = out->typed_data();
+  work->x = x.typed_data(), work->out = out->typed_data(), work->floor = floor;
   const int64_t taps = 9 * s.c, blocks = (s.f + WIDE - 1) / WIDE;
   work->kernels.resize(work->batches * blocks * taps * WIDE);
   for (int64_t row = 0; row < work->batches * taps; ++row)
@@ -148,6 +163,10 @@ ffi::Future start(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> x, ffi::Buffer<ffi
                   kernel.typed_data() + row * s.f + f,
                   std::min(WIDE, s.f - f) * sizeof(float));
     }
+  work->biases.resize(work->batches * blocks * WIDE);
+  for (int64_t batch = 0; batch < work->batches; ++batch)
+    std::memcpy(&work->biases[batch * blocks * WIDE], bias.typed_data() + batch * s.f,
+                s.f * sizeof(float));
   ffi::Future future(work->promise);
   const int64_t helpers = std::min(pool.num_threads(), work->batches * work->bands) - 1;
   for (int64_t i = 0; i < helpers; ++i) pool.Schedule([work] { work->run(); });
@@ -162,4 +181,6 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(Convolution, convolution::start,
                                   .Ctx<ffi::ThreadPool>()
                                   .Arg<ffi::Buffer<ffi::F32>>()
                                   .Arg<ffi::Buffer<ffi::F32>>()
+                                  .Arg<ffi::Buffer<ffi::F32>>()
+                                  .Attr<float>("floor")
                                   .Ret<ffi::Buffer<ffi::F32>>());

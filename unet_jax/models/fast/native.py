@@ -8,6 +8,7 @@ UNET_JAX_KERNELS=0 in the environment switches them off.
 import ctypes
 import functools
 import hashlib
+import math
 import os
 import platform
 import shlex
@@ -21,6 +22,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import jaxlib
+import numpy as np
 
 from unet_jax.models.fast import plain
 from unet_jax.process import runtime
@@ -54,16 +56,26 @@ class Kernels(NamedTuple):
 
 
 def convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Does what `plain.convolution` does; `load` has a name.
+    """Does what `plain.convolution` does; see `affine_convolution`."""
+    return affine_convolution(x, kernel, jnp.zeros(kernel.shape[-1:], jnp.float32))
+
+
+def affine_convolution(
+    x: jax.Array, kernel: jax.Array, bias: jax.Array, floor: float = -math.inf
+) -> jax.Array:
+    """Does what `plain.affine_convolution` does; `load` has a name.
 
     Args:
         x: float32 [B, H, W, C].
         kernel: float32 [3, 3, C, F].
+        bias: float32 [F].
+        floor: The least value of the result.
 
     Returns:
         float32 [B, H, W, F], the same bytes with any number of threads.
     """
-    return _call("convolution", (*x.shape[:-1], kernel.shape[-1]), x, kernel)
+    shape = (*x.shape[:-1], kernel.shape[-1])
+    return _call("convolution", shape, x, kernel, bias, floor=np.float32(floor))
 
 
 def data_gradient(dy: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -105,12 +117,14 @@ def channel_products(y: jax.Array, x: jax.Array, center: jax.Array) -> tuple[jax
     return sums[0], sums[1]
 
 
-def _call(function: str, shape: tuple[int, ...], *operands: jax.Array) -> jax.Array:
+def _call(
+    function: str, shape: tuple[int, ...], *operands: jax.Array, **values: np.float32
+) -> jax.Array:
     name = load().name
     assert name
     result = jax.ShapeDtypeStruct(shape, jnp.float32)
     call = jax.ffi.ffi_call(f"{name}_{function}", result, vmap_method="broadcast_all")
-    return call(*operands)
+    return call(*operands, **values)
 
 
 def load() -> Kernels:

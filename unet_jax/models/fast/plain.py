@@ -25,6 +25,16 @@ def convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return lax.conv_general_dilated(x, kernel, (1, 1), SAME, dimension_numbers=DIMENSIONS)
 
 
+def affine_convolution(x: jax.Array, kernel: jax.Array, bias: jax.Array, floor: float) -> jax.Array:
+    """Convolves as `convolution`, adds bias [F], and takes floor where the result is below."""
+    return lift(convolution(x, kernel) + along(bias, x), floor)
+
+
+def lift(x: jax.Array, floor: float) -> jax.Array:
+    """Takes floor where x is below."""
+    return x if floor == -math.inf else jnp.maximum(x, jnp.asarray(floor, x.dtype))
+
+
 def data_gradient(dy: jax.Array, kernel: jax.Array) -> jax.Array:
     """Goes back through `convolution` to its images: [B, H, W, C] of [B, H, W, F]."""
     return convolution(dy, turned(kernel))

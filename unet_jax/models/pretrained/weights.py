@@ -1,4 +1,4 @@
-"""Weights that PyTorch trained, from a local file into a model, without PyTorch."""
+"""Weights of PyTorch, from a local file into a model, or of another run; without PyTorch."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,6 +9,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from unet_jax.errors import UserError
+from unet_jax.models.pretrained.of_run import fill_from_run
 from unet_jax.models.pretrained.torch_layout import (
     Tensors,
     listed,
@@ -23,14 +24,20 @@ from unet_jax.process.paths import expand
 
 _FIRST = ("inc.double_conv.0.weight", "conv1.weight")  # convolutions, of milesial and torchvision
 Load = Callable[[Mapping[str, Any]], dict[str, Any]]
+Tree = Mapping[tuple[str, ...], np.ndarray]
 
 
-def make_pretrained(file: str = "", keep_head: bool = False) -> Load | None:
+def make_pretrained(
+    file: str = "", keep_head: bool = False, *, read_run: Callable[[Path], Tree]
+) -> Load | None:
     """Reads the pretrained section of a config.
 
     Args:
-        file: Weights to start from; see `load_into`. "" for none.
-        keep_head: Whether the head (1x1 convolution to classes) stays as initialised.
+        file: Weights to start from, see `load_into`; or the directory of a run, whose best
+            checkpoint is taken, see `of_run.fill_from_run`. "" for none.
+        keep_head: Whether the head (1x1 convolution to classes) stays as initialised, with a run
+            also those of deep supervision.
+        read_run: Reads what a run is evaluated with, by path.
 
     Returns:
         load(variables) -> variables with the file's values; None without a file. Of variables that
@@ -47,8 +54,17 @@ def make_pretrained(file: str = "", keep_head: bool = False) -> Load | None:
             console.print(f"config.pretrained.file: {line}")
         said.add(line)
 
+    def from_run(variables: Mapping[str, Any]) -> dict[str, Any]:
+        theirs = read_run(path)
+        try:
+            return fill_from_run(variables, theirs, keep_head=keep_head, say=say)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
+
     def load(variables: Mapping[str, Any]) -> dict[str, Any]:
         try:
+            if path.is_dir():
+                return from_run(variables)
             return load_into(variables, path, keep_head=keep_head, say=say)
         except UserError as error:
             raise UserError(f"config.pretrained.file: {error}") from None

@@ -13,7 +13,7 @@ from unet_jax.augment.make import STEPS
 from unet_jax.durations import make_plan
 from unet_jax.losses.make import TERMS, every_term
 from unet_jax.models.unet import UNet
-from unet_jax.optim import make_optimizer
+from unet_jax.optim.make import make_optimizer
 from unet_jax.traced import Traceable, traceable
 
 Path = tuple[str, ...]
@@ -59,9 +59,11 @@ def program_of(config: ConfigDict) -> str:
 
     Returns:
         The same text for configs that differ in `numbers_of` alone, and in none of them by being
-        0 where that switches something off.
+        0 where that switches something off. One that may end early has a program of its own.
     """
     values: dict[str, Any] = config.to_dict()
+    if config.train.patience:
+        values["whole"] = config.to_dict()
     for (*path, key), kind in numbers_of(config).items():
         section = _at(values, path)
         section[key] = _pattern(section[key], kind)

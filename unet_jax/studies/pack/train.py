@@ -257,6 +257,10 @@ class Pack:
 
         self._for_each(keep)
 
+    def has_ended(self, step: int) -> bool:
+        """Tells whether all runs end here; `grouping` packs none that may end before others."""
+        return all(run.has_ended(step) for run in self._runs)
+
     def wait(self) -> None:
         """Returns when what was kept is on the disk."""
         for run in self._runs:
