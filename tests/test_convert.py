@@ -82,6 +82,7 @@ def test_old_values_are_told_from_new_ones(read):
     old = read(old_config("tiny.py", {"zoom": [0.8, 1.2]}, loss))
     assert other_results(old, new) == [
         "config.augment.zoom.aspect: 1.0 -> '(absent)'",
+        "config.augment.zoom.probability: 1.0 -> '(absent)'",
         "config.augment.zoom.scale: (0.8, 1.2) -> '(absent)'",
         f"config.loss.cross_entropy.class_weights: {(1.0,) * 6} -> ()",
         "config.loss.cross_entropy.label_smoothing: 0.1 -> 0.0",

@@ -353,7 +353,8 @@ def _needs_page(given: Mapping[str, str]) -> bool:
 def _page_of(given: Mapping[str, str]) -> str:
     """Returns the page where the user gives none: the config of the run, or `DEFAULT_PAGE`."""
     saved = expand(given.get("workdir") or "", "--workdir") / "config.json"
-    is_new = given.get("mode", "train") in ("train", "plan", "doctor") and not os.path.exists(saved)
+    begins = given.get("mode", "train") in ("train", "plan", "doctor", "augment")
+    is_new = begins and not os.path.exists(saved)
     return str(DEFAULT_PAGE if is_new or "workdir" not in flags.FLAGS else saved)
 
 

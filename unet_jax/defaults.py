@@ -30,8 +30,29 @@ Values = Mapping[str, Any] | ConfigDict
 PARTS: dict[str, dict[str, dict[str, Any]]] = {
     "augment": {
         "flip": {"left_right": False, "up_down": False},
-        "zoom": {"scale": (1.0, 1.0), "aspect": 1.0},
-        "colour": {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0},
+        "zoom": {"scale": (1.0, 1.0), "aspect": 1.0, "probability": 1.0},
+        "colour": {
+            "brightness": 0.0,
+            "contrast": 0.0,
+            "saturation": 0.0,
+            "hue": 0.0,
+            "probability": 1.0,
+        },
+        "turn": {"quarters": ()},
+        "rotation": {"degrees": 0.0, "probability": 1.0},
+        "shear": {"degrees": 0.0, "probability": 1.0},
+        "translation": {"share": 0.0, "probability": 1.0},
+        "sampling": {"cubic": False},
+        "gamma": {"power": (1.0, 1.0), "probability": 1.0},
+        "noise": {"sigma": 0.0, "probability": 1.0},
+        "blur": {"sigma": 0.0, "probability": 1.0},
+        "low_resolution": {"scale": 1.0, "probability": 1.0},
+        "ringing": {"cut": 0.0, "probability": 1.0},
+        "jpeg": {"quality": 100.0, "probability": 1.0},
+        "elastic": {"deviation": 0.0, "points": 3, "probability": 1.0},
+        "cutout": {"share": (0.0, 0.0), "count": 1, "probability": 1.0},
+        "cutmix": {"share": (0.0, 0.0), "probability": 1.0},
+        "copy_paste": {"classes": (), "probability": 1.0},
     },
     "loss": {
         "cross_entropy": {

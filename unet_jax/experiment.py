@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from unet_jax.augment.make import Augment, check_augment, make_augment
+from unet_jax.augment.make import Augment, Given, check_augment, make_augment
 from unet_jax.config import call, check_sections
 from unet_jax.data import foreground
 from unet_jax.data.base import Dataset
@@ -138,8 +138,7 @@ def assemble(
     views, chosen = dataset.views, network.settings.metrics
     check_headline(config.eval.headline, make_metrics(task.names, views, task.decides, chosen))
     _check_batches(network, plan)
-    # Before the pixels are counted.
-    terms = check_loss(config.loss, num_classes=task.channels)
+    terms = check_loss(config.loss, num_classes=task.channels)  # before the pixels are counted
     config, weights = _weigh(config, dataset, task, weights)
     parts = step_parts(config, network, plan)
     begins = network.model, parts["optimizer"], network.image_shape, network.shardings
@@ -204,14 +203,15 @@ def step_parts(
     Raises:
         UserError: A value does not fit.
     """
-    model, task, spec = network.model, network.task, network.spec
+    model, task = network.model, network.task
     length: dict[str, Any] = {"total_steps": plan.total, "epoch_steps": plan.epoch_steps}
     length["frozen"] = model.frozen
     if not numbers:
         loss = make_loss(check_loss(config.loss, num_classes=task.channels), task)
         length["heads"] = model.heads() * len(loss.parts)
         optim = call(make_optimizer, "config.optim", config.optim, check_optimizer, **length)
-        augment = check_augment(config.augment, spec)
+        given = Given(network.spec, network.loading.image_size, task, plan.batch_size)
+        augment = check_augment(config.augment, given)
         return {
             "model": model,
             "loss": loss,

@@ -6,6 +6,7 @@ unet-jax --mode=predict --input=photo.jpg --workdir=runs/pets
 unet-jax --mode=plan --memory=16GiB --config=oxford_pets.py
 unet-jax --mode=plan --topology=v5e:2x4 --config=oxford_pets.py
 unet-jax --mode=doctor --config=folder.py --config.data.path=mine --workdir=runs/doctor
+unet-jax --mode=augment --config=folder.py --config.data.path=mine --workdir=runs/sheet
 
 --config is a file, a stock page such as oxford_pets.py:cpu where there is no such file, or the
 folder of a run. Any value of it can be set by --config.SECTION.KEY=VALUE. `python -m unet_jax.main`
@@ -37,7 +38,7 @@ CONFIG = config_flags.DEFINE_config_file(
 )
 WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.")
 MODE = flags.DEFINE_enum(
-    "mode", "train", ["train", "eval", "predict", "plan", "doctor"], "What to do."
+    "mode", "train", ["train", "eval", "predict", "plan", "doctor", "augment"], "What to do."
 )
 flags.register_multi_flags_validator(
     ["workdir", "mode"],
@@ -107,6 +108,7 @@ FULL_DISK = {
     "--replace writes them again.",
     "plan": "Free some space and plan again.",
     "doctor": "Free some space and look again: each file that is there is whole.",
+    "augment": "Free some space and draw again.",
 }
 """What a full disk means, by mode."""
 OF_MANY = {"coordinator": (True,), "num_processes": (True,), "process_id": (True,)}
@@ -196,6 +198,10 @@ def _work(config: Any, workdir: Path) -> None:
             from unet_jax.plan.elsewhere import plan_elsewhere
 
             plan_elsewhere(config, TOPOLOGY.value, *given)
+    elif MODE.value == "augment":
+        from unet_jax.sheet import draw_sheet
+
+        draw_sheet(config, workdir)
     elif MODE.value == "doctor":
         from unet_jax.doctor.run import doctor_run
 

@@ -3,9 +3,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from unet_jax.augment.kinds import Given
 from unet_jax.augment.make import STEPS, Step, check_augment, make_augment
+from unet_jax.augment.resample import resample
 from unet_jax.augment.scale import GREY, standardise, to_unit
-from unet_jax.augment.spatial import flip, resample, zoom_and_shift
+from unet_jax.augment.spatial import flip, zoom_and_shift
 from unet_jax.data.sample import RGB, make_spec
 from unet_jax.defaults import PARTS
 from unet_jax.errors import UserError
@@ -147,18 +149,18 @@ def test_standardised_grey_is_zero():
         ({"colour": {"contrast": 1.1}}, r"colour\.contrast=1\.1 must be from 0 to 1\.0"),
         ({"flip": {"left_right": 1}}, r"flip\.left_right=1 is of type int"),
         ({"flip": {"lr": True}}, r"flip\.lr is not a config key; allowed are left_right, up_down"),
-        ({"spin": {}}, r"spin is not known; allowed are flip, zoom, colour"),
+        ({"spin": {}}, r"spin is not known; allowed are flip, zoom, colour,"),
     ],
 )
 def test_values_that_do_not_fit(section, named):
     with pytest.raises(UserError, match=rf"^config\.augment\.{named}"):
-        check_augment(section, RGB)
+        check_augment(section, Given(RGB))
 
 
 def test_literal_defaults_are_those_of_the_steps_and_switch_them_off():
     assert list(PARTS["augment"]) == list(STEPS)
     for name, step in STEPS.items():
-        assert check_augment({name: {}}, RGB) == {name: PARTS["augment"][name]}
+        assert check_augment({name: {}}, Given(RGB)) == {name: PARTS["augment"][name]}
         assert step.make() is None
 
 
@@ -308,7 +310,7 @@ def test_zoom_moves_each_of_several_labels_as_one(batch):
 )
 def test_steps_that_do_not_go_with_the_images(section, spec, says):
     with pytest.raises(UserError, match=f"^config.augment..*{says}"):
-        check_augment(section, spec)
+        check_augment(section, Given(spec))
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])

@@ -16,6 +16,7 @@ from unet_jax.data.check import check
 from unet_jax.data.pipeline import train_batches
 from unet_jax.data.sources import open_data
 from unet_jax.doctor.faults import FAULTS, find, splits
+from unet_jax.doctor.faults.classes import find_sides
 from unet_jax.doctor.survey import survey
 from unet_jax.errors import UserError
 from unet_jax.training import train_and_evaluate
@@ -255,3 +256,18 @@ def test_what_is_nearly_the_same_in_one_split(tmp_path, prefix, one, other, is_f
     assert [one.fault for one in found] == ["near"] * is_fault
     if is_fault:
         assert found[0].mend == f"config.data.folder.exclude=('{prefix}{other:02}',)"
+
+
+@pytest.mark.parametrize(
+    ("names", "pairs"),
+    [
+        (("back", "left_lung", "right_lung"), [("left_lung", "right_lung")]),
+        (("Lung (R)", "Lung (L)"), [("Lung (L)", "Lung (R)")]),
+        (("lh-cortex", "rh-cortex", "lh-white"), [("lh-cortex", "rh-cortex")]),
+        (("RightHippocampus", "LeftHippocampus"), [("LeftHippocampus", "RightHippocampus")]),
+        (("kidney_l_2", "kidney_r_2", "kidney_r_1"), [("kidney_l_2", "kidney_r_2")]),
+        (("leftover", "rightover", "left lane", "right turn", "lr", "rr"), []),
+    ],
+)
+def test_classes_that_are_a_left_and_a_right(names, pairs):
+    assert find_sides(names) == pairs

@@ -87,8 +87,8 @@ def test_grid_shows_every_image_with_its_errors(tmp_path):
 @pytest.mark.parametrize("shape", [(64, 64), (300, 200), (150, 220), (3, 700), (700, 3), (1, 1)])
 def test_shown_images_have_about_the_width_of_a_column(shape):
     height, width = shape
-    shown = pages._shown(make_image(height, width))
-    assert pages._shown(classes(height, width, 3)).shape == shown.shape[:2]
+    shown = pages.shown(make_image(height, width))
+    assert pages.shown(classes(height, width, 3)).shape == shown.shape[:2]
     assert shown.shape[1] <= 330
     assert shown.shape[0] <= 500
     assert shown.shape[1] > 200 or shown.shape[0] > 350
@@ -96,7 +96,7 @@ def test_shown_images_have_about_the_width_of_a_column(shape):
 
 def test_large_label_maps_are_shrunk_without_inventing_classes():
     label = np.where(classes(400, 600, 2), 9, 4).astype(np.uint8)
-    assert set(np.unique(pages._shown(label))) == {4, 9}
+    assert set(np.unique(pages.shown(label))) == {4, 9}
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,8 @@ def test_the_numbers_are_those_that_the_functions_say():
         "train.seed",
         "augment.zoom.scale",
         "augment.zoom.aspect",
+        "augment.zoom.probability",
+        "augment.colour.probability",
         "loss.cross_entropy.weight",
         "loss.cross_entropy.class_weights",
         "loss.dice.weight",

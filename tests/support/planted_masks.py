@@ -203,6 +203,15 @@ def class_never_there(root, spoilt):
     return make(root, folder={"class_names": (*NAMES, "cat") if spoilt else NAMES})
 
 
+def left_and_right(root, spoilt):
+    draw(root)
+    names = ("left kidney", "right kidney" if spoilt else "right lung")
+    config = make(root, folder={"class_names": names})
+    with config.unlocked():
+        config.augment.flip = {"left_right": True, "up_down": False}
+    return config
+
+
 def flipped_masks(root, spoilt):
     draw(root, count=30)
     if spoilt:
@@ -264,6 +273,7 @@ CASES = {
     rare_class: "imbalance",
     class_not_in_val: "absent",
     class_never_there: "absent",
+    left_and_right: "mirrored",
     flipped_masks: "turned",
     turned_masks: "turned",
     moved_masks: "moved",

@@ -1,36 +1,19 @@
-"""Steps that move pixels: where each pixel of the result comes from."""
+"""Steps that mirror and zoom images."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.ndimage import map_coordinates
 
+from unet_jax.augment.kinds import Arrays, Given, Spatial
+from unet_jax.augment.resample import where
 from unet_jax.augment.scale import GREY
 from unet_jax.config import check_range
-from unet_jax.data.sample import Spec
 from unet_jax.errors import UserError
 from unet_jax.traced import Number, is_traced
 
 MOST_CHANGE = 100.0  # of size or shape; beyond it nothing of an image is left to see
-Arrays = tuple[jax.Array, jax.Array, jax.Array]
-
-
-class Spatial(NamedTuple):
-    """A step that moves the pixels of one image, its label and its weight alike.
-
-    Coordinates are in pixels with centres at i + 1/2.
-
-    Attributes:
-        move: (key, coordinates float32 [*n, axes]) -> coordinates, of places in the result those of
-            the places in the input that they come from.
-        direct: (key, image, label, weight) -> the three, moved: the same without a general
-            resampling, for a step that has a faster or an exact way; None for one that has not.
-    """
-
-    move: Callable[[jax.Array, jax.Array], jax.Array]
-    direct: Callable[[jax.Array, jax.Array, jax.Array, jax.Array], Arrays] | None = None
 
 
 def flip(left_right: bool = False, up_down: bool = False) -> Spatial | None:
@@ -68,16 +51,16 @@ def flip(left_right: bool = False, up_down: bool = False) -> Spatial | None:
     return Spatial(move, direct) if wanted else None
 
 
-def check_zoom(values: Mapping[str, Any], spec: Spec) -> None:
+def check_zoom(values: Mapping[str, Any], given: Given) -> None:
     """Checks the arguments of `zoom`, by name.
 
     Raises:
         UserError: A number is out of range, or the images are volumes.
     """
-    if spec.axes != 2:
+    if given.spec.axes != 2:
         raise UserError(
-            f"config.augment.zoom is for images of 2 axes, and those of the data have {spec}; "
-            "leave it out of config.augment."
+            f"config.augment.zoom is for images of 2 axes, and those of the data have {given.spec};"
+            " leave it out of config.augment."
         )
     scale, least = values["scale"], 1 / MOST_CHANGE
     if len(scale) != 2 or not least <= scale[0] <= scale[1] <= MOST_CHANGE:
@@ -88,14 +71,17 @@ def check_zoom(values: Mapping[str, Any], spec: Spec) -> None:
     check_range("config.augment.zoom.aspect", values["aspect"], 1, MOST_CHANGE)
 
 
-def zoom(scale: tuple[Number, ...] = (1.0, 1.0), aspect: Number = 1.0) -> Spatial | None:
-    """Makes a step that zooms, and changes the shape.
+def zoom(
+    scale: tuple[Number, ...] = (1.0, 1.0), aspect: Number = 1.0, probability: Number = 1.0
+) -> Spatial | None:
+    """Makes a step that scales images and crops them, and changes the shape.
 
     Args:
         scale: Smallest and largest, drawn log-uniformly. Above 1 is a random resized crop, below 1
             a smaller image in a frame of weight 0.
         aspect: Largest change of the ratio of height to width, drawn log-uniformly from
             [1/aspect, aspect]; 1.0 for none.
+        probability: Share of the images that take the step.
 
     Returns:
         The step; None where it does nothing.
@@ -110,7 +96,7 @@ def zoom(scale: tuple[Number, ...] = (1.0, 1.0), aspect: Number = 1.0) -> Spatia
         return zoom_and_shift(image, label, weight, *_random_crop(key, weight.shape, scale, aspect))
 
     changes = is_traced(scale, aspect) or tuple(scale) != (1.0, 1.0) or aspect != 1.0
-    return Spatial(move, direct) if changes else None
+    return Spatial(move, direct, probability) if changes else None
 
 
 def _random_crop(
@@ -158,47 +144,6 @@ def zoom_and_shift(
     # Linear: what is outside of the image's own values is rounding.
     low, high = jnp.minimum(image.min(), 0), jnp.maximum(image.max(), 1)
     image = jnp.where(known[..., None], jnp.clip(moved + GREY, low, high), GREY)
-    label = _where(known, label[rows][:, columns], 0)
+    label = where(known, label[rows][:, columns], 0)
     weight = jnp.where(known, weight[rows][:, columns], 0)
     return image, label, weight
-
-
-def _where(known: jax.Array, label: jax.Array, other: int) -> jax.Array:
-    """Takes a label [*n] or [*n, L] where pixels [*n] are known."""
-    return jnp.where(known.reshape(known.shape + (1,) * (label.ndim - known.ndim)), label, other)
-
-
-def resample(
-    image: jax.Array, label: jax.Array, weight: jax.Array, coordinates: jax.Array
-) -> Arrays:
-    """Resamples one image at any coordinates.
-
-    Linear for the image, without a filter against aliasing where it shrinks; nearest neighbour for
-    the label and the weight. What comes from outside the image is grey, class 0 and weight 0.
-
-    Args:
-        image: float32 [*n, C] in [0, 1].
-        label: int [*n], or [*n, L].
-        weight: float32 [*n].
-        coordinates: float32 [*n, axes], where each pixel comes from.
-
-    Returns:
-        The three, resampled.
-    """
-    axes = tuple(jnp.moveaxis(coordinates, -1, 0))
-    size = weight.shape
-    nearest = [jnp.floor(axis).astype(jnp.int32) for axis in axes]
-    inside = [(index >= 0) & (index < n) for index, n in zip(nearest, size, strict=True)]
-    known = jnp.stack(inside).all(axis=0)
-    index = tuple(jnp.clip(i, 0, n - 1) for i, n in zip(nearest, size, strict=True))
-    centres = [axis - 0.5 for axis in axes]
-
-    def channel(values: jax.Array) -> jax.Array:
-        return map_coordinates(values, centres, order=1, mode="nearest")
-
-    moved = jax.vmap(channel, in_axes=-1, out_axes=-1)(image)
-    return (
-        jnp.where(known[..., None], moved, GREY),
-        _where(known, label[index], 0),
-        jnp.where(known, weight[index], 0),
-    )

@@ -6,6 +6,7 @@ calls from a background thread. Every file is written atomically, and the same i
 bytes: Pillow encodes the rendered pixels, so no date or version gets into the file.
 """
 
+from unet_jax.figures.augmented import Example, augmentation_sheet
 from unet_jax.figures.colours import (
     ERROR_COLOUR,
     IGNORED,
@@ -23,6 +24,8 @@ from unet_jax.figures.pages import prediction_grid, prediction_history
 __all__ = [
     "ERROR_COLOUR",
     "IGNORED",
+    "Example",
+    "augmentation_sheet",
     "confusion_matrix",
     "error_map",
     "flat_image",

@@ -24,7 +24,7 @@ _MIN_COLUMN = 150  # room for a caption above very narrow images
 _MAX_STEPS = 6
 
 
-def _shown(tile: np.ndarray) -> np.ndarray:
+def shown(tile: np.ndarray) -> np.ndarray:
     """Resizes an image or label map to the width of a column, tall ones to one and a half of it.
 
     Small images are enlarged by a whole number, so that their pixels stay equal squares.
@@ -39,11 +39,11 @@ def _shown(tile: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(tile).resize(size, method))
 
 
-def _shown_mask(label: np.ndarray) -> np.ndarray:
-    """Resizes a label map, class by class where it has several; see `_shown`."""
+def shown_mask(label: np.ndarray) -> np.ndarray:
+    """Resizes a label map, class by class where it has several; see `shown`."""
     if label.ndim == 2:
-        return _shown(label)
-    return np.stack([_shown(part) for part in np.moveaxis(label, -1, 0)], axis=-1)
+        return shown(label)
+    return np.stack([shown(part) for part in np.moveaxis(label, -1, 0)], axis=-1)
 
 
 def _share_wrong(label: np.ndarray, prediction: np.ndarray) -> str:
@@ -93,7 +93,7 @@ def add_legend(page: Page, legend: list[tuple[str, np.ndarray]], y: int, width: 
     return y + _LINE + 10
 
 
-def _save_pages(
+def save_pages(
     path: str | os.PathLike[str],
     title: str,
     headings: Sequence[str],
@@ -153,7 +153,7 @@ def prediction_grid(
     for name, image, label, prediction in zip(ids, images, labels, predictions, strict=True):
         same_size(image, label, prediction)
         # Drawn at the size shown: contours and hatching stay fine on enlarged images.
-        small, truth, guess = _shown(image), _shown_mask(label), _shown_mask(prediction)
+        small, truth, guess = shown(image), shown_mask(label), shown_mask(prediction)
         tiles = [
             small,
             overlay(small, truth),
@@ -162,7 +162,7 @@ def prediction_grid(
         ]
         rows.append((name, tiles, ["", "", "", _share_wrong(label, prediction)]))
     legend = legend_entries(labels, predictions, class_names, errors=True)
-    _save_pages(path, title, ["input", "truth", "prediction", "errors"], rows, legend)
+    save_pages(path, title, ["input", "truth", "prediction", "errors"], rows, legend)
 
 
 def prediction_history(
@@ -198,11 +198,11 @@ def prediction_history(
         ids, images, labels, zip(*recorded, strict=True), strict=True
     ):
         same_size(image, label, *guesses)
-        small = _shown(image)
-        tiles = [small, *(overlay(small, _shown_mask(classes)) for classes in (label, *guesses))]
+        small = shown(image)
+        tiles = [small, *(overlay(small, shown_mask(classes)) for classes in (label, *guesses))]
         rows.append((name, tiles, ["", "", *(_share_wrong(label, g) for g in guesses)]))
     legend = legend_entries(
         labels, [g for maps in recorded for g in maps], class_names, errors=False
     )
     headings = ["input", "truth", *(f"step {step:,}" for step in steps)]
-    _save_pages(path, title, headings, rows, legend)
+    save_pages(path, title, headings, rows, legend)

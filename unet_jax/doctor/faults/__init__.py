@@ -34,6 +34,7 @@ FAULTS: dict[str, Fault] = {
     "all_ignored": labels.all_ignored,
     "absent": classes.absent,
     "imbalance": classes.imbalance,
+    "mirrored": classes.mirrored,
     "turned": alignment.turned,
     "moved": alignment.moved,
     "twice": splits.twice,

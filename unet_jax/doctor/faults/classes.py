@@ -1,5 +1,6 @@
-"""How often classes are there."""
+"""How often classes are there, and which are mirror images of each other."""
 
+import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -9,6 +10,7 @@ from unet_jax.doctor.finding import Finding, setting
 from unet_jax.doctor.look import Look
 from unet_jax.doctor.survey import Survey
 
+SIDES = {"left": "right", "l": "r", "lh": "rh"}  # words of names, and what mirroring makes of them
 RATIO = 20.0  # of the pixels of the most frequent class to those of the rarest
 
 
@@ -92,3 +94,47 @@ def suggest_weights(looks: Sequence[Look]) -> tuple[float, ...]:
     pixels = np.stack([one.classes[:-1] for one in looks if one.classes is not None])
     weights = median_frequency(sum_counts(pixels, pixels.sum(axis=1)))
     return tuple(round(weight, 4) for weight in weights)
+
+
+def mirrored(survey: Survey) -> Iterator[Finding]:
+    """Names classes that are the left and the right of one thing, where images are mirrored."""
+    flips = survey.config.augment.get("flip", {})
+    axes = [name for name in ("left_right", "up_down") if flips.get(name)]
+    pairs = find_sides(survey.class_names)
+    if not axes or not pairs:
+        return
+    listed = ", ".join(f"{one} and {other}" for one, other in pairs)
+    keys = " and ".join(f"config.augment.flip.{axis}=True" for axis in axes)
+    yield Finding(
+        "mirrored",
+        "warning",
+        (),
+        f"{listed} are a left and a right, and {keys} makes one look like the other without "
+        "changing its label",
+        "\n".join(setting(f"augment.flip.{axis}", False) for axis in axes),
+    )
+
+
+def find_sides(class_names: Sequence[str]) -> list[tuple[str, str]]:
+    """Finds the classes that are the left and the right of one thing, by their names.
+
+    Args:
+        class_names: K names, such as "left_lung", "Lung (R)" or "lh-cortex".
+
+    Returns:
+        Pairs of names that differ in one word alone, left in the one and right in the other.
+    """
+    words = {name: _words(name) for name in class_names}
+    pairs = []
+    for name, own in words.items():
+        for place, word in enumerate(own):
+            if word not in SIDES:
+                continue
+            other = [*own[:place], SIDES[word], *own[place + 1 :]]
+            pairs += [(name, found) for found, theirs in words.items() if theirs == other]
+    return pairs
+
+
+def _words(name: str) -> list[str]:
+    """Splits a name into words and numbers, as "LeftLung", "lung_1" and "Lung (L)"."""
+    return re.findall(r"[^\W\d_]+|\d+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower())
