@@ -78,7 +78,9 @@ def test_how_many_fit_in_line():
 
 def test_what_is_only_estimated_is_refused():
     with pytest.raises(UserError, match="--topology=h100:1 is only estimated"):
-        elsewhere.plan_packs(make_config("tests/support/quick.py", {}), parse_topology("h100:1"), [1])
+        elsewhere.plan_packs(
+            make_config("tests/support/quick.py", {}), parse_topology("h100:1"), [1]
+        )
 
 
 @pytest.mark.skipif(
@@ -93,8 +95,9 @@ def test_on_one_chip_of_four(monkeypatch, tmp_path):
     assert "15.75 GiB of a TPU v5e" in capture.get()
     rows = [[cell.strip() for cell in line[1:-1]] for line in said if len(line) > 2]
     assert [row[0] for row in rows] == 3 * ["alone", "2 as one", "3 as one"]
-    for held, does, takes in (rows[::3], rows[1::3], rows[2::3]):
-        assert held[6] and does[2] and takes[4] and takes[6]
-    assert [rows[row][cell] for row, cell in ((0, 6), (3, 2), (3, 4), (6, 4), (6, 6))] == ["1.00"] * 5
-    # Convolutions of so many trials are so many convolutions; the compiler counts little else.
-    assert all(0.9 < float(row[2]) < 1.5 for row in rows[4:6])
+    parts = zip(rows[:3], rows[3:6], rows[6:], strict=True)
+    ratios = [(held[6], does[2], does[4], takes[4], takes[6]) for held, does, takes in parts]
+    assert ratios[0] == ("1.00",) * 5
+    # Of so many trials as many convolutions; those of one alone are computed on a padded batch.
+    assert all(0.5 < float(flops) < 1.1 for _, flops, *_ in ratios[1:])
+    assert all(float(ratio) > 0 for row in ratios for ratio in row)
