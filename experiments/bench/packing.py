@@ -5,6 +5,12 @@ python -m experiments.bench.packing --config=configs/shapes.py --trials=8 --step
 Half of the trials have one learning rate and half another, with as many seeds. Both ways run the
 ordinary commands, in turns; start-up, evaluation, figures and checkpoints are part of the time.
 Shown are the ratio of the times, and how far losses and scores of the two ways are apart.
+
+python -m experiments.bench.packing --config=configs/shapes.py --trials=8 --topology=v5e:2x2
+
+Nothing runs: 1, 2, 4 and 8 trials side by side are compiled for one TPU chip of the topology, on
+this machine, and what their steps hold, do and take is shown beside as many runs alone; see
+`unet_jax.studies.pack.elsewhere`.
 """
 
 import json
@@ -25,6 +31,7 @@ CONFIG = config_flags.DEFINE_config_file("config", str(ROOT / "configs" / "shape
 TRIALS = flags.DEFINE_integer("trials", 8, "How many.", lower_bound=2)
 STEPS = flags.DEFINE_integer("steps", 400, "Steps of each.", lower_bound=20)
 TURNS = flags.DEFINE_integer("turns", 1, "Turns of each way.", lower_bound=1)
+TOPOLOGY = flags.DEFINE_string("topology", None, "TPUs that are not there, such as v5e:2x2.")
 FIRST = 10  # steps in which rounding has not grown yet
 
 
@@ -73,9 +80,25 @@ def score(trial: Path) -> float:
     return json.loads((trial / layout.RESULTS).read_text())["val"]["mIoU"]
 
 
+def plan_elsewhere(name: str) -> None:
+    """Prints what 1, 2, 4, ... trials side by side take on one chip of a topology."""
+    from unet_jax.errors import UserError
+    from unet_jax.plan.chips import parse_topology
+    from unet_jax.studies.pack.elsewhere import plan_packs
+
+    counts = sorted({*(2**n for n in range(TRIALS.value.bit_length())), TRIALS.value})
+    try:
+        plan_packs(CONFIG.value, parse_topology(name), counts)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
 def main(argv: list[str]) -> None:
-    """Takes the turns and prints what was found."""
+    """Takes the turns, or compiles for a chip, and prints what was found."""
     del argv
+    if TOPOLOGY.value is not None:
+        plan_elsewhere(TOPOLOGY.value)
+        return
     ratios = []
     for index in range(TURNS.value):
         with tempfile.TemporaryDirectory() as folder:

@@ -13,7 +13,7 @@ from support.paths import ROOT
 
 from unet_jax import sharding
 from unet_jax.errors import UserError
-from unet_jax.experiment import assemble
+from unet_jax.experiment import assemble, step_shapes
 from unet_jax.models.fast import choice
 from unet_jax.models.options import Options
 from unet_jax.plan import elsewhere, memory, tpu
@@ -86,7 +86,7 @@ def test_sizes_that_are_tried():
 
 
 def made(size, total, is_refused=False):
-    program = Program(1e9, 1000, {"all-reduce": Collective(1, 2, 3)})
+    program = Program(1e9, 1000, {"all-reduce": Collective(1, 2, 3)}, 4)
     if is_refused:
         return Compiled(size, None, None, total, None, 1.0)
     return Compiled(size, Held(0, 0, 0, 0, total, 0), program, None, total, 1.0)
@@ -248,7 +248,7 @@ def test_arguments_and_collectives_of_data(monkeypatch):
     }
     # One image on each of eight chips: 3 bytes a pixel, label and weight. The state is whole.
     arrays = jax.tree.leaves(experiment.state_shapes)
-    held = read_held(experiment, compiled)
+    held = read_held(step_shapes(experiment), compiled)
     assert held.batch == np.zeros((1, 32, 32, 5), np.uint8).nbytes
     assert held.parameters + held.optimizer == sum(
         np.zeros(x.shape, x.dtype).nbytes for x in arrays

@@ -22,7 +22,7 @@ TEXT = """HloModule jit_step, is_scheduled=true, entry_computation_layout={(f32[
 }
 
 %begin (p: bf16[3,2]) -> (bf16[3,2], bf16[3,16], u32[]) {
-  %p = bf16[3,2]{1,0:T(8,128)(2,1)} parameter(0)
+  %p = bf16[3,2]{1,0:T(8,128)(2,1)} parameter(0), backend_config={"estimated_cycles":"7"}
   %gathered.1 = bf16[3,16]{1,0:T(8,128)(2,1)} all-gather(%p), channel_id=7, replica_groups=mesh['a'=2,'b'=4] {'a','b'}, dimensions={1}
   ROOT %c = (bf16[3,2]{1,0:T(8,128)(2,1)S(1)}, bf16[3,16]{1,0:T(8,128)(2,1)S(1)}, u32[]{:S(2)}) custom-call(%gathered.1), custom_call_target="AsyncCollectiveStart"
 }
@@ -41,7 +41,7 @@ TEXT = """HloModule jit_step, is_scheduled=true, entry_computation_layout={(f32[
   %t = (f32[5]{0:T(128)}) parameter(0)
   %item = f32[5]{0:T(128)} get-tuple-element(%t), index=0
   %twice = f32[5]{0:T(128)} multiply(%item, %item)
-  %deep = f32[5]{0:T(128)} call(%twice), to_apply=%inner
+  %deep = f32[5]{0:T(128)} call(%twice), to_apply=%inner, backend_config={"estimated_cycles":"40"}
   ROOT %t.1 = (f32[5]{0:T(128)}) tuple(%deep)
 }
 
@@ -59,7 +59,7 @@ ENTRY %main (a: f32[5], w: bf16[3,2], i: f32[6,1024]) -> f32[5] {
   %kept = (f32[5]{0:T(128)S(1)}, f32[5]{0:T(128)}, u32[]{:S(2)}) copy-start(%a)
   %here = f32[5]{0:T(128)S(1)} copy-done(%kept)
   %f = (bf16[3,2]{1,0:T(8,128)(2,1)S(1)}, bf16[3,16]{1,0:T(8,128)(2,1)S(1)}, u32[]{:S(2)}) fusion(%w), kind=kCustom, calls=%begin
-  %g = bf16[3,16]{1,0:T(8,128)(2,1)S(1)} fusion(%f), kind=kCustom, calls=%go_on, metadata={op_name="jit(step)/up (2)"}
+  %g = bf16[3,16]{1,0:T(8,128)(2,1)S(1)} fusion(%f), kind=kCustom, calls=%go_on, metadata={op_name="jit(step)/up (2)"}, backend_config={"window_config":{"estimated_cycles":"1829","iteration_bounds":["1"]}}
   %both = (f32[4]{0:T(128)S(1)}, /*index=1*/f32[6]{0:T(128)S(1)}) all-reduce(%here, %here), channel_id=1, replica_groups=[2,4]<=[8], to_apply=%add
   %edge = (bf16[8,1,32,3]{3,2,1,0:T(8,128)(2,1)S(1)}, bf16[8,1,32,3]{3,2,1,0:T(8,128)(2,1)S(1)}, u32[]{:S(2)}, u32[]{:S(2)}) collective-permute-start(%g), channel_id=3, source_target_pairs={{0,1},{1,2}}
   %edge.1 = bf16[8,1,32,3]{3,2,1,0:T(8,128)(2,1)S(1)} collective-permute-done(%edge)
@@ -83,6 +83,7 @@ def test_collectives_and_bytes_by_hand():
     # written by what that calls; and w, in a tile of 8 x 128.
     assert found.moved == 4 * 2 * 1024 + 4 * 128 + (3 + 2) * 4 * 128 + 2 * 8 * 128
     assert found.flops == 10
+    assert found.cycles == 1829 + 40  # of what runs, not of what a fusion is made of
 
 
 def padded_by_numpy(shape, tile, dtype):
@@ -138,7 +139,7 @@ def test_bytes_and_operations_of_a_product():
 
 def test_roofline_by_hand():
     sends = {"all-reduce": Collective(2, 30, 4_000), "all-gather": Collective(1, 9, 6_000)}
-    program = Program(394e12, 81_900, sends)
+    program = Program(394e12, 81_900, sends, 0)
     least = program.least_seconds(TPUS["v5e"])
     assert least == pytest.approx({"computing": 2.0, "memory": 1e-7, "links": 5e-8})
     assert program._replace(collectives={}).least_seconds(TPUS["v5e"])["links"] == 0

@@ -1,10 +1,10 @@
 """What the compiler for other devices made of a train step, and how that is kept."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 
-from unet_jax.experiment import Experiment, step_shapes
 from unet_jax.plan.program import Collective, Program
 from unet_jax.process.capacity import bytes_per_device
 
@@ -68,17 +68,17 @@ class Compiled(NamedTuple):
         return self.held is not None and (limit is None or self.held.total <= limit)
 
 
-def read_held(experiment: Experiment, compiled: Any) -> Held:
+def read_held(shapes: Sequence[Any], compiled: Any) -> Held:
     """Reads what a compiled train step holds.
 
     Args:
-        experiment: Of `assemble`.
+        shapes: Of its arguments: state, with shardings, batch, and others.
         compiled: The `jax.stages.Compiled`.
 
     Returns:
         Bytes on each device.
     """
-    (state, batch, _), (_, where, _) = step_shapes(experiment), compiled.input_shardings[0]
+    (state, batch, _), (_, where, _) = shapes, compiled.input_shardings[0]
     batch = jax.tree.map(lambda x, at: x.update(sharding=at), batch, where)
     parameters = bytes_per_device((state.params, state.batch_stats))
     optimizer = bytes_per_device((state.opt_state, state.average, state.step))

@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,18 +98,19 @@ def estimate(experiment: Experiment) -> Compiled:
     """
     step: Any = experiment.train_step
     size, start = experiment.plan.batch_size, time.monotonic()
-    lowered = step.lower(*step_shapes(experiment))
+    shapes = step_shapes(experiment)
+    lowered = step.lower(*shapes)
     compiled = lowered.compile()
     flops = (lowered.cost_analysis() or {}).get("flops", 0.0) / target.device_count()
     program = read_program(compiled)._replace(flops=flops)
-    held = read_held(experiment, compiled)
+    held = read_held(shapes, compiled)
     return Compiled(size, held, program, None, None, time.monotonic() - start)
 
 
 def compile_elsewhere(
     experiment: Experiment, topology: Topology, begin: Callable[[], str]
 ) -> Compiled:
-    """Compiles a train step for a topology, or takes what was found when that was done before.
+    """Compiles a train step for a topology; see `compile_lowered`.
 
     Args:
         experiment: Of `assemble`, inside of `target.compiling_for`.
@@ -118,22 +119,40 @@ def compile_elsewhere(
 
     Returns:
         What the compiler made of it.
+    """
+    step: Any = experiment.train_step
+    size, shapes = experiment.plan.batch_size, step_shapes(experiment)
+    lowered, what = step.lower(*shapes), f"a batch of {size}"
+    return compile_lowered(lowered, shapes, topology, begin, what)._replace(batch_size=size)
+
+
+def compile_lowered(
+    lowered: Any, shapes: Sequence[Any], topology: Topology, begin: Callable[[], str], what: str
+) -> Compiled:
+    """Compiles a step for a topology, or takes what was found when that was done before.
+
+    Args:
+        lowered: The `jax.stages.Lowered`, traced inside of `target.compiling_for`.
+        shapes: Of its arguments; see `read_held`.
+        topology: The topology.
+        begin: Called before a compilation, for what is said of how long it may take.
+        what: What it is a step of, for people.
+
+    Returns:
+        What the compiler made of it, with 0 images.
 
     Raises:
         JaxRuntimeError: The compiler failed for another reason than memory.
     """
-    step: Any = experiment.train_step
-    size = experiment.plan.batch_size
-    lowered = step.lower(*step_shapes(experiment))
     parts = (tpu.version(), topology.name, str(target.device_count()), lowered.as_text())
     key = hashlib.sha256("\n".join(parts).encode()).hexdigest()
     file = cache_dir() / "plans" / f"{key}.json"
     # Whole or not there; one that an older version wrote may have other fields.
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         found = from_json(json.loads(file.read_text()))
-        console.print(f"a batch of {size}: compiled before, in {found.seconds:.0f} s")
+        console.print(f"{what}: compiled before, in {found.seconds:.0f} s")
         return found
-    console.print(f"a batch of {size}: compiling for {topology.name}; {begin()}")
+    console.print(f"{what}: compiling for {topology.name}; {begin()}")
     start = time.monotonic()
     try:
         compiled = lowered.compile()
@@ -141,11 +160,11 @@ def compile_elsewhere(
         refusal = tpu.read_refusal(str(error))
         if not (is_out_of_memory(error) and refusal):
             raise
-        found = Compiled(size, None, None, refusal[0], None, time.monotonic() - start)
+        found = Compiled(0, None, None, refusal[0], None, time.monotonic() - start)
     else:
         peak = compiled.memory_analysis().peak_memory_in_bytes
-        parts = read_held(experiment, compiled), read_program(compiled)
-        found = Compiled(size, *parts, None, peak, time.monotonic() - start)
+        parts = read_held(shapes, compiled), read_program(compiled)
+        found = Compiled(0, *parts, None, peak, time.monotonic() - start)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_whole(file, json.dumps(to_json(found)).encode())
     return found

@@ -19,6 +19,7 @@ _PART_MOVES = {"copy-start", "slice-start"}  # of the larger of two arrays as mu
 _SHAPE = re.compile(r"([a-z]\w*)\[([\d,]*)\](?:\{([^}]*)\})?")
 _NAME = re.compile(r"\s+(?:ROOT )?%?([\w.-]+) = ")
 _RUNS = re.compile(r"(?:body|condition|true_computation|false_computation|calls)=%?([\w.-]+)")
+_CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 
 
@@ -76,11 +77,14 @@ class Program(NamedTuple):
         moved: Bytes to and from the device's memory: operands and results of every instruction that
             lie there.
         collectives: By kind of instruction; those that there are.
+        cycles: What the compiler estimates that its instructions take, one after the other; 0
+            where it does not tell.
     """
 
     flops: float
     moved: int
     collectives: dict[str, Collective]
+    cycles: int
 
     @property
     def sent(self) -> int:
@@ -129,14 +133,15 @@ def read_text(text: str, flops: float) -> Program:
         What it does. Of a loop its body counts once.
     """
     bodies, running = _computations(text)
-    moved = 0
+    moved = cycles = 0
     for name in running:
         shapes = {line.name: line.shapes for line in bodies[name]}
         moved += sum(_moved(line, shapes) for line in bodies[name])
+        cycles += sum(int(n) for line in bodies[name] for n in _CYCLES.findall(line.rest))
     found = {kind: Collective(0, 0, 0) for kind in KINDS}
     for kind, new in _collectives(bodies):
         found[kind] = Collective(*(a + b for a, b in zip(found[kind], new, strict=True)))
-    return Program(flops, moved, {kind: c for kind, c in found.items() if c.count})
+    return Program(flops, moved, {kind: c for kind, c in found.items() if c.count}, cycles)
 
 
 def _moved(line: Instruction, shapes: dict[str, tuple[Shape, ...]]) -> int:

@@ -9,6 +9,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from unet_jax.experiment import step_shapes
 from unet_jax.models.fast import compiler_options
+from unet_jax.process import target
 from unet_jax.process.capacity import device_memory
 from unet_jax.step import State
 from unet_jax.studies.pack.step import (
@@ -28,13 +29,13 @@ class SideBySide:
     def __init__(self, members: Sequence[Member]) -> None:
         """Plans the step; nothing is compiled."""
         self._members, count = members, len(members)
-        self._per_device = -(-count // jax.device_count())
+        self._per_device = -(-count // target.device_count())
         self._devices = -(-count // self._per_device)
         mesh = jax.make_mesh(
             (self._devices,),
             ("trial",),
             axis_types=(AxisType.Auto,),
-            devices=jax.devices()[: self._devices],
+            devices=target.devices()[: self._devices],
         )
         by_trial, whole = PartitionSpec("trial"), PartitionSpec()
         self._by_trial, self._whole = NamedSharding(mesh, by_trial), NamedSharding(mesh, whole)
@@ -77,8 +78,10 @@ class SideBySide:
 
     def inputs(self) -> Any:
         """Returns what differs between the trials; see `Way`."""
-        own = inputs_of(self._members)
-        return self._put([one._replace(order=np.int32(one.order)) for one in own])
+        return self._put(self._own_inputs())
+
+    def _own_inputs(self) -> list[Inputs]:
+        return [one._replace(order=np.int32(one.order)) for one in inputs_of(self._members)]
 
     def fetch(self, states: Any) -> Iterator[State]:
         """Yields every trial's own state; see `Way`."""
@@ -88,18 +91,31 @@ class SideBySide:
         """Returns every trial's own scalars; see `Way`."""
         return list(_unstack(jax.device_get(scalars), len(self._members)))
 
+    def shapes(self) -> tuple[Any, Any, Any]:
+        """Returns the shapes of the step's arguments, with shardings: states, batches, inputs."""
+        rows = self._per_device * self._devices
+        seeds = len(distinct([member.seed for member in self._members]))
+
+        def stack(tree: Any, count: int, where: NamedSharding) -> Any:
+            return jax.tree.map(
+                lambda x: jax.ShapeDtypeStruct((count, *x.shape), x.dtype, sharding=where), tree
+            )
+
+        state, batch, _ = step_shapes(self._members[0].experiment)
+        own = self._own_inputs()[0]
+        return (
+            stack(state, rows, self._by_trial),
+            stack(batch, seeds, self._whole),
+            stack(own, rows, self._by_trial),
+        )
+
+    def lower(self) -> Any:
+        """Traces the step for its devices; returns the `jax.stages.Lowered`."""
+        return self._step.lower(*self.shapes())
+
     def most(self) -> int:
         """Returns how many trials fit; see `Way`."""
-        rows = self._per_device * self._devices
-
-        def shape(x: Any, count: int, where: NamedSharding) -> jax.ShapeDtypeStruct:
-            return jax.ShapeDtypeStruct((count, *x.shape), x.dtype, sharding=where)
-
-        seeds = len(distinct([member.seed for member in self._members]))
-        state, batch, _ = step_shapes(self._members[0].experiment)
-        states = jax.tree.map(lambda x: shape(x, rows, self._by_trial), state)
-        batches = jax.tree.map(lambda x: shape(x, seeds, self._whole), batch)
-        self._step = self._step.lower(states, batches, self.inputs()).compile()
+        self._step = self.lower().compile()
         found = self._step.memory_analysis()
         if found is None:
             return len(self._members)
