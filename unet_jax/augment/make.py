@@ -61,7 +61,7 @@ STEPS: dict[str, Step] = {
     "cutmix": Step(cutmix, {"share": (0, 1)}, check_cutmix),
     "copy_paste": Step(copy_paste, check=check_copy_paste),
 }
-"""By name in config.augment; the defaults of a step's keys stand in `defaults.PARTS`.
+"""By name in config.augment; the defaults of a step's keys stand in `parts.PARTS`.
 
 A step's place is that of its random key: new ones come last, so that others draw what they drew.
 """

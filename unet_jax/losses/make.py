@@ -66,7 +66,7 @@ TERMS: dict[str, Term] = {
     "boundary": Term(boundary, is_mean=_always),
     "cldice": Term(cldice, check_cldice),
 }
-"""By name in config.loss; the defaults of a term's keys stand in `defaults.PARTS`."""
+"""By name in config.loss; the defaults of a term's keys stand in `parts.PARTS`."""
 
 
 def every_term(weight: Number = 1.0) -> None:

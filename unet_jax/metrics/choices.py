@@ -40,7 +40,7 @@ CHOICES: dict[str, Choice] = {
     "curves": Choice(Curves, check_curves),
     "calibration": Choice(Calibration, check_calibration),
 }
-"""By name in config.eval.metrics; the defaults of a metric's keys stand in `defaults.PARTS`."""
+"""By name in config.eval.metrics; the defaults of a metric's keys stand in `parts.PARTS`."""
 
 
 def check_metrics(section: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
