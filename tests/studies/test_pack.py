@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +16,13 @@ from support.paths import ROOT
 from support.runs import metrics, wait_for
 
 from unet_jax.config import load, to_json
+from unet_jax.experiment import assemble
 from unet_jax.models.blocks import Dropout
 from unet_jax.runs.checkpoint import read_arrays
 from unet_jax.runs.gallery import Gallery
 from unet_jax.runs.logs import read_lines
+from unet_jax.studies.pack import train as pack
+from unet_jax.studies.pack.step import Member
 from unet_jax.studies.pack.train import common_start
 from unet_jax.studies.pages import make_config
 from unet_jax.studies.trials import training_seconds
@@ -135,6 +139,16 @@ def test_the_trials_differ(together):
     assert sorted(" ".join(said).removeprefix("differ in ").split(", ")) == sorted(changed)
     losses = [metrics(trial)[-2]["train/loss"] for trial in trials]
     assert len(set(losses)) == len(trials)
+
+
+def test_the_header_says_what_accumulated_batches_are_not(tmp_path, monkeypatch):
+    changes = {"optim.accumulate": 2, "model.norm": "none", "loss.dice.weight": 1.0}
+    (folder,) = write_trials(tmp_path, ({},), BASE | changes)
+    config, said = load(folder / "config.json"), {}
+    monkeypatch.setattr(pack, "print_header", lambda title, facts: said.update(facts))
+    member = Member(folder, config, assemble(config))
+    pack._print_header([member], SimpleNamespace(describe=lambda: "one"), 0)
+    assert said["accumulation"].endswith("but for config.loss.dice, which see each batch alone")
 
 
 def test_the_trials_of_a_pack_cost_the_same(together):

@@ -17,7 +17,7 @@ from unet_jax.data.sample import Sample, Source, reduced
 from unet_jax.data.sources import Loading
 from unet_jax.errors import NonFiniteLossError, UserError
 from unet_jax.experiment import Experiment, assemble
-from unet_jax.header import write_run
+from unet_jax.header import describe_accumulation, write_run
 from unet_jax.models import fast
 from unet_jax.predict.eval_step import make_eval_step
 from unet_jax.predict.predictor import Predictor
@@ -302,7 +302,10 @@ def _print_header(members: Sequence[Member], way: Way, start: int) -> None:
         **({"kernels": form} if (form := fast.describe()) else {}),
         "steps": f"{plan.total} of {plan.batch_size} images each",
     }
-    names = members[0].experiment.network.task.names
+    e = members[0].experiment
+    if line := describe_accumulation(e.config, has_batch_stats=bool(e.state_shapes.batch_stats)):
+        facts["accumulation"] = line
+    names = e.network.task.names
     weights = dict.fromkeys(member.experiment.class_weights for member in members)
     if said := [one.describe(names) for one in weights if one]:
         facts["class weights"] = " | ".join(said)
