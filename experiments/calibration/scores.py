@@ -20,7 +20,7 @@ from unet_jax.metrics.curves import area_under_roc
 from unet_jax.report import resampling
 
 DRAWS = flags.DEFINE_integer("draws", 1000, "Synthetic draws of images of each kind.", 2)
-IMAGES = flags.DEFINE_list("images", ["10", "20", "49", "50", "200"], "Images of a draw.")
+SIZES = flags.DEFINE_list("sizes", ["10", "20", "49", "50", "200"], "Images of a draw.")
 
 POPULATION = 4000
 RESAMPLES = 1000
@@ -107,7 +107,7 @@ def main(argv: list[str]) -> None:
     del argv
     print("| score | images | intervals | hold the truth |\n|---|---|---|---|")
     for name in SCORES:
-        for images in map(int, IMAGES.value):
+        for images in map(int, SIZES.value):
             count, held = run(name, DRAWS.value, images)
             print(f"| {name} | {images} | {count} | {held / max(count, 1):.1%} |", flush=True)
 
