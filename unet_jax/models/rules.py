@@ -118,6 +118,12 @@ def _check_numbers(model: "UNet") -> None:
         all(level in range(bottom + 1 - first) for level in model.remat),
         f"levels of 0 to {bottom - first}, which have blocks",
     )
+    _must_be(
+        model,
+        "frozen",
+        all(isinstance(pattern, str) for pattern in model.frozen),
+        "patterns of names of modules, such as ('encoder*',)",
+    )
 
 
 def _check_stages(model: "UNet") -> None:
