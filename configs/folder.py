@@ -3,6 +3,7 @@
 Name the classes in data.folder, which has more keys, such as label_map and ignore_values, then:
 python -m unet_jax.main --config=configs/folder.py --config.data.path=PATH --workdir=runs/mine
 
+Leave `flip` out where classes have a left and a right, which mirroring makes look like each other.
 PATH/train.txt, val.txt and test.txt may list the names of each split, one a line.
 Expected score: not measured, since the data are your own.
 """

@@ -34,30 +34,35 @@ SETS = {
 }
 
 
+def draw(name, mesh, height):
+    """Returns a batch's augmentation on a mesh, and the text of the compiled program."""
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (16, height, 18, 3)).astype(np.uint8)
+    label = rng.integers(0, 4, (16, height, 18)).astype(np.uint8)
+    arrays = {"image": image, "label": label, "weight": np.ones_like(label)}
+    shardings = make_shardings(*mesh)
+    put = put_batch(arrays | {"map": image[..., 0] * 1.0}, shardings)
+    augment = make_augment(SETS[name], RGB.value_range)
+    augment = jax.jit(augment, out_shardings=(shardings.images,) * 4)
+    key = replicate(jax.random.key(1), shardings)
+    compiled = augment.lower(put["image"], put["label"], put["weight"], key, put["map"]).compile()
+    found = compiled(put["image"], put["label"], put["weight"], key, put["map"])
+    return jax.device_get(found), compiled.as_text()
+
+
 @pytest.mark.parametrize("name", SETS)
 def test_eight_devices_draw_the_bytes_of_one(name):
-    rng = np.random.default_rng(0)
-    image = rng.integers(0, 256, (16, 23, 18, 3)).astype(np.uint8)
-    label = rng.integers(0, 4, (16, 23, 18)).astype(np.uint8)
-    batch = {
-        "image": image,
-        "label": label,
-        "weight": np.ones_like(label),
-        "map": image[..., 0] * 1.0,
-    }
-    found = []
-    for devices in (1, 8):
-        shardings = make_shardings(devices)
-        put = put_batch(batch, shardings)
-        rows = (shardings.rows,) * 3
-        compiled = jax.jit(
-            make_augment(SETS[name], RGB.value_range), out_shardings=(*rows, shardings.rows)
-        )
-        key = replicate(jax.random.key(1), shardings)
-        given = put["image"], put["label"], put["weight"], key, put["map"]
-        text = compiled.lower(*given).compile().as_text()
-        assert "all-gather" not in text, "every device has its own images alone"
-        assert ("collective-permute" in text) == (name == "mixed" and devices > 1)
-        found.append(jax.device_get(compiled(*given)))
-    for one, eight in zip(*found, strict=True):
-        np.testing.assert_array_equal(one, eight)
+    one, _ = draw(name, (1,), 23)
+    eight, text = draw(name, (8,), 23)
+    assert "all-gather" not in text, "every device has its own images alone"
+    assert ("collective-permute" in text) == (name == "mixed"), "those at the borders of devices"
+    for x, y in zip(one, eight, strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+@pytest.mark.parametrize("name", ["cubic", "mixed"])
+def test_devices_that_split_images_by_height_draw_the_same(name):
+    one, _ = draw(name, (1,), 24)
+    two, _ = draw(name, (2, 2, 2), 24)
+    for x, y in zip(one, two, strict=True):
+        np.testing.assert_allclose(x, y, atol=1e-5)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from unet_jax.data.sample import Spec
 from unet_jax.task import Task
@@ -101,4 +102,4 @@ def perhaps(probability: Number, key: jax.Array, taken: Any, left: Any) -> Any:
     if not is_traced(probability) and probability == 1:
         return taken
     takes = jax.random.bernoulli(jax.random.fold_in(key, _CHANCE), probability)
-    return jax.tree.map(lambda new, old: jax.numpy.where(takes, new, old), taken, left)
+    return jax.tree.map(lambda new, old: jnp.where(takes, new, old), taken, left)
