@@ -14,6 +14,7 @@ from support.paths import ROOT
 os.environ |= xla.env(devices=8)
 os.environ.setdefault("UNET_JAX_CACHE", str(ROOT / "build" / "test-cache"))
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # a hundred commands compile the package once
 
 from unet_jax.process import runtime
 
@@ -22,6 +23,7 @@ runtime.prepare()
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
+sys.dont_write_bytecode = False
 jax.config.update("jax_numpy_rank_promotion", "raise")
 xla.share_contexts()
 if "PYTEST_XDIST_WORKER" in os.environ:  # it has reported; jax would free all programs one by one

@@ -7,6 +7,7 @@ import subprocess
 import numpy as np
 import pytest
 from PIL import Image
+from support import caches
 from support.paths import ROOT
 from support.runs import TINY
 
@@ -35,8 +36,8 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def own_cache(folder, monkeypatch):
-    """Keeps what the command remembers of checked images; compiled programs stay shared."""
-    monkeypatch.setenv("UNET_JAX_CACHE", str(folder / "cache"))
+    """Keeps what the command remembers of checked images."""
+    caches.give_own(folder, monkeypatch)
 
 
 @pytest.fixture
@@ -201,9 +202,9 @@ def test_values(refuse, inside, flag, allowed):
     refuse(TINY, f"--{flag}", says=[key, value, allowed], command=inside)
 
 
-def test_batch_that_the_mesh_does_not_divide(refuse):
-    flags = [TINY, "--config.train.batch_size=12"]
-    refuse(*flags, says=["config.train.batch_size=12", "8 devices", "8 or 16"], devices=8)
+def test_batch_that_the_mesh_does_not_divide(refuse, inside):
+    flags, says = [TINY, "--config.train.batch_size=12"], ["config.train.batch_size=12", "8 or 16"]
+    refuse(*flags, says=[*says, "8 devices"], command=inside)
 
 
 def test_mesh_larger_than_the_devices(refuse):
@@ -368,13 +369,13 @@ def test_overwrite_trains_another_config(command, finished, folder):
     assert json.loads((workdir / "config.json").read_text())["train"]["duration"] == "1"
 
 
-def test_predict_input_that_does_not_exist(command, finished, folder):
+def test_predict_input_that_does_not_exist(inside, finished, folder):
     flags = ["--mode=predict", f"--input={folder / 'no.jpg'}"]
-    refuse_in(command, finished, *flags, says=["--input=", "no.jpg", "does not exist"])
+    refuse_in(inside, finished, *flags, says=["--input=", "no.jpg", "does not exist"])
 
 
-def test_predict_without_input(command, finished):
-    refuse_in(command, finished, "--mode=predict", says=["--input"])
+def test_predict_without_input(inside, finished):
+    refuse_in(inside, finished, "--mode=predict", says=["--input"])
 
 
 def test_predict_a_damaged_image(command, finished, images, folder):
@@ -396,7 +397,7 @@ def test_eval_with_an_unknown_key_in_flags_without_equals_signs(command, finishe
     assert len(result.stderr.splitlines()) == 1
     assert result.stderr.startswith("error: --config.eval.batchsize is not a config key")
     assert (
-        f"{finished}/config.json, config.eval has batch_size, figures, headline, shown"
+        f"{finished}/config.json, config.eval has batch_size, figures, headline, metrics, shown"
         in result.stderr
     )
 

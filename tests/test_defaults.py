@@ -67,6 +67,8 @@ def test_literals_are_the_functions_own_defaults(section):
         assert below == ["normalise", "split", "folder", "tfds", "synthetic"]
         assert [expected.pop(name) for name in below] == [None] * 5
         literal = {name: value for name, value in literal.items() if not isinstance(value, dict)}
+    if section == "eval":  # by `PARTS`
+        literal = literal | {"metrics": None}
     assert literal == expected
     assert {name: type(value) for name, value in literal.items()} == {
         name: type(value) for name, value in expected.items()

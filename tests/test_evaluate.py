@@ -16,8 +16,8 @@ from unet_jax.data.sources import Loading
 from unet_jax.data.synthetic import open_synthetic
 from unet_jax.errors import UserError
 from unet_jax.evaluate import evaluate, fixed_images, summarise
-from unet_jax.metrics import make
-from unet_jax.metrics.base import SHARE, Metric
+from unet_jax.metrics import choices
+from unet_jax.metrics.base import SHARE, K, Metric
 from unet_jax.metrics.overlap import Overlap
 from unet_jax.models.unet import UNet
 from unet_jax.network import make_eval_settings
@@ -35,6 +35,7 @@ NAMES = ("a", "b", "c", "never")
 class Images:
     ids = tuple(map(str, range(len(SIZES))))
     spec = RGB
+    spacing = (1.0, 1.0)
 
     def __init__(self):
         rng = np.random.default_rng(0)
@@ -43,7 +44,8 @@ class Images:
             image = rng.integers(0, 256, (*size, 3)).astype(np.uint8)
             label = rng.integers(0, 3, size).astype(np.uint8)
             label[:3] = IGNORE
-            self.items.append(Sample(image, label, str(index), (1.0, 1.0)))
+            objects = None if index % 2 else np.full(size, index)
+            self.items.append(Sample(image, label, str(index), self.spacing, objects))
 
     def __len__(self):
         return len(self.items)
@@ -78,11 +80,11 @@ def bilinear(logits, size):
     )
 
 
-def run(model, fit, batch_size, devices=1):
+def run(model, fit, batch_size, devices=1, chosen=None):
     module, variables = model
     shardings = make_shardings(devices)
     loading, images = Loading((16, 16), fit, 2), Images()
-    step = Predictor(module, RGB, loading, shardings, evaluation(exclusive(4)))
+    step = Predictor(module, RGB, loading, shardings, evaluation(exclusive(4), chosen or {}))
     return evaluate(step, variables, images, batch_size=batch_size, keep=(1, 4))
 
 
@@ -140,6 +142,26 @@ def test_counts_do_not_depend_on_batch_size_or_devices(model, fit):
             np.testing.assert_allclose(other.counts[name], counts, rtol=1e-6)
         for index, label in first.predictions.items():
             np.testing.assert_array_equal(other.predictions[index], label)
+
+
+def test_chosen_metrics_do_not_depend_on_batch_size_or_devices(model):
+    chosen = choices.check_metrics({name: {} for name in choices.CHOICES})
+    first = run(model, "resize", 1, chosen=chosen)
+    want = summarise(first, Exclusive(NAMES))
+    assert want["HD95/b"] > 1
+    assert {key.partition("/")[0] for key in first.counts} > set(chosen)
+    for batch_size, devices in ((3, 1), (8, 8)):
+        other = run(model, "resize", batch_size, devices, chosen)
+        for name, counts in first.counts.items():
+            # A score may fall into the next bin, or on the other side of a threshold.
+            if name.partition("/")[0] not in ("curves", "calibration", "segments"):
+                np.testing.assert_allclose(other.counts[name], counts, rtol=1e-6, err_msg=name)
+        got = summarise(other, Exclusive(NAMES))
+        assert {name: value for name, value in got.items() if value is None} == {
+            name: value for name, value in want.items() if value is None
+        }
+        for name, value in want.items():
+            assert value is None or got[name] == pytest.approx(value, rel=1e-3, abs=1e-4), name
 
 
 @pytest.mark.parametrize("fit", ["resize", "crop"])
@@ -207,16 +229,27 @@ def test_a_split_without_a_labelled_pixel_has_no_cross_entropy(model, capsys):
 class Loop(Metric):
     """Counts on the host, image by image, by a loop over pixels."""
 
+    class_names: tuple
+    least: float = 0.5
     on_device = False
-    axes = {"confusion": 2, "size": 0}  # noqa: RUF012
+    axes = {"confusion": (K, K), "size": (), "sides": (2,), "objects": (), "least": ()}  # noqa: RUF012
+    reads = ("logits", "decision", "label", "weight")
 
     def count(self, outcome):
         assert outcome.logits.shape[-1] == 4
+        assert outcome.loss is None, "what is not read does not come"
         confusion = np.zeros((1, 4, 4), int)
         for i in np.ndindex(outcome.label.shape):
             if outcome.weight[i]:
                 confusion[0, outcome.label[i], outcome.decision[i]] += 1
-        return {"confusion": confusion, "size": np.array([outcome.label.size])}
+        objects = outcome.objects.max() if outcome.objects is not None else -1.0
+        return {
+            "confusion": confusion,
+            "size": np.array([outcome.label.size]),
+            "sides": np.array([outcome.spacing]),
+            "objects": np.array([float(objects)]),
+            "least": np.array([self.least]),
+        }
 
     def kinds(self):
         return {"loop": SHARE}
@@ -226,10 +259,15 @@ class Loop(Metric):
 
 
 def test_a_metric_that_counts_on_the_host_has_each_image_in_its_own_size(model, monkeypatch):
-    monkeypatch.setitem(make.METRICS, "loop", make.Row(lambda names, views: Loop(), ("ids",)))
-    found = run(model, "resize", 3)
+    monkeypatch.setitem(choices.CHOICES, "loop", choices.Choice(Loop))
+    monkeypatch.setattr(Images, "spacing", (0.5, 2.0))
+    found = run(model, "resize", 3, chosen=choices.check_metrics({"loop": {"least": 0.25}}))
     counts = found.counts
     np.testing.assert_array_equal(counts["loop/confusion"], counts["overlap/confusion"])
     assert counts["loop/size"].tolist() == [height * width for height, width in SIZES]
+    assert counts["loop/sides"].tolist() == [[0.5, 2.0]] * len(SIZES)
+    assert counts["loop/objects"].tolist() == [-1.0 if i % 2 else i for i in range(len(SIZES))]
+    assert set(counts["loop/least"]) == {0.25}
     summary = summarise(found, Exclusive(NAMES))
     assert summary["loop"] == summary["pixel_accuracy"]
+    assert "loop/size" not in run(model, "resize", 3).counts

@@ -16,13 +16,19 @@ from unet_jax import training
 from unet_jax.config import load, to_json
 from unet_jax.data.sample import RGB
 from unet_jax.data.sources import open_data
+from unet_jax.defaults import PARTS, to_config
 from unet_jax.errors import UserError
 from unet_jax.evaluate import Evaluation, evaluate_run
+from unet_jax.metrics.make import read_headline
+from unet_jax.metrics.names import class_names_of
 from unet_jax.network import make_network
 from unet_jax.predict.run import predict_run
+from unet_jax.report.pooled import score_images
+from unet_jax.report.resampling import bootstrap
 from unet_jax.restore import Trained
 from unet_jax.runs import workdir as run_dir
 from unet_jax.runs.checkpoint import Checkpoints
+from unet_jax.runs.intact import check_intact, read_counts
 from unet_jax.runs.results import read_results, write_results
 from unet_jax.training import train_and_evaluate
 
@@ -96,6 +102,26 @@ def test_where_and_how_may_differ(run, capsys):
     assert says in capsys.readouterr().out
     assert known(read_results(run)) == pytest.approx(known(before), rel=1e-5)
     assert load(run / "config.json").eval.batch_size == 8, "the run's own config stays"
+
+
+def test_a_run_of_before_is_evaluated_with_more_metrics(run):
+    config, before = make_config(), read_results(run)
+    config.eval = to_config({**config.eval.to_dict(), "metrics": PARTS["eval.metrics"]})
+    evaluate_run(config, run, split="val", checkpoint="best")
+    after = read_results(run)["val"]
+    want = known(before)
+    assert {name: after[name] for name in want} == pytest.approx(want, rel=1e-5)
+    names = ("HD95", "boundary_IoU", "clDice", "AP@0.5", "V_rand", "AUROC", "ECE", "image_IoU")
+    assert all(after[name] is not None for name in names)
+    assert (run / "figures" / "curves_val_00000002.png").is_file()
+    check_intact(run)
+    _, counts = read_counts(run / "evaluations" / "val_00000002.npz")
+    classes = class_names_of(after)
+    for name in names:
+        images = score_images(counts, read_headline(name), classes)
+        assert images.whole() == pytest.approx(after[name])
+        interval = bootstrap([[images]], None, 100, kind=read_headline(name).kind).means[0]
+        assert isinstance(interval, str) or interval[0] <= after[name] <= interval[1]
 
 
 def test_lists_of_json_are_the_tuples_that_they_were(run):

@@ -180,7 +180,8 @@ def test_rows_of_confusion_are_the_truth_of_independent_classes(size):
         assert off[0] > on[0] > 0
         assert on[1] > off[1] > 0
     logits = loss = np.zeros(label.shape)  # of which the overlap counts nothing
-    counts = make.count(Outcome(logits, loss, prediction, label, weight), "masks")
+    metrics = make.make_metrics(tuple(map(str, range(logits.shape[-1]))), (), "masks")
+    counts = make.count(metrics, Outcome(logits, loss, prediction, label, weight))
     found = Evaluation({name: np.asarray(x) for name, x in counts.items()}, {}).confusion
     np.testing.assert_array_equal(found, expected)
 

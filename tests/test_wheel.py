@@ -1,6 +1,5 @@
 """What is installed: the wheel's files and commands, which need no checkout and run anywhere."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
+from support import xla
 from support.paths import ROOT
 
 import unet_jax
@@ -54,7 +54,7 @@ def installed(wheel, tmp_path_factory):
     (folder / "work" / "queue.py").write_text("raise RuntimeError('queue.py was imported')\n")
 
     def run(name: str, *flags: str) -> subprocess.CompletedProcess:
-        env = {key: value for key, value in os.environ.items() if key != "PYTHONSAFEPATH"}
+        env = {key: value for key, value in xla.env().items() if key != "PYTHONSAFEPATH"}
         env |= {"PYTHONPATH": str(folder / "site")}
         line = [sys.executable, str(folder / "bin" / name), *flags]
         return subprocess.run(line, cwd=folder / "work", env=env, capture_output=True, text=True)
@@ -86,6 +86,7 @@ def test_the_version_has_one_home(wheel):
 
 def test_a_stock_page_is_trained_evaluated_and_predicted_far_from_the_checkout(installed):
     short = [f"--config.train.{key}=2" for key in ("duration", "eval_every", "checkpoint_every")]
+    short.append("--config.eval.figures=False")  # --mode=eval draws some
     done = installed.run("unet-jax", "--config=tiny.py", *short, "--workdir=runs/tiny")
     assert done.returncode == 0, done.stderr
     assert (installed.work / "runs" / "tiny" / "results.json").is_file()
@@ -108,6 +109,8 @@ def test_the_trials_of_a_users_study_run_in_the_users_folder(installed):
     )
     done = installed.run("unet-jax-sweep", "--study=study.py", "--workdir=runs/a study")
     assert done.returncode == 0, done.stderr
+    drawn = list((installed.work / "runs" / "a study").glob("*/figures/learning_curves.png"))
+    assert len(drawn) == 2
     # The command that is named is one that the user has: what follows is what a shell would run.
     [said] = [line for line in done.stdout.splitlines() if line.startswith("report: ")]
     assert said.endswith("unet-jax-report 'runs/a study'")

@@ -46,6 +46,7 @@ def run(
     streams.keep_open()
     code = _run(argv, work, module, operands)
     signals.ignore()
+    runtime.end_quickly()
     return code
 
 

@@ -29,6 +29,7 @@ MAY_DIFFER = (
     "eval.batch_size",
     "eval.shown",
     "eval.figures",
+    "eval.metrics",
     "train.trackers",
     "mesh",
 )

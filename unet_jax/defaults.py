@@ -78,8 +78,21 @@ PARTS: dict[str, dict[str, dict[str, Any]]] = {
         "boundary": {"weight": 1.0},
         "cldice": {"weight": 1.0, "iterations": 10, "classes": ()},
     },
+    "eval.metrics": {
+        "per_image": {"classes": ()},
+        "surface": {"tolerance": 2.0, "units": "spacing", "classes": ()},
+        "boundary": {"width": 0.02, "classes": ()},
+        "cldice": {"classes": ()},
+        "objects": {"connectivity": "sides", "classes": ()},
+        "segments": {"inside": 1, "threshold": 0.5},
+        "curves": {"classes": ()},
+        "calibration": {"temperature": 1.0},
+    },
 }
-"""Steps of the augmentation and terms of the loss: a config has those it names, in that order."""
+"""Steps of the augmentation, terms of the loss and metrics beside those that are always there.
+
+A config has those it names, in that order.
+"""
 
 HEADLINE = "mIoU"
 """The score that decides the best checkpoint, searches and reports where a page names none."""
@@ -176,7 +189,13 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "patience": "",
         "trackers": ("tensorboard",),
     },
-    "eval": {"batch_size": 32, "shown": 6, "headline": HEADLINE, "figures": True},
+    "eval": {
+        "batch_size": 32,
+        "shown": 6,
+        "headline": HEADLINE,
+        "figures": True,
+        "metrics": {},  # none of `PARTS`
+    },
     "mesh": {"data": -1, "fsdp": 1, "space": 1},
 }
 
@@ -185,8 +204,8 @@ def page(**sections: Mapping[str, Any]) -> ConfigDict:
     """Makes the config of a page.
 
     Args:
-        **sections: By name of a section, the keys that differ from their defaults; of "augment" and
-            "loss" the steps and terms that there are.
+        **sections: By name of a section, the keys that differ from their defaults; of "augment",
+            "loss" and "metrics" the steps, terms and metrics that there are.
 
     Returns:
         The whole config: every key of every section.
@@ -194,8 +213,8 @@ def page(**sections: Mapping[str, Any]) -> ConfigDict:
     Raises:
         UserError: There is no such section or key.
     """
+    known = _with_parts(DEFAULTS, PARTS)
     for name, values in sections.items():
-        known = DEFAULTS | PARTS
         _check_names(f"config.{name}", values, known.get(name))
     return to_config(fill({name: sections.get(name, {}) for name in DEFAULTS}))
 
@@ -225,12 +244,32 @@ def fill(values: Values) -> dict[str, Any]:
         no section is added. A text where a tuple is meant is the tuple of it.
     """
     given = _items(values)
-    defaults = {name: DEFAULTS[name] for name in DEFAULTS if name in given}
-    for section, parts in PARTS.items():
-        if given.get(section):  # the parts that it names, in its order
-            named = given[section] if isinstance(given[section], Mapping | ConfigDict) else ()
-            defaults[section] = {name: parts[name] for name in named if name in parts}
-    return _fill(given, defaults)
+    named = {}
+    for place, parts in PARTS.items():
+        own = find_section(given, place)
+        if own:  # the parts that it names, in its order
+            named[place] = {name: parts[name] for name in own if name in parts}
+    defaults = _with_parts(DEFAULTS, named)
+    return _fill(given, {name: defaults[name] for name in DEFAULTS if name in given})
+
+
+def _with_parts(
+    defaults: Mapping[str, Any], parts: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Puts other sections in the places of some, such as "eval.metrics"."""
+    found = dict(defaults)
+    for place, own in parts.items():
+        section, _, below = place.partition(".")
+        found[section] = _with_parts(found[section], {below: own}) if below else own
+    return found
+
+
+def find_section(values: Values, place: str) -> Values | None:
+    """Returns the section of a place such as "eval.metrics"; None where there is none."""
+    section: Any = values
+    for name in place.split("."):
+        section = section.get(name) if isinstance(section, Mapping | ConfigDict) else None
+    return section if isinstance(section, Mapping | ConfigDict) else None
 
 
 def _fill(values: Values, defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -251,9 +290,8 @@ def add_part(config: ConfigDict, key: str) -> None:
         config: The whole config.
         key: Such as "loss.dice.weight"; any other key adds nothing.
     """
-    section, _, below = key.partition(".")
-    part, _, name = below.partition(".")
-    defaults, named = PARTS.get(section, {}).get(part, {}), config.get(section)
+    place, part, name = (*key.rsplit(".", 2), "", "")[:3]
+    defaults, named = PARTS.get(place, {}).get(part, {}), find_section(config, place)
     if name in defaults and isinstance(named, ConfigDict) and part not in named:
         named[part] = to_config(defaults)
 

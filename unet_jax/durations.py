@@ -11,7 +11,15 @@ from unet_jax.traced import Seed
 
 MOST_STEPS = 2**31 - 1  # what the state counts to
 MOST_SEED = 2**32 - 1  # beyond it, random keys begin again
+_SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
+_TIME = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(second|minute|hour|day)s?\s*")
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?(?:[eE]\d+)?)\s*(steps?|epochs?|%)?\s*")
+
+
+def to_seconds(duration: str | int) -> float | None:
+    """Turns a time such as "2 hours" or "90 minutes" into seconds; None for any other duration."""
+    match = _TIME.fullmatch(str(duration))
+    return None if match is None else float(match[1]) * _SECONDS[match[2]]
 
 
 def to_steps(
@@ -34,6 +42,11 @@ def to_steps(
     """
     match = _DURATION.fullmatch(str(duration))
     allowed = '"30 epochs", "5000 steps", "5000"' + (', "10%"' if total_steps is not None else "")
+    if match is None and to_seconds(duration) is not None:
+        raise UserError(
+            f"{key}={duration!r} is a time, which config.train.duration alone can be, of a single "
+            f"run that trains. Write it as one of {allowed}."
+        )
     if match is None:
         raise UserError(f"{key}={duration!r} is no duration. Write it as one of {allowed}.")
     number, unit = float(match[1]), match[2] or "steps"
@@ -131,7 +144,8 @@ def make_plan(
     """Turns the durations of a config into steps.
 
     Args:
-        duration: Length of the run: steps or epochs.
+        duration: Length of the run: steps or epochs; of a single run also a time, such as
+            "2 hours", whose steps are found when it begins and are kept (see `budget.Budget`).
         batch_size: B, over all devices.
         seed: Of initialisation, order and augmentation; below 2^32.
         eval_every: Duration between evaluations; also percent of the horizon, and 0 for none but

@@ -1,6 +1,7 @@
 """Evaluation: every image once, scored at its label's own resolution."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,8 +14,11 @@ from unet_jax.data.check import check
 from unet_jax.data.sample import Source
 from unet_jax.defaults import complete
 from unet_jax.errors import UserError
+from unet_jax.figures.rates import Curve, Panel, rates
 from unet_jax.metrics import make as metrics
 from unet_jax.metrics.base import Outcome
+from unet_jax.metrics.calibration import reliability
+from unet_jax.metrics.curves import precision_recall, roc
 from unet_jax.metrics.views import View
 from unet_jax.network import check_labels
 from unet_jax.predict.eval_step import make_eval_step
@@ -81,14 +85,22 @@ def evaluate(
     """
     found, predictions = [], {}
     rows: dict[int, dict[str, np.ndarray]] = {index: {} for index in range(len(source))}
-    for batch, result in step.batches(variables, source, batch_size):
-        found.append((batch["index"], result["counts"]))  # fetched when all is under way
-        if "outcome" in result:
-            for index, counts in _count_on_host(result["outcome"], batch):
-                rows[index] |= counts
-        if any(index in keep for index in batch["index"]):
-            own = cut(result["prediction"], batch)
-            predictions |= {index: label for index, label in own.items() if index in keep}
+    counting: list[tuple[int, Future[dict[str, np.ndarray]]]] = []
+    with ThreadPoolExecutor(step.loading.workers) as pool:
+        for batch, result in step.batches(variables, source, batch_size):
+            found.append((batch["index"], result["counts"]))  # fetched when all is under way
+            if "outcome" in result:
+                outcomes = list(_cut_outcome(result["outcome"], batch, source))
+                wait([counted for _, counted in counting])  # so that few batches are held
+                counting += [
+                    (index, pool.submit(_count_on_host, step.metrics, outcome))
+                    for index, outcome in outcomes
+                ]
+            if any(index in keep for index in batch["index"]):
+                own = cut(result["prediction"], batch)
+                predictions |= {index: label for index, label in own.items() if index in keep}
+    for index, counted in counting:
+        rows[index] |= counted.result()
     for indices, counts in found:
         values = jax.device_get(counts)
         for row, index in enumerate(indices):
@@ -96,16 +108,24 @@ def evaluate(
     return Evaluation(_stack(rows), predictions)
 
 
-def _count_on_host(
-    outcome: Any, batch: Mapping[str, Any]
-) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-    """Counts the images of a batch, each cut to its own size, with what counts on the host."""
+def _cut_outcome(
+    outcome: Outcome, batch: Mapping[str, Any], source: Source
+) -> Iterator[tuple[int, Outcome]]:
+    """Fetches what is read on the host, and cuts each image's to its own size, [1, *n]."""
     arrays = jax.device_get(outcome)
-    target = "masks" if outcome.decision.ndim == outcome.logits.ndim else "ids"
     for row, (index, size) in enumerate(zip(batch["index"], batch["sizes"], strict=True)):
         place = (slice(row, row + 1), *map(slice, size))
-        own = metrics.count(Outcome(*(array[place] for array in arrays)), target, on_device=False)
-        yield index, {name: array[0] for name, array in own.items()}
+        own = Outcome(*(x[place] if isinstance(x, np.ndarray) else x for x in arrays))
+        # Another process of the same evaluation may have read it.
+        sample = batch["samples"].get(index) or source.read(index)
+        objects = None if sample.objects is None else sample.objects[None]
+        yield index, own._replace(spacing=sample.spacing, objects=objects)
+
+
+def _count_on_host(of_data: metrics.Metrics, outcome: Outcome) -> dict[str, np.ndarray]:
+    """Counts one image with what counts on the host."""
+    own = metrics.count(of_data, outcome, on_device=False)
+    return {name: array[0] for name, array in own.items()}
 
 
 def _stack(rows: Mapping[int, Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -128,8 +148,44 @@ def summarise(
     Returns:
         By name, the scores of all metrics; None of what is absent.
     """
-    of_data = metrics.make_metrics(task.names, views, task.decides)
+    of_data = metrics.of_counts(evaluation.counts, task.names, views)
     return metrics.values(metrics.scores(of_data, evaluation.counts))
+
+
+def draw_rates(
+    file: Path, title: str, counts: Mapping[str, np.ndarray], class_names: Sequence[str]
+) -> None:
+    """Draws ROC and precision-recall curves, and reliability, of what was counted for them.
+
+    Args:
+        file: A PNG to write; without such counts none is.
+        title: Above it.
+        counts: Of an evaluation.
+        class_names: K names.
+    """
+    panels = []
+    if "curves/histogram" in counts:
+        sums = counts["curves/histogram"].sum(axis=0)
+        known = [k for k, own in enumerate(sums) if own.any(axis=-1).all()]
+        for name, across, up, of in (
+            ("ROC", "false positive rate", "true positive rate", roc),
+            ("Precision by recall", "recall", "precision", precision_recall),
+        ):
+            both = [of(sums[k]) for k in known]
+            x, y = (0, 1) if of is roc else (1, 0)
+            curves = [
+                Curve(one[x], one[y], class_names[k]) for one, k in zip(both, known, strict=True)
+            ]
+            panels += [Panel(name, across, up, curves, of is roc)] if curves else []
+    if "calibration/elements" in counts:
+        names = ("confidence", "right", "elements")
+        sums = np.concatenate([counts[f"calibration/{name}"].sum(axis=0) for name in names])
+        confidence, accuracy, share = reliability(sums)
+        points = Curve(confidence[share > 0], accuracy[share > 0], "by bin of confidence", True)
+        used = Curve(confidence[share > 0], share[share > 0], "share of what is in the bin", True)
+        panels.append(Panel("Reliability", "confidence", "accuracy", [points, used], True))
+    if panels:
+        rates(file, title, panels)
 
 
 def save_counts(file: Path, evaluation: Evaluation, source: Source) -> None:
@@ -205,6 +261,7 @@ def evaluate_run(config: ConfigDict, workdir: Path, *, split: str, checkpoint: s
     with temporary_folder(workdir, ".evaluation_") as folder:
         figure = folder / f"predictions_{name}.png"
         gallery.draw_split(figure, title, result.predictions, result.confusion)
+        draw_rates(folder / f"curves_{name}.png", title, result.counts, network.task.names)
         save_counts(folder / f"{name}.npz", result, source)
         # All is there.
         run_dir.move(folder.glob("*.png"), workdir / layout.FIGURES)

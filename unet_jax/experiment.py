@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -136,7 +135,8 @@ def assemble(
         network, load = like.network._replace(settings=settings), like.load
     task = network.task
     check_labels(config, task, dataset)
-    check_headline(config.eval.headline, make_metrics(task.names, dataset.views, task.decides))
+    views, chosen = dataset.views, network.settings.metrics
+    check_headline(config.eval.headline, make_metrics(task.names, views, task.decides, chosen))
     _check_batches(network, plan)
     terms = check_loss(config.loss, num_classes=task.channels)  # before the pixels are counted
     config, weights = _weigh(config, dataset, task, weights)
@@ -247,19 +247,6 @@ def reach(experiment: Experiment) -> float:
     return foreground.reach(train, classes, len(names), loading.foreground)
 
 
-def compile_step(experiment: Experiment) -> Any:
-    """Compiles the train step without making a state or a batch.
-
-    Args:
-        experiment: The experiment, from `assemble`.
-
-    Returns:
-        The `jax.stages.Compiled`.
-    """
-    step: Any = experiment.train_step
-    return step.lower(*step_shapes(experiment)).compile()
-
-
 def step_shapes(experiment: Experiment) -> tuple[Any, dict[str, Any], Any]:
     """Returns the shapes of the train step's arguments: state, batch and key."""
     # Without shardings, but for the state: those of the step's own arguments hold.
@@ -274,21 +261,6 @@ def step_shapes(experiment: Experiment) -> tuple[Any, dict[str, Any], Any]:
         extras = {m.name: jax.ShapeDtypeStruct((*pixels, *m.channels), np.float32) for m in maps}
         batch["extras"] = extras
     return experiment.state_shapes, batch, jax.eval_shape(lambda: jax.random.key(0))
-
-
-def compile_ahead(experiment: Experiment) -> Step:
-    """Begins to compile the train step in another thread, while a run begins in this one.
-
-    Args:
-        experiment: The experiment, from `assemble`.
-
-    Returns:
-        The step, which waits for its program and raises what compiling it raised.
-    """
-    thread = ThreadPoolExecutor(1)
-    compiled = thread.submit(compile_step, experiment)
-    thread.shutdown(wait=False)
-    return lambda *arguments: compiled.result()(*arguments)
 
 
 def plan_of(config: ConfigDict, images: int) -> Plan:

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from unet_jax import compare
 from unet_jax import config as configs
 from unet_jax.defaults import complete
-from unet_jax.durations import Plan, to_steps
+from unet_jax.durations import Plan, to_seconds, to_steps
 from unet_jax.errors import UserError
 from unet_jax.experiment import Experiment, plan_of
 from unet_jax.metrics.make import Headline
@@ -51,7 +51,7 @@ def find_shorter(workdir: Path, config: ConfigDict, advice: str) -> ConfigDict |
     lines = compare.other_results(saved, config)
     if [line.partition(":")[0] for line in lines] != [DURATION]:
         return None
-    if depends := _depends_on_duration(config):
+    if depends := _depends_on_duration(config) or _depends_on_duration(saved):
         raise UserError(_refusal(workdir, lines, depends, advice))
     shorter = complete(config)
     shorter.train.duration = saved.train.duration
@@ -69,6 +69,8 @@ def _refusal(workdir: Path, lines: list[str], depends: list[str], advice: str) -
 
 def _depends_on_duration(config: ConfigDict) -> list[str]:
     """Names the values that say something else in a longer run."""
+    if to_seconds(config.train.duration) is not None:
+        return [f"{DURATION}={config.train.duration!r}, a time"]
     if config.train.patience:  # the last step is evaluated, due or not
         return [f"config.train.patience={config.train.patience!r}"]
     if config.optim.horizon:

@@ -1,6 +1,7 @@
 """What a config says of a model, its task, its images and its mesh: what evaluates and predicts."""
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
@@ -12,6 +13,7 @@ from unet_jax.data.sample import Ends, Spec
 from unet_jax.data.sources import Loading, read_loading
 from unet_jax.defaults import HEADLINE
 from unet_jax.errors import UserError
+from unet_jax.metrics.choices import Chosen, check_metrics
 from unet_jax.metrics.make import Headline, read_headline
 from unet_jax.models.axis import check_valid_size
 from unet_jax.models.rules import check_options
@@ -34,10 +36,15 @@ class EvalSettings(NamedTuple):
     shown: int
     headline: Headline
     figures: bool
+    metrics: Chosen
 
 
 def make_eval_settings(
-    batch_size: int = 32, shown: int = 6, headline: str = HEADLINE, figures: bool = True
+    batch_size: int = 32,
+    shown: int = 6,
+    headline: str = HEADLINE,
+    figures: bool = True,
+    metrics: Mapping[str, Any] | None = None,
 ) -> EvalSettings:
     """Checks the eval section of a config.
 
@@ -48,17 +55,20 @@ def make_eval_settings(
             reports, such as "Dice/disk".
         figures: Whether training draws figures. What they are drawn from is kept without them too,
             and the same command with True draws them later.
+        metrics: Metrics beside those that every evaluation has, by name of `CHOICES` in
+            `metrics/choices.py`, each with its own keys.
 
     Returns:
         The settings.
 
     Raises:
-        UserError: A number is out of range, or there is no such score.
+        UserError: A number is out of range, or there is no such score or metric.
     """
     for name, number in {"batch_size": batch_size, "shown": shown}.items():
         if number < 1:
             raise UserError(f"config.eval.{name}={number} must be 1 or more.")
-    return EvalSettings(batch_size, shown, read_headline(headline), figures)
+    chosen = check_metrics(metrics or {})
+    return EvalSettings(batch_size, shown, read_headline(headline), figures, chosen)
 
 
 class Network(NamedTuple):

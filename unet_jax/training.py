@@ -1,29 +1,27 @@
 """The training loop: from a config to a checkpoint, the only one there is."""
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
-from unet_jax import extension
+from unet_jax import budget, extension
+from unet_jax.checks import check_data, check_memory
+from unet_jax.compiling import compile_ahead
 from unet_jax.data import cache
-from unet_jax.data.check import check
 from unet_jax.data.pipeline import train_batches
 from unet_jax.defaults import complete
-from unet_jax.durations import Plan
-from unet_jax.errors import StoppedError, UserError
-from unet_jax.experiment import Experiment, assemble, compile_ahead, reach
+from unet_jax.durations import Plan, to_seconds
+from unet_jax.errors import StoppedError
+from unet_jax.experiment import assemble
 from unet_jax.header import print_start, write_run
 from unet_jax.metrics.names import class_names_of
+from unet_jax.models import fast
 from unet_jax.predict.eval_step import make_eval_step
-from unet_jax.predict.predictor import Predictor
 from unet_jax.process import runtime
-from unet_jax.process.capacity import bytes_per_device, device_memory, write_bytes
 from unet_jax.process.console import console
 from unet_jax.process.multihost import is_first, owned, stop_requests, wait_for_all
 from unet_jax.process.owner import TRAINING
@@ -176,7 +174,8 @@ def train_owned(
     overrides: dict[str, Any] | None = None,
 ) -> None:
     """Does what `train_and_evaluate` does, in a directory that the caller owns already."""
-    config = complete(config)
+    began, config = time.monotonic(), complete(config)
+    fast.prepare()
     ours.check_names(workdir, overwrite=overwrite)
     shorter, lines = None, []
     if not overwrite:
@@ -195,8 +194,8 @@ def train_owned(
     kept = None if overwrite else splits.read(workdir)
     ends = None if overwrite else statistics.read(workdir)
     weights = None if overwrite else class_weights.read(workdir)
-    experiment = assemble(config, kept, ends=ends, weights=weights)
-    dataset, plan, shardings = experiment.dataset, experiment.plan, experiment.shardings
+    found = None if overwrite else budget.read(workdir)
+    experiment = assemble(budget.settle(config, found), kept, ends=ends, weights=weights)
     before = None
     if shorter is not None:
         before = extension.plan_shorter(workdir, shorter, config, experiment, ADVICE)
@@ -205,13 +204,23 @@ def train_owned(
     eval_step = make_eval_step(experiment.network)
     check_data(experiment, eval_step)
     train_step = compile_ahead(experiment)
+    if to_seconds(config.train.duration) is not None:
+        if found is None:
+            parts = experiment, train_step, eval_step
+            found = budget.measure(config.train.duration, *parts, began)
+            again = budget.with_steps(config, found.steps)
+            experiment = assemble(again, kept, experiment, weights=experiment.class_weights)
+            train_step = compile_ahead(experiment)
+        console.print(found.describe())
+    dataset, plan, shardings = experiment.dataset, experiment.plan, experiment.shardings
     split = splits.settle(dataset, workdir, kept, overwrite=overwrite)
     wait_for_all("the run may begin")
     if is_first():
         if before:
             extension.take_back(workdir, before, plan)
+        text = found.write() if found else None
         normalise = statistics.write(experiment.loading.normalise)
-        texts = {"split": split, "statistics": normalise}
+        texts = {"split": split, "statistics": normalise, "duration": text}
         run_dir.begin(workdir, config, overwrite=overwrite, **texts)
     wait_for_all("the run has begun")
     init_key, step_key = jax.random.split(jax.random.key(plan.seed))
@@ -233,53 +242,6 @@ def train_owned(
     if is_first():
         write_results(workdir, **results)
         report(workdir)
-
-
-def check_memory(experiment: Experiment) -> None:
-    """Checks that the devices can hold the state and a batch, before either is made.
-
-    Whether the train step fits as well is what --mode=plan tells.
-
-    Args:
-        experiment: What trains.
-
-    Raises:
-        UserError: They cannot.
-    """
-    e, there = experiment, device_memory()
-    spec = e.network.spec
-    label_bytes = math.prod(e.network.task.label_shape) + 1  # with the weight
-    label_bytes += sum(4 * math.prod(each.channels) for each in e.loading.maps)
-    value = np.dtype(e.loading.normalise.dtype(spec)).itemsize
-    pixel = spec.channels * value + label_bytes
-    batch = e.plan.batch_size * math.prod(e.loading.image_size) * pixel // e.shardings.mesh.size
-    state = bytes_per_device(e.state_shapes)
-    if state + batch > there:
-        raise UserError(
-            f"a device has {write_bytes(there)} of memory, and the parameters and the optimiser's "
-            f"state take {write_bytes(state)}, a batch {write_bytes(batch)}: lower "
-            "config.model.features or config.model.width, or config.train.batch_size or "
-            "config.data.image_size, or split them over more devices with config.mesh."
-        )
-
-
-def check_data(experiment: Experiment, eval_step: Predictor) -> None:
-    """Checks the images and masks that training and validation read, before time is spent.
-
-    Args:
-        experiment: What trains.
-        eval_step: Evaluates its network.
-
-    Raises:
-        UserError: One does not fit; see `check.check` and `Predictor.check`.
-    """
-    e = experiment
-    for split in ("train", "val"):
-        check(e.dataset.splits[split], split, len(e.dataset.class_names), e.network.known_range)
-    reach(e)
-    known = e.plan.batch_size * math.prod(e.loading.image_size)  # a step takes more memory
-    val, size = e.dataset.splits["val"], e.network.settings.batch_size
-    eval_step.check(e.network.variables, val, size, known)
 
 
 def report(workdir: Path) -> None:

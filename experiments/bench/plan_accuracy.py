@@ -61,8 +61,9 @@ def run(case: str) -> tuple[int, int]:
     runtime.prepare()
     import jax
 
+    from unet_jax.compiling import compile_step
     from unet_jax.data.pipeline import train_batches
-    from unet_jax.experiment import assemble, compile_step
+    from unet_jax.experiment import assemble
     from unet_jax.plan.memory import read_memory
     from unet_jax.sharding import put_batch, replicate
 

@@ -61,7 +61,7 @@ class Found(NamedTuple):
     sd: float
 
 
-def reduced(confusion: np.ndarray) -> Ratio:
+def reduced(confusion: np.ndarray) -> Any:
     """Reduces confusion matrices int [N, K, K] to what the mIoU is computed from."""
     names = tuple(map(str, range(confusion.shape[-1])))
     return by_image(Overlap(names), HEADLINE, {"confusion": confusion})
@@ -99,7 +99,7 @@ def run_tests(
     gains, spreads = [], []
     for _ in range(studies):
         confusion = draw_networks(rng, draw_images(rng, images), effects, seeds, spread)
-        values = np.array([[resampling.whole(reduced(c)) for c in row] for row in confusion])
+        values = np.array([[reduced(c).whole() for c in row] for row in confusion])
         names = [
             [str(s) for s in range(seeds)],
             [str(s + seeds * (not paired)) for s in range(seeds)],
@@ -159,7 +159,7 @@ def run_intervals(
         everything = draw_images(rng, POPULATION)
         confusion = draw_networks(rng, everything, (0.0, effect), seeds, spread)
         groups = [[reduced(c) for c in row] for row in confusion]
-        means = [np.mean([resampling.whole(run) for run in runs]) for runs in groups]
+        means = [np.mean([run.whole() for run in runs]) for runs in groups]
         for _ in range(DRAWS):
             drawn = rng.integers(0, POPULATION, images)
             part = [[Ratio(*(array[drawn] for array in run)) for run in runs] for runs in groups]
@@ -200,7 +200,7 @@ def run_errors(
         drawn = draw_networks(rng, draw_images(rng, images), (0.0, 0.0), seeds, spread)
         groups = [[reduced(c) for c in row] for row in drawn]
         found = resampling.bootstrap(groups, 0, resamples, int(rng.integers(2**31)))
-        scores = [np.array([resampling.whole(run) for run in runs]) for runs in groups]
+        scores = [np.array([run.whole() for run in runs]) for runs in groups]
         names = [str(s) for s in range(seeds)]
         base, other = (_by_seed(names, row) for row in scores)
         test = statistics.compare(other, base, SHARE.difference)

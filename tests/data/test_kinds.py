@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
-from support.encoded import write_array
+from support.encoded import write_array, write_image
 
 from unet_jax.data.base import IGNORE
 from unet_jax.data.check import check as check_split
@@ -76,6 +76,14 @@ def test_a_folder_of_one_kind(tmp_path, shape, channels, dtype, suffix):
         part = split.read(index, window)
         np.testing.assert_array_equal(part.image, images[name][window])
         np.testing.assert_array_equal(part.label, expected[window])
+
+
+def test_the_spacing_of_ome_zarr_comes_with_its_mask(tmp_path):
+    for name in "ab":
+        file = tmp_path / "images" / f"{name}.zarr"
+        write_image(file, noise((4, 7, 9), "uint16"), "zyx", scale=[3.0, 0.5, 0.25])
+        save(tmp_path / "masks" / f"{name}.npy", noise((4, 7, 9), "uint8") % 2)
+    assert opened(tmp_path).read(0).spacing == (3.0, 0.5, 0.25)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from absl.testing import flagsaver
 from scipy import stats
 
 from experiments.calibration import __main__ as calibration
+from experiments.calibration import scores
 from experiments.calibration.synthetic import Spread, draw_images, draw_networks
 
 
@@ -71,3 +72,14 @@ def test_planted_effects_are_in_the_counts():
     right = np.einsum("vsnkk->v", drawn) / drawn.sum(axis=(1, 2, 3, 4))
     assert right[2] - right[0] > 0.03
     assert abs(right[1] - right[0]) < 0.015
+
+
+@pytest.mark.parametrize(("name", "images"), [("distance", 60), ("area", 40), ("error", 40)])
+def test_intervals_of_scores_that_are_no_overlap_hold_the_truth(name, images):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scores, "POPULATION", 600)
+        patch.setattr(scores, "RESAMPLES", 400)
+        count, held = scores.run(name, 60, images, seed=1)
+    assert count == 60
+    assert is_at_most(count - held, count, 0.07)
+    assert held < count, "not all: they are no wider than they need to be"

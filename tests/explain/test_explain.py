@@ -1,5 +1,6 @@
 """What `unet_jax.explain` draws: numbers against other ways to compute them, files, and errors."""
 
+import json
 import os
 import subprocess
 import sys
@@ -183,28 +184,62 @@ def run(*flags, cwd=ROOT, **env):
     return subprocess.run(line, cwd=cwd, env=env, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize(
-    ("flags", "says"),
-    [
-        (["--padding=3"], ["--padding=3", "below the filter size f=3"]),
-        (["--size=1", "--filter=2"], ["--filter=2", "1x1", "= 0 must be 1 or more"]),
-        (["--operation=conv", "--input=1", "--padding=0"], ["--padding=0", "1x1", "no output"]),
-        (["--kernel=1 2; 3 4"], ["--kernel=1 2; 3 4", "2x2", "3x3"]),
-        (["--operation=max_pool", "--kernel=1"], ["--kernel=1", "max_pool", "--filter"]),
-        (["--size=1000000000"], ["--size=1000000000", "[1, 24]"]),
-        (["--operation=unet", "--size=3"], ["--size=3", "unet", "--num_classes"]),
-        (["--output=file/x"], ["--output=file/x", "Not a directory"]),
-        (["--input=1 2; 3"], ["--input=1 2; 3", "rows of [1, 2] numbers"]),
-    ],
-)
-def test_mistakes(tmp_path, flags, says):
-    (tmp_path / "file").write_text("")
+MISTAKES = [
+    (["--padding=3"], ["--padding=3", "below the filter size f=3"]),
+    (["--size=1", "--filter=2"], ["--filter=2", "1x1", "= 0 must be 1 or more"]),
+    (["--operation=conv", "--input=1", "--padding=0"], ["--padding=0", "1x1", "no output"]),
+    (["--kernel=1 2; 3 4"], ["--kernel=1 2; 3 4", "2x2", "3x3"]),
+    (["--operation=max_pool", "--kernel=1"], ["--kernel=1", "max_pool", "--filter"]),
+    (["--size=1000000000"], ["--size=1000000000", "[1, 24]"]),
+    (["--operation=unet", "--size=3"], ["--size=3", "unet", "--num_classes"]),
+    (["--output=file/x"], ["--output=file/x", "Not a directory"]),
+    (["--input=1 2; 3"], ["--input=1 2; 3", "rows of [1, 2] numbers"]),
+]
+ASK = """
+import contextlib, io, json, sys
+from absl import flags
+from unet_jax import command_line
+from unet_jax.explain import __main__ as explain
+for line in json.loads(sys.argv[1]):
+    flags.FLAGS.unparse_flags()
+    for name in flags.FLAGS:
+        flags.FLAGS[name].unparse()
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = command_line.run(["explain", *line], explain.explain, explain)
+    print(json.dumps([code, out.getvalue(), err.getvalue()]))
+"""
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory):
+    """What the command answers to all mistakes, in one process: its start takes a second."""
+    folder = tmp_path_factory.mktemp("mistakes")
+    (folder / "file").write_text("")
+    line = [sys.executable, "-c", ASK, json.dumps([flags for flags, _ in MISTAKES])]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    text = subprocess.check_output(line, cwd=folder, env=env, text=True)
+    assert not list(folder.rglob("*.png"))
+    return [json.loads(answer) for answer in text.splitlines()]
+
+
+def assert_is_one_line(code, out, error, says):
+    assert code == 2
+    assert error.startswith("error: ")
+    assert len(error.splitlines()) == 1
+    assert not out
+    assert not [piece for piece in says if piece not in error], error
+
+
+@pytest.mark.parametrize("index", range(len(MISTAKES)), ids=lambda i: MISTAKES[i][0][0])
+def test_mistakes(answers, index):
+    assert_is_one_line(*answers[index], MISTAKES[index][1])
+
+
+def test_a_mistake_ends_the_command(tmp_path):
+    flags, says = MISTAKES[0]
     result = run(*flags, cwd=tmp_path)
-    assert result.returncode == 2
-    assert result.stderr.startswith("error: ")
-    assert len(result.stderr.splitlines()) == 1
-    assert not result.stdout
-    assert not [piece for piece in says if piece not in result.stderr], result.stderr
+    assert_is_one_line(result.returncode, result.stdout, result.stderr, says)
     assert not list(tmp_path.rglob("*.png"))
 
 

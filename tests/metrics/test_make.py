@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
+from unet_jax.defaults import PARTS
 from unet_jax.errors import UserError
-from unet_jax.metrics import make
-from unet_jax.metrics.base import Outcome, Ratio
+from unet_jax.metrics import choices, make
+from unet_jax.metrics.base import Function, Outcome, Ratio
 from unet_jax.metrics.entropy import CrossEntropy
 from unet_jax.metrics.views import View
 
@@ -68,17 +69,17 @@ def test_counts_and_scores_of_all_metrics(target):
     decision, label = rng.integers(0, most, (2, *shape))
     loss, weight = rng.random(shape), np.ones((2, 5, 3), np.uint8)
     outcome = Outcome(*(jnp.asarray(x) for x in (logits, loss, decision, label, weight)))
-    counts = {name: np.asarray(x) for name, x in make.count(outcome, target).items()}
     metrics = make.make_metrics("abc", (VIEW,), target)
+    counts = {name: np.asarray(x) for name, x in make.count(metrics, outcome).items()}
     on_device = {key for key, metric in metrics.items() if metric.on_device}
     assert {name.partition("/")[0] for name in counts} == on_device
-    others = make.count(outcome, target, on_device=False)
+    others = make.count(metrics, outcome, on_device=False)
     assert {name.partition("/")[0] for name in others} == set(metrics) - on_device
     counts |= {name: np.asarray(x) for name, x in others.items()}
     for key, metric in metrics.items():
         own = make.of_metric(counts, key)
         assert {name: array.shape for name, array in own.items()} == {
-            name: (2,) + (3,) * axes for name, axes in metric.axes.items()
+            name: (2, *(axis or 3 for axis in axes)) for name, axes in metric.axes.items()
         }
     names = [name for metric in metrics.values() for name in metric.kinds()]
     assert len(set(names)) == len(names), "a score has two metrics"
@@ -88,6 +89,55 @@ def test_counts_and_scores_of_all_metrics(target):
     assert {name: make.find_kind(name) for name in names} == {
         name: score.kind for name, score in found.items()
     }
+
+
+def test_literals_are_the_metrics_own_defaults():
+    assert list(PARTS["eval.metrics"]) == list(choices.CHOICES)
+    for name, keys in PARTS["eval.metrics"].items():
+        assert choices.check_metrics({name: {}}) == {name: keys}
+        assert keys, "without a key the command line could not name it"
+
+
+def test_counts_tell_their_metrics_and_shapes():
+    chosen = choices.check_metrics({key: {} for key in choices.CHOICES})
+    metrics = make.make_metrics("ab", (), "ids", chosen)
+    counts = {
+        f"{key}/{name}": np.ones((5, *(axis or 2 for axis in axes)))
+        for key, metric in metrics.items()
+        for name, axes in metric.axes.items()
+    }
+    make.check_counts(counts, 5)
+    assert make.are_of(counts, 2)
+    assert not make.are_of(counts, 3)
+    found = make.of_counts(counts, "ab")
+    assert {key: type(metric) for key, metric in found.items()} == {
+        key: type(metric) for key, metric in metrics.items()
+    }
+    for name, array in counts.items():
+        for wrong in (array[:4], array[..., None], np.ones((5, 2, 9))):
+            if wrong.shape != array.shape:
+                with pytest.raises(ValueError, match=r"counts .* of shape .* for 5 images"):
+                    make.check_counts(counts | {name: wrong}, 5)
+        if "/" in name and sum(key.startswith(name.split("/")[0] + "/") for key in counts) > 1:
+            with pytest.raises(ValueError, match="it lacks"):
+                make.check_counts({key: x for key, x in counts.items() if key != name}, 5)
+
+
+def test_a_function_of_sums_moves_as_a_ratio_does():
+    """Of a score that is both, values are equal and slopes nearly."""
+    rng = np.random.default_rng(4)
+    counts = rng.random((40, 2)) + 1
+    ratio = Ratio(counts[:, :1], counts[:, 1:], counts[:, 1:])
+    function = Function(counts, lambda sums: sums[..., 0] / sums[..., 1], counts[:, 1:])
+    np.testing.assert_allclose(function.value(), ratio.value())
+    assert function.whole() == pytest.approx(ratio.whole())
+    weights = rng.multinomial(40, np.full(40, 1 / 40), 30).astype(float)
+    (value, slope), (want, moved) = function.linearise(weights), ratio.linearise(weights)
+    np.testing.assert_allclose(value, want)
+    errors = [np.sqrt((weights.T * x**2).sum(0)) for x in (slope, moved)]
+    np.testing.assert_allclose(*errors, rtol=0.15)
+    alone = Function(counts[:1], function.of, counts[:1, 1:])
+    np.testing.assert_allclose(alone.linearise(np.ones((1, 1)))[0], alone.value())
 
 
 def test_headlines():
@@ -102,6 +152,13 @@ def test_headlines():
     says = r"config\.eval\.headline='dice' is no score; known are cross_entropy, mIoU, .*IoU/CLASS"
     with pytest.raises(UserError, match=says):
         make.read_headline("dice")
+    assert make.read_headline("HD95/a").rank({"HD95/a": 2.0}) == -2.0
+    with pytest.raises(
+        UserError, match=r"'HD95/a' is a score of config\.eval\.metrics\.surface, wh"
+    ):
+        make.check_headline("HD95/a", metrics)
+    chosen = choices.check_metrics({"surface": {}})
+    make.check_headline("HD95/a", make.make_metrics("abc", chosen=chosen))
     with pytest.raises(UserError, match=r"'Dice/disk' is no score; .* Dice/a, Dice/b, Dice/c, "):
         make.check_headline("Dice/disk", metrics)
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support.family import make, make_image, small, tiny_resnets, train_size
+from support.family import make, make_image, shallow, small, tiny_resnets, train_size
 from support.paths import ROOT, VECTORS
 from support.tasks import exclusive
 
@@ -181,12 +181,12 @@ def test_section_fits_the_levels_and_keeps_changes():
 def test_float64_float32_and_bfloat16_agree(variant, monkeypatch):
     monkeypatch.setitem(CHOICES, "dtype", (*CHOICES["dtype"], "float64"))
     tiny_resnets(monkeypatch)
-    model, variables = make(variant)
+    model, variables = make(variant, **shallow(variant))
     size = (92, 96) if model.padding == "valid" else (13, 21)  # odd, and a batch of one
     image = make_image((1, *size, 3))
 
     def logits(dtype):
-        apply = small(variant, dtype=dtype).apply
+        apply = small(variant, dtype=dtype, **shallow(variant)).apply
         return jax.jit(lambda v, x: apply(v, x, train=False))(variables, image)
 
     assert {x.dtype for x in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
@@ -205,7 +205,7 @@ def test_float64_float32_and_bfloat16_agree(variant, monkeypatch):
 
 def test_one_step_of_training_changes_every_parameter(variant, monkeypatch):
     tiny_resnets(monkeypatch)
-    model, variables = make(variant)
+    model, variables = make(variant, **shallow(variant))
     size = train_size(model)
     shardings = make_shardings(1)
     optim = {"name": "sgd", "learning_rate": 1.0, "schedule": "constant", "warmup": "0"}

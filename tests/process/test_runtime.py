@@ -76,3 +76,16 @@ def test_full_collections_are_rare_until_the_first_step(monkeypatch):
     assert gc.get_threshold() == before
     assert gc.get_freeze_count() > frozen + 10_000, "later collections leave out what a start left"
     gc.unfreeze()
+
+
+def test_a_command_ends_without_looking_at_all_that_it_has_imported():
+    """Python collects several times at its end; what it would look through is what is listed."""
+    code = (
+        "import gc, sys; from unet_jax import main, command_line; main.__name__ = '__main__';"
+        "before = len(gc.get_objects());"
+        "code = command_line.run(['x', '--mode=eval', '--workdir=/nowhere'], main.run, main);"
+        "print(code, before, len(gc.get_objects()))"
+    )
+    code, before, after = map(int, subprocess.check_output([sys.executable, "-c", code]).split())
+    assert code == 2
+    assert before > 10_000 > 50 * after

@@ -25,7 +25,7 @@ def test_miou_is_that_of_metrics(confusion):
     for these_images in confusion[:, 0]:
         counts = images(these_images)
         want = scores(these_images.sum(axis=0), NAMES)["mIoU"]
-        assert resampling.whole(counts) == pytest.approx(want, abs=1e-12)
+        assert counts.whole() == pytest.approx(want, abs=1e-12)
         alone = [scores(matrix, NAMES)["mIoU"] for matrix in these_images]
         np.testing.assert_allclose(counts.value(), alone, atol=1e-12)
 
@@ -224,7 +224,7 @@ def test_no_interval_leaves_the_possible_range():
         groups = [[images(c) for c in row] for row in drawn]
         got = resampling.bootstrap(groups, 0, 500)
         for runs, (low, high) in zip(groups, got.means, strict=True):
-            assert 0 <= low <= resampling.whole(runs[0]) <= high <= 1
+            assert 0 <= low <= runs[0].whole() <= high <= 1
         assert -1 <= got.differences[1][0] <= got.differences[1][1] <= 1
         found += [end for ends in got.means for end in ends]
     assert {0.0, 1.0} & set(found)  # some were cut

@@ -38,7 +38,7 @@ def finished(tmp_path_factory):
     """A sweep that nobody disturbs."""
     folder = tmp_path_factory.mktemp("sweeps")
     baseline = "{'learning_rate': '0.003'}"
-    page = write_page(folder / "page.py", DESIGN, baseline=baseline, figures=True)
+    page = write_page(folder / "page.py", DESIGN, baseline=baseline)
     code, out, error = run(page, folder / "study", TWO)
     assert code == 0, error
     return page, folder / "study", out
@@ -60,7 +60,6 @@ def test_a_sweep_leaves_what_it_promises(finished):
         assert config["train"]["duration"] == "12 steps"
         assert is_finished(run_folder)
         assert "unet_jax" in (run_folder / "log.txt").read_text()
-        assert (run_folder / "figures" / "learning_curves.png").exists()
         score = json.loads((run_folder / "results.json").read_text())["val"]["mIoU"]
         labels = re.escape(trial.factors["learning_rate"]), trial.factors["seed"]
         assert re.search(rf"{labels[0]}\W+{labels[1]}\W+{score:.4f}", out)
@@ -125,7 +124,7 @@ def test_a_new_value_runs_only_its_trials_and_a_failure_lets_the_rest_go_on(fini
     page, folder, _ = finished
     before = {name: files(folder / name) for name in read_study(folder).trials}
     design = "zipped(values('optim.learning_rate', 1e30, 1e-3, 3e-3, 2e-2), seeds((3, 0, 1, 4)))"
-    more = write_page(tmp_path / "more.py", design, figures=True)
+    more = write_page(tmp_path / "more.py", design)
     code, out, error = run(more, folder, TWO)
     assert code == 1, error
     (bad, *_, new) = read_study(folder).trials

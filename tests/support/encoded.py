@@ -1,6 +1,7 @@
 """Image files written byte by byte, and what the standards say of them, without Pillow."""
 
 import io
+import json
 import struct
 import zlib
 
@@ -156,3 +157,24 @@ def write_array(folder, array, version=2, codec="raw", **metadata):
         "metadata": {"shape": array.shape, **made, **CODECS[version][codec], **metadata},
     }
     tensorstore.open(spec, create=True).result().write(array).result()
+
+
+def write_image(folder, array, axes, version=2, codec="raw", path="0", scale=None):
+    """Writes an OME-Zarr image, of which the axes have the letters of a text."""
+    scales = {
+        "axes": [{"name": axis, "type": "channel" if axis == "c" else "space"} for axis in axes],
+        "datasets": [
+            {
+                "path": path,
+                "coordinateTransformations": [{"type": "scale", "scale": scale or [1] * len(axes)}],
+            }
+        ],
+    }
+    write_array(folder / path, array, version, codec)
+    if version == 2:
+        (folder / ".zgroup").write_text('{"zarr_format": 2}')
+        (folder / ".zattrs").write_text(json.dumps({"multiscales": [scales]}))
+    else:
+        attributes = {"ome": {"version": "0.5", "multiscales": [scales]}}
+        group = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+        (folder / "zarr.json").write_text(json.dumps(group))

@@ -32,6 +32,13 @@ def small(variant, **changes):
     return UNet(3, **section(variant, **{"features": features} | changes))
 
 
+def shallow(variant):
+    """Returns the features of two levels, where a variant has all its parts with so few."""
+    model = small(variant)
+    needs_more = model.encoder != "blocks" or model.decoder != "unet" or model.deep_supervision
+    return {} if needs_more else {"features": model.features[:2]}
+
+
 def train_size(model):
     if model.encoder != "blocks":
         return 64

@@ -24,7 +24,6 @@ def get_study():
             "train.duration": "{steps} steps",
             "train.eval_every": "{every} steps",
             "train.checkpoint_every": "3 steps",
-            "eval.figures": {figures},
         }},
         design={design},
         baseline={baseline},
@@ -41,11 +40,10 @@ def write_page(
     search: str = "{}",
     steps: int = STEPS,
     every: int = STEPS,
-    figures: bool = False,
 ) -> Path:
     """Writes a study page of support/quick.py and returns its file."""
     values = {"design": design, "baseline": baseline, "search": search}
-    file.write_text(PAGE.format(**values, steps=steps, every=every, figures=figures))
+    file.write_text(PAGE.format(**values, steps=steps, every=every))
     return file
 
 

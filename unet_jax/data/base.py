@@ -4,13 +4,13 @@ import copy
 import functools
 import io
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from unet_jax.data import storage
-from unet_jax.data.formats import find_format, read_image
+from unet_jax.data.formats import FOLDERS, find_format, read_image
 from unet_jax.data.formats.base import MOST_VALUE, Header, Mask
 from unet_jax.data.sample import Sample, Source, Spec, Window, written
 from unet_jax.errors import UserError
@@ -242,7 +242,10 @@ class PairSource:
         if self.instances:
             is_none = (labels[0] == BACKGROUND) | (labels[0] == IGNORE)
             objects = np.where(is_none, 0, masks[0].ids.astype(np.int32) + 1)
-        return Sample(image, label, self.pairs.ids[position], (1.0,) * axes, objects)
+        is_folder = PurePath(self.pairs.names(position)[0]).suffix.lower() in FOLDERS
+        # Of files no format tells it, so that reading their headers once more is spared.
+        spacing = self.pairs.header(position).spacing if is_folder else (1.0,) * axes
+        return Sample(image, label, self.pairs.ids[position], spacing, objects)
 
     def read_label(self, index: int) -> np.ndarray:
         """Returns the label of an image, as in its sample; decodes no image."""

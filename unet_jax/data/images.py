@@ -98,8 +98,8 @@ def image_batches(
         image, or filled up), without "is_read" bool [b] (False for what cannot be read, or filled
         up). Of the whole batch, whoever reads it, "batch_size", B, "canvas", [*n], and of its at
         most B images "index", the indices in the source, and "sizes", their sizes as integers. Of
-        the images that this process reads without labels, by index, "samples", and "errors", why
-        one cannot be read.
+        the images that this process reads, by index, "samples", with labels without the pixels of
+        the image, and "errors", why one cannot be read.
     """
     make = _labelled if with_labels else _unlabelled
     example = make(source, reduced(source, reduced_size), fit, normalise)
@@ -148,7 +148,8 @@ def _labelled(
         arrays = label_and_weight(pad_label(label, canvas), len(canvas))
         size = np.array(label.shape[: len(canvas)], np.float32)
         image = fit.put(normalise.prepare(sample.image), canvas)
-        return Example({"image": image, **arrays, "size": size})
+        kept = sample._replace(image=sample.image[..., :0].copy())  # without its pixels
+        return Example({"image": image, **arrays, "size": size}, kept)
 
     return example
 

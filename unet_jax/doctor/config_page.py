@@ -74,7 +74,7 @@ def differences(config: ConfigDict) -> dict[str, dict[str, Any]]:
         config: The whole config.
 
     Returns:
-        What `page` makes that config of. Of "augment" and "loss", all steps and terms there are.
+        What `page` makes that config of. Of steps, terms and metrics, all that there are.
     """
     values = config.to_dict()
     found = {}
@@ -84,6 +84,8 @@ def differences(config: ConfigDict) -> dict[str, dict[str, Any]]:
             found[name] = {} if same else _parts(values[name], PARTS[name])
         else:
             found[name] = _differ(values[name], defaults)
+    if metrics := _parts(values["eval"]["metrics"], PARTS["eval.metrics"]):
+        found["eval"] |= {"metrics": metrics}
     return found
 
 

@@ -1,12 +1,19 @@
 """What a metric is: counts by image, which add up, and scores from weighted sums of them."""
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
 Counts = Mapping[str, np.ndarray]
 """What a metric counts, by name: [N, ...], of N images."""
+
+K = 0
+"""In `Metric.axes`, the length of an axis of classes."""
+
+
+_MOST_SUMS = 2**24  # of counts at a time
 
 
 class Kind(NamedTuple):
@@ -70,6 +77,10 @@ class Outcome(NamedTuple):
         decision: int [B, *n], class ids; or [B, *n, K], 0 or 1.
         label: As `decision`; valid also where the weight is 0.
         weight: [B, *n] or, of overlapping classes, also [B, *n, K]; 0 for what does not count.
+        task: What labels and logits mean, a `task.Task`; on the device alone.
+        spacing: Lengths of a pixel's sides; on the host alone.
+        objects: Integers [B, *n], the number of the object that a pixel is truly of, 0 for none; on
+            the host alone, None where the data do not tell.
     """
 
     logits: Any
@@ -77,6 +88,9 @@ class Outcome(NamedTuple):
     decision: Any
     label: Any
     weight: Any
+    task: Any = None
+    spacing: Any = None
+    objects: Any = None
 
 
 class Ratio(NamedTuple):
@@ -125,18 +139,79 @@ class Ratio(NamedTuple):
         slope = self.numerator @ scale.T - self.denominator @ (ratio * scale).T
         return ratio.sum(axis=1) / parts, slope
 
+    def whole(self) -> float:
+        """Computes the score of all images together, of single images [N, J]."""
+        return float(Ratio(*(part.sum(axis=0) for part in self)).value())
+
+
+@dataclasses.dataclass(frozen=True)
+class Function:
+    """A score that is no mean of ratios: any function of sums of counts, such as a quantile.
+
+    Attributes:
+        counts: float64 [N, C] of single images, or [..., C] of sums over images.
+        of: Computes scores from sums [..., C], float64 [...]; NaN where there is none.
+        present: More than 0 where the images, or sums, have what the score is of, [..., 1].
+    """
+
+    counts: np.ndarray
+    of: Callable[[np.ndarray], np.ndarray]
+    present: np.ndarray
+
+    def value(self) -> np.ndarray:
+        """Computes the score of each image or sum, float64 [...]; NaN where there is none."""
+        return np.where(self.present[..., 0] > 0, self.of(self.counts), np.nan)
+
+    def linearise(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Computes the score of weighted images, and about how it moves with the weight of each.
+
+        That is the jackknife's influence, of leaving each image out of all, centred on the
+        weighted images; see `Ratio.linearise`.
+
+        Args:
+            weights: float64 [R, N].
+
+        Returns:
+            The scores [R], 0 where there is none, and slopes [N, R].
+        """
+        images = len(self.counts)
+        total = self.counts.sum(axis=0)
+        without = self._all(1 - np.eye(images)) if images > 1 else np.zeros(1)
+        influence = np.nan_to_num(self.of(total) - without) * (images - 1) / images
+        centred = influence[:, None] - weights @ influence / weights.sum(axis=1)
+        return np.nan_to_num(self._all(weights)), centred
+
+    def _all(self, weights: np.ndarray) -> np.ndarray:
+        rows = max(1, _MOST_SUMS // self.counts.shape[1])
+        parts = [weights[i : i + rows] @ self.counts for i in range(0, len(weights), rows)]
+        return np.concatenate([self.of(part) for part in parts])
+
+    def whole(self) -> float:
+        """Computes the score of all images together."""
+        return float(self.of(self.counts.sum(axis=0)))
+
+
+Statistic = Ratio | Function
+"""What a score is computed from."""
+
 
 class Metric(Protocol):
     """A metric of some classes.
 
+    What it is told beside their names changes what it counts, and neither the names of its scores
+    nor how they follow from the counts: files hold the counts alone.
+
     Attributes:
         on_device: Whether `count` is traced into the compiled evaluation; else it is called with
-            NumPy arrays, one image of its own size at a time.
-        axes: The names of its counts, and how many axes of length K each has after that of images.
+            NumPy arrays, one image of its own size at a time, in several threads.
+        axes: The names of its counts, and the lengths of the axes that each has after that of
+            images, `K` where it is the number of classes.
+        reads: The fields of `Outcome` that come to the host for it, beside `spacing` and `objects`.
     """
 
     on_device: ClassVar[bool]
-    axes: ClassVar[Mapping[str, int]]
+    axes: ClassVar[Mapping[str, tuple[int, ...]]]
+    reads: ClassVar[tuple[str, ...]] = ("decision", "label", "weight")
 
     def count(self, outcome: Outcome) -> dict[str, Any]:
         """Counts a batch, image by image.
@@ -153,7 +228,7 @@ class Metric(Protocol):
         """Returns the names of its scores, and what values they can have."""
         ...
 
-    def ratio(self, name: str, counts: Counts) -> Ratio:
+    def ratio(self, name: str, counts: Counts) -> Statistic:
         """Returns what a score is computed from.
 
         Args:
@@ -161,7 +236,7 @@ class Metric(Protocol):
             counts: Of single images or of sums over images, [..., and the axes of each].
 
         Returns:
-            The ratios, linear in the counts.
+            The ratios, linear in the counts; or, of a score that is none of ratios, the function.
         """
         ...
 

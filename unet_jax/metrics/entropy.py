@@ -19,7 +19,7 @@ class CrossEntropy(Metric):
     """
 
     on_device: ClassVar[bool] = True
-    axes: ClassVar[Mapping[str, int]] = {"loss": 0, "elements": 0}
+    axes: ClassVar[Mapping[str, tuple[int, ...]]] = {"loss": (), "elements": ()}
 
     def count(self, outcome: Outcome) -> dict[str, jax.Array]:
         """Sums losses, float32 [B], and counts what they are of, int32 [B]; see `Metric`."""

@@ -3,12 +3,14 @@
 import fnmatch
 import math
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from unet_jax.errors import UserError
-from unet_jax.metrics.base import Counts, Kind, Metric, Outcome, Scores
+from unet_jax.metrics.base import Counts, K, Kind, Metric, Outcome, Scores
+from unet_jax.metrics.choices import CHOICES, Chosen
 from unet_jax.metrics.entropy import CrossEntropy
 from unet_jax.metrics.overlap import BinaryOverlap, Overlap
 from unet_jax.metrics.views import View
@@ -37,11 +39,14 @@ METRICS: dict[str, Row] = {
     "overlap": Row(Overlap, ("ids",)),
     "binary_overlap": Row(lambda names, views: BinaryOverlap(names), ("masks",)),
 }
-"""By name; an evaluation has all that take its labels. No two of these have a score of one name."""
+"""By name; an evaluation has all that take its labels. No two metrics have a score of one name."""
 
 
 def make_metrics(
-    class_names: Sequence[str], views: Sequence[View] = (), target: Target = "ids"
+    class_names: Sequence[str],
+    views: Sequence[View] = (),
+    target: Target = "ids",
+    chosen: Chosen = MappingProxyType({}),
 ) -> dict[str, Metric]:
     """Makes the metrics of an evaluation.
 
@@ -49,51 +54,104 @@ def make_metrics(
         class_names: K names.
         views: Other ways to count the same predictions.
         target: What a label is.
+        chosen: By name of `CHOICES`, the arguments of the metric.
 
     Returns:
-        By name of `METRICS`.
+        By name of `METRICS` and `CHOICES`.
+
+    Raises:
+        UserError: An argument is out of range.
     """
     names, others = tuple(class_names), tuple(views)
-    return {key: row.make(names, others) for key, row in METRICS.items() if target in row.targets}
+    found = {key: row.make(names, others) for key, row in METRICS.items() if target in row.targets}
+    for key, values in chosen.items():
+        CHOICES[key].check(values, len(names))
+        found[key] = CHOICES[key].make(names, **values)
+    return found
 
 
-def of_counts(counts: Counts, class_names: Sequence[str]) -> dict[str, Metric]:
+def of_counts(
+    counts: Counts, class_names: Sequence[str], views: Sequence[View] = ()
+) -> dict[str, Metric]:
     """Makes the metrics that counts are of.
 
     Args:
         counts: By "METRIC/COUNT".
         class_names: K names.
+        views: Other ways to count the same predictions, which no file tells.
 
     Returns:
-        By name of `METRICS`; without views, which no file tells.
+        By name of `METRICS` and `CHOICES`. What the latter were told beside the names of the
+        classes, no file tells either; it is in the counts.
     """
-    names = tuple(class_names)
-    return {key: row.make(names, ()) for key, row in METRICS.items() if of_metric(counts, key)}
+    made = _make_all(tuple(class_names), tuple(views))
+    return {key: metric for key, metric in made.items() if of_metric(counts, key)}
 
 
-def count(outcome: Outcome, target: Target = "ids", *, on_device: bool = True) -> dict[str, Any]:
+def _make_all(names: tuple[str, ...], views: tuple[View, ...] = ()) -> dict[str, Metric]:
+    """Makes all metrics that there are, those of `CHOICES` with their defaults."""
+    found = {key: row.make(names, views) for key, row in METRICS.items()}
+    return found | {key: choice.make(names) for key, choice in CHOICES.items()}
+
+
+def check_counts(counts: Counts, images: int) -> None:
+    """Checks that counts have the shapes of their metrics, with any number of classes.
+
+    Args:
+        counts: By "METRIC/COUNT".
+        images: N.
+
+    Raises:
+        ValueError: They have not; the message says why.
+    """
+    for key, metric in of_counts(counts, ()).items():
+        own = of_metric(counts, key)
+        for name, axes in metric.axes.items():
+            if name not in own:
+                raise ValueError(f"it lacks {key}/{name}")
+            shape = own[name].shape
+            classes = {size for size, axis in zip(shape[1:], axes, strict=False) if axis == K}
+            wanted = images, *(axis or max(classes) for axis in axes)
+            if len(shape) != len(wanted) or shape != wanted:
+                raise ValueError(f"counts {key}/{name} of shape {shape} for {images} images")
+
+
+def are_of(counts: Counts, num_classes: int) -> bool:
+    """Tells whether counts, which `check_counts` lets pass, are of K classes."""
+    return all(
+        size == num_classes
+        for key, metric in of_counts(counts, ()).items()
+        for name, axes in metric.axes.items()
+        for size, axis in zip(counts[f"{key}/{name}"].shape[1:], axes, strict=True)
+        if axis == K
+    )
+
+
+def count(metrics: Metrics, outcome: Outcome, *, on_device: bool = True) -> dict[str, Any]:
     """Counts a batch with all metrics that count on the device, or with all others.
 
     Args:
+        metrics: Of `make_metrics`.
         outcome: Of the batch.
-        target: What its labels are.
         on_device: Which metrics; see `Metric.on_device`.
 
     Returns:
         By "METRIC/COUNT", [B, ...].
     """
-    class_names = tuple(map(str, range(outcome.logits.shape[-1])))
     return {
         f"{key}/{name}": array
-        for key, metric in make_metrics(class_names, (), target).items()
+        for key, metric in metrics.items()
         if metric.on_device == on_device
         for name, array in metric.count(outcome).items()
     }
 
 
-def has_host_metrics(target: Target = "ids") -> bool:
-    """Tells whether a metric counts on the host."""
-    return not all(metric.on_device for metric in make_metrics((), (), target).values())
+def read_on_host(metrics: Metrics, outcome: Outcome) -> Outcome | None:
+    """Returns what metrics that count on the host read of a batch; None without such metrics."""
+    reading = [metric.reads for metric in metrics.values() if not metric.on_device]
+    names = {name for own in reading for name in own}
+    left_out = {name: None for name in Outcome._fields if name not in names}
+    return outcome._replace(**left_out) if reading else None
 
 
 def of_metric(counts: Counts, key: str) -> dict[str, np.ndarray]:
@@ -164,21 +222,25 @@ def find_kind(name: str) -> Kind | None:
     Returns:
         The kind; None of what is no score.
     """
-    kinds: dict[str, Kind] = {}
-    for row in METRICS.values():
-        kinds = row.make(("*",), ()).kinds() | kinds
+    found = _find(name)
+    return found[1] if found else None
+
+
+def _find(name: str) -> tuple[str, Kind] | None:
+    """Finds the metric and the kind of a score by its name."""
     for start in ("", "*/"):  # first a score itself, then that of a view
-        for pattern, kind in kinds.items():
-            if fnmatch.fnmatchcase(name, start + pattern):
-                return kind
+        for key, metric in _make_all(("*",)).items():
+            for pattern, kind in metric.kinds().items():
+                if fnmatch.fnmatchcase(name, start + pattern):
+                    return key, kind
     return None
 
 
 def tabled() -> dict[str, Headline]:
     """Returns the scores that tables of studies show, by name: those with a heading."""
     kinds: dict[str, Kind] = {}
-    for row in METRICS.values():
-        kinds |= row.make((), ()).kinds()
+    for metric in _make_all(()).values():
+        kinds |= metric.kinds()
     return {name: Headline(name, kind) for name, kind in kinds.items() if kind.heading}
 
 
@@ -196,7 +258,7 @@ def read_headline(name: str) -> Headline:
     """
     kind = find_kind(name)
     if kind is None:
-        raise _unknown(name, list(make_metrics(("CLASS",)).values()))
+        raise _unknown(name, list(_make_all(("CLASS",)).values()))
     return Headline(name, kind)
 
 
@@ -211,11 +273,17 @@ def check_headline(name: str, metrics: Metrics) -> None:
         UserError: It will not.
     """
     if not any(name in metric.kinds() for metric in metrics.values()):
+        key, _ = _find(name) or ("", None)
+        if key in CHOICES and key not in metrics:
+            raise UserError(
+                f"config.eval.headline={name!r} is a score of config.eval.metrics.{key}, which is "
+                "not there: set one of its keys, or name another score."
+            )
         raise _unknown(name, list(metrics.values()))
 
 
 def _unknown(name: str, metrics: Sequence[Metric]) -> UserError:
-    known = [name for metric in metrics for name in metric.kinds()]
+    known = list(dict.fromkeys(name for metric in metrics for name in metric.kinds()))
     more = ", ..." if len(known) > _MOST_NAMES else ""
     return UserError(
         f"config.eval.headline={name!r} is no score; known are "

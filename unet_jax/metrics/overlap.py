@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unet_jax.metrics.base import SHARE, Counts, Kind, Metric, Outcome, Ratio
+from unet_jax.metrics.base import SHARE, Counts, K, Kind, Metric, Outcome, Ratio
 from unet_jax.metrics.names import MEANS, PIXEL_ACCURACY
 from unet_jax.metrics.views import View, view_confusion
 
@@ -85,7 +85,7 @@ class Overlap(Metric):
     class_names: tuple[str, ...]
     views: tuple[View, ...] = ()
     on_device: ClassVar[bool] = True
-    axes: ClassVar[Mapping[str, int]] = {"confusion": 2}
+    axes: ClassVar[Mapping[str, tuple[int, ...]]] = {"confusion": (K, K)}
 
     def count(self, outcome: Outcome) -> dict[str, jax.Array]:
         """Counts confusion matrices int32 [B, K, K]; see `Metric`."""
@@ -149,11 +149,11 @@ class BinaryOverlap(Metric):
 
     class_names: tuple[str, ...]
     on_device: ClassVar[bool] = True
-    axes: ClassVar[Mapping[str, int]] = {
-        "true_positive": 1,
-        "false_positive": 1,
-        "false_negative": 1,
-        "true_negative": 1,
+    axes: ClassVar[Mapping[str, tuple[int, ...]]] = {
+        "true_positive": (K,),
+        "false_positive": (K,),
+        "false_negative": (K,),
+        "true_negative": (K,),
     }
 
     def count(self, outcome: Outcome) -> dict[str, jax.Array]:

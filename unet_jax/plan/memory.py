@@ -13,9 +13,10 @@ from ml_collections import ConfigDict
 from rich.table import Table
 from rich.text import Text
 
+from unet_jax.compiling import compile_step
 from unet_jax.data.sample import written
 from unet_jax.errors import UserError
-from unet_jax.experiment import Experiment, assemble, compile_step, step_shapes
+from unet_jax.experiment import Experiment, assemble, step_shapes
 from unet_jax.process.capacity import (
     COMPILES,
     beside_program,

@@ -1,13 +1,15 @@
 """What evaluation and prediction compute of the logits of a batch."""
 
 import functools
+from types import MappingProxyType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from unet_jax.metrics.base import Outcome
-from unet_jax.metrics.make import count, has_host_metrics
+from unet_jax.metrics.choices import Chosen
+from unet_jax.metrics.make import Metrics, count, make_metrics, read_on_host
 from unet_jax.network import Network
 from unet_jax.predict.predictor import Outputs, Predictor, make_predictor
 from unet_jax.task import Task
@@ -15,7 +17,7 @@ from unet_jax.task import Task
 
 def make_eval_step(network: Network) -> Predictor:
     """Makes what evaluates a network; nothing is compiled."""
-    return make_predictor(network, evaluation(network.task))
+    return make_predictor(network, evaluation(network.task, network.settings.metrics))
 
 
 def make_mask_step(network: Network) -> Predictor:
@@ -23,9 +25,18 @@ def make_mask_step(network: Network) -> Predictor:
     return make_predictor(network, prediction(network.task))
 
 
-def evaluation(task: Task) -> Outputs:
-    """Makes what evaluation computes; see `outputs`."""
-    return Outputs(task.label_shape, functools.partial(outputs, task))
+def evaluation(task: Task, chosen: Chosen = MappingProxyType({})) -> Outputs:
+    """Makes what evaluation computes; see `outputs`.
+
+    Args:
+        task: What a label means.
+        chosen: The metrics beside those that every evaluation has; see `make_metrics`.
+
+    Returns:
+        What is computed.
+    """
+    metrics = make_metrics(task.names, (), task.decides, chosen)
+    return Outputs(task.label_shape, functools.partial(outputs, task, metrics), metrics)
 
 
 def prediction(task: Task) -> Outputs:
@@ -33,24 +44,28 @@ def prediction(task: Task) -> Outputs:
     return Outputs(None, functools.partial(masks, task))
 
 
-def outputs(task: Task, logits: jax.Array, batch: dict[str, jax.Array]) -> dict[str, Any]:
+def outputs(
+    task: Task, metrics: Metrics, logits: jax.Array, batch: dict[str, jax.Array]
+) -> dict[str, Any]:
     """Computes the counts and predictions of a batch with labels.
 
     Args:
         task: What a label means.
+        metrics: What counts.
         logits: float32 [B, *n, K], of the labels' own pixels.
         batch: A batch of `images.image_batches`.
 
     Returns:
         "counts", see `metrics.make.count`, and "prediction" uint8 [B, *n], or [B, *n, K] by class;
-        with metrics that count on the host also "outcome", what they count.
+        with metrics that count on the host also "outcome", what they read.
     """
     label, weight = batch["label"].astype(jnp.int32), batch["weight"]
     decision = task.decide(logits)
     loss = task.cross_entropy(logits, label)
-    outcome = Outcome(logits, loss, decision, task.truth(label), weight)
-    found = {"counts": count(outcome, task.decides), "prediction": task.mask(decision)}
-    return found | ({"outcome": outcome} if has_host_metrics(task.decides) else {})
+    outcome = Outcome(logits, loss, decision, task.truth(label), weight, task)
+    found = {"counts": count(metrics, outcome), "prediction": task.mask(decision)}
+    read = read_on_host(metrics, outcome)
+    return found | ({"outcome": read} if read else {})
 
 
 def masks(task: Task, logits: jax.Array, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:

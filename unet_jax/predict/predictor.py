@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -14,6 +15,7 @@ from unet_jax.data.pipeline import Size
 from unet_jax.data.sample import Source, Spec, Window, check_spec, written
 from unet_jax.data.sources import Loading
 from unet_jax.errors import UserError
+from unet_jax.metrics.make import Metrics
 from unet_jax.models.unet import UNet
 from unet_jax.network import Network
 from unet_jax.predict.fits import make_fit
@@ -30,10 +32,12 @@ class Outputs(NamedTuple):
         label: The shape of a pixel's label, () for a class id; None where it takes no labels.
         compute: (logits float32 [B, *n, K] of the images' own pixels, the batch's arrays by name)
             -> arrays by name, which every process fetches.
+        metrics: Those among it, some of which may count on the host.
     """
 
     label: tuple[int, ...] | None
     compute: Callable[[jax.Array, dict[str, jax.Array]], dict[str, Any]]
+    metrics: Metrics = MappingProxyType({})
 
 
 class Sink(Protocol):
@@ -58,6 +62,7 @@ class Predictor:
         loading: How they are loaded.
         fit: How they come to the network.
         shardings: The mesh.
+        metrics: What counts; see `Outputs`.
         run: run(variables, batch, canvas) -> what `Outputs.compute` returns; compiled for each
             shape of a batch and its canvas.
     """
@@ -76,7 +81,7 @@ class Predictor:
         """
         self.spec, self.loading, self.shardings = spec, loading, shardings
         self.fit = make_fit(loading, model)
-        self._model, self._outputs = model, outputs
+        self._model, self._outputs, self.metrics = model, outputs, outputs.metrics
         self._programs: dict[tuple[int, Size], Any] = {}
         where = {"static_argnums": 2, "out_shardings": shardings.replicated}
         self.run: Any = jax.jit(self._compute, **where)

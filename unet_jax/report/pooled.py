@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from unet_jax.errors import BrokenFileError
-from unet_jax.metrics.base import Ratio
-from unet_jax.metrics.make import Headline, of_counts, of_metric
+from unet_jax.metrics.base import Statistic
+from unet_jax.metrics.make import Headline, are_of, of_counts, of_metric
 from unet_jax.metrics.names import class_names_of
 from unet_jax.report import resampling
 from unet_jax.report.read import Evaluated, read_evaluation
@@ -55,7 +55,7 @@ def pool(
         What was found, of all variants with a finished run.
     """
     ids: tuple[str, ...] = ()
-    counts: dict[str, list[Ratio]] = {}
+    counts: dict[str, list[Statistic]] = {}
     notes = []
     scored = [variant for variant in variants if variant.runs]
     none: dict[str, Ends | str] = {variant.key: NO_COUNTS for variant in scored}
@@ -81,9 +81,9 @@ def pool(
 
 def _read(
     variant: Variant, split: str, headline: Headline, ids: tuple[str, ...]
-) -> tuple[tuple[str, ...], list[Ratio]] | str:
+) -> tuple[tuple[str, ...], list[Statistic]] | str:
     """Reads the counts of all runs of a variant in the order of `ids`; or says what is wrong."""
-    counts: list[Ratio] = []
+    counts: list[Statistic] = []
     for run in variant.runs:
         try:
             found = read_evaluation(run, split)
@@ -103,7 +103,7 @@ def _read(
         if counts[0].present.shape != counts[-1].present.shape:
             return f"{run.folder.name} has another number of classes"
         value = scores[headline.name]
-        if abs(resampling.whole(counts[-1]) - value) > 1e-6:
+        if abs(counts[-1].whole() - value) > 1e-6:
             return (
                 f"{run.folder.name}: counts by image give another {headline.title} than {value:.4f}"
             )
@@ -112,7 +112,7 @@ def _read(
 
 def score_images(
     counts: Mapping[str, np.ndarray], headline: Headline, class_names: tuple[str, ...]
-) -> Ratio | None:
+) -> Statistic | None:
     """Finds what the score of every image is computed from.
 
     Args:
@@ -123,8 +123,7 @@ def score_images(
     Returns:
         float64 [N, J]; None where the score was not counted.
     """
-    sizes = {size for array in counts.values() for size in array.shape[1:]}
-    if class_names and sizes - {len(class_names)}:
+    if class_names and not are_of(counts, len(class_names)):
         return None
     for key, metric in of_counts(counts, class_names).items():
         if headline.name in metric.kinds():

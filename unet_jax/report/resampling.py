@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unet_jax.metrics.base import SHARE, Counts, Kind, Metric, Ratio
+from unet_jax.metrics.base import SHARE, Counts, Kind, Metric, Statistic
 from unet_jax.report.statistics import LEVEL, ROUNDING, Ends, cut
 
 LEAST = 10
@@ -25,7 +25,7 @@ class Intervals(NamedTuple):
     differences: Sequence[Ends | str]
 
 
-def by_image(metric: Metric, name: str, counts: Counts) -> Ratio:
+def by_image(metric: Metric, name: str, counts: Counts) -> Statistic:
     """Reduces the counts of images to what one score is computed from.
 
     Args:
@@ -34,14 +34,9 @@ def by_image(metric: Metric, name: str, counts: Counts) -> Ratio:
         counts: [N, ...] by name.
 
     Returns:
-        float64 [N, J]; its `value` is the score of every image alone.
+        That of the images; its `value` is the score of every image alone.
     """
     return metric.ratio(name, {key: np.asarray(x, np.float64) for key, x in counts.items()})
-
-
-def whole(images: Ratio) -> float:
-    """Returns the score of all images together."""
-    return float(Ratio(*(part.sum(axis=0) for part in images)).value())
 
 
 def weights(images: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
@@ -54,7 +49,7 @@ def weights(images: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
 
 
 def bootstrap(
-    groups: Sequence[Sequence[Ratio]],
+    groups: Sequence[Sequence[Statistic]],
     base: int | None = None,
     resamples: int = RESAMPLES,
     seed: int = SEED,
@@ -96,7 +91,7 @@ def bootstrap(
 
 
 def _linearise(
-    groups: Sequence[Sequence[Ratio]], weight: np.ndarray
+    groups: Sequence[Sequence[Statistic]], weight: np.ndarray
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """Computes each group's score on weighted images [R, N], and its slope by every image.
 

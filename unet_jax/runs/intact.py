@@ -102,7 +102,7 @@ def check_scores(workdir: Path, results: Mapping[str, Any]) -> None:
         except ValueError:
             continue  # the scores are there all the same
         known = {}
-        if all(set(array.shape[1:]) <= {len(names)} for array in counts.values()):
+        if metrics.are_of(counts, len(names)):
             known = metrics.values(metrics.scores(metrics.of_counts(counts, names), counts))
         wrong = [key for key, value in known.items() if not _is_close(said.get(key), value)]
         if wrong or not known:
@@ -175,26 +175,23 @@ def read_counts(file: Path) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
     if ids.ndim != 1:
         raise ValueError("it has no names of images")
     arrays = {_OLD.get(name, name): array for name, array in arrays.items()}
+    metrics.check_counts(arrays, len(ids))
     counts = {}
-    for key, row in metrics.METRICS.items():
-        axes = row.make((), ()).axes
-        own = metrics.of_metric(arrays, key)
-        for name in axes if own else ():
-            if name not in own:
-                raise ValueError(f"it lacks {key}/{name}")
-            counts[f"{key}/{name}"] = _check_counts(own[name], axes[name], len(ids))
+    for key, metric in metrics.of_counts(arrays, ()).items():
+        for name in metric.axes:
+            counts[f"{key}/{name}"] = _check_counts(arrays[f"{key}/{name}"])
     if not counts:
         raise ValueError("it has no counts")
     return tuple(map(str, ids)), counts
 
 
-def _check_counts(array: np.ndarray, axes: int, images: int) -> np.ndarray:
-    """Returns counts of images as int64 or float64; `axes` of one length come after the images."""
-    shape, is_whole = array.shape, array.dtype.kind in "iu"
-    is_right = len(shape) == 1 + axes and shape[0] == images and len(set(shape[1:])) <= 1
-    is_right = is_right and array.size > 0 and (is_whole or array.dtype.kind == "f")
-    if not is_right or (is_whole and array.min() < 0):
-        raise ValueError(f"counts of shape {shape} for {images} images")
+def _check_counts(array: np.ndarray) -> np.ndarray:
+    """Returns counts as int64 or float64."""
+    is_whole = array.dtype.kind in "iu"
+    if array.size == 0 or not (is_whole or array.dtype.kind == "f"):
+        raise ValueError(f"counts of shape {array.shape} and type {array.dtype}")
+    if is_whole and array.min() < 0:
+        raise ValueError("negative counts")
     return array.astype(np.int64 if is_whole else np.float64)
 
 

@@ -4,6 +4,6 @@ CHECKPOINTS, FIGURES, TENSORBOARD = "checkpoints", "figures", "tensorboard"
 EVALUATIONS, TRACKERS = "evaluations", "trackers"
 CONFIG, RUN, METRICS, RESULTS = "config.json", "run.json", "metrics.jsonl", "results.json"
 SPLIT, STATISTICS = "split.json", "statistics.json"
-CLASS_WEIGHTS = "class_weights.json"
+CLASS_WEIGHTS, DURATION = "class_weights.json", "duration.json"
 # Names of an evaluation by split: "train" in results.json is what training says of itself.
 ENTRIES = {"val": "val", "test": "test", "train": "train_split"}

@@ -19,7 +19,7 @@ FOLDERS = (
 )
 FILES = (
     *(layout.CONFIG, layout.RUN, layout.SPLIT, layout.STATISTICS),
-    *(layout.CLASS_WEIGHTS, layout.METRICS, layout.RESULTS),
+    *(layout.CLASS_WEIGHTS, layout.DURATION, layout.METRICS, layout.RESULTS),
 )
 _HISTORY = f"{layout.FIGURES}/history"
 _SECTIONS = {"data", "augment", "model", "loss", "optim", "train", "eval"}  # of every version
@@ -107,7 +107,7 @@ def delete(workdir: Path) -> None:
             if re.fullmatch(names, file.name) and not file.is_dir():
                 file.unlink()
     remove_leftovers(workdir)
-    kept = (layout.STATISTICS, layout.CLASS_WEIGHTS, layout.SPLIT)
+    kept = (layout.STATISTICS, layout.CLASS_WEIGHTS, layout.DURATION, layout.SPLIT)
     for name in (layout.METRICS, *kept, layout.RUN):
         (workdir / name).unlink(missing_ok=True)
     for name in (_HISTORY, _DELETED, *FOLDERS):

@@ -97,6 +97,7 @@ def begin(
     overwrite: bool,
     split: str | None = None,
     statistics: str | None = None,
+    duration: str | None = None,
 ) -> None:
     """Writes the config of a run that was checked; with `overwrite` deletes what a run left.
 
@@ -106,6 +107,7 @@ def begin(
         overwrite: Whether to delete; only what a run wrote is touched.
         split: Text of split.json; None leaves the one that is there.
         statistics: Text of statistics.json; None for none.
+        duration: Text of duration.json; None for none.
     """
     if overwrite:
         ours.delete(workdir)
@@ -117,6 +119,8 @@ def begin(
         write_text(workdir / layout.SPLIT, split)
     if statistics is not None:
         write_text(workdir / layout.STATISTICS, statistics)
+    if duration is not None:
+        write_text(workdir / layout.DURATION, duration)
 
 
 def has_steps(workdir: Path) -> bool:

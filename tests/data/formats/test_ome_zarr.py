@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 import pytest
 from etils import epath
-from support.encoded import CODECS, write_array
+from support.encoded import CODECS, write_array, write_image
 
 from unet_jax.data.files import FilePairs, read_header, read_image
 from unet_jax.data.formats.ome_zarr import OmeZarr
@@ -21,27 +21,6 @@ ENCODINGS = [(version, name) for version, names in CODECS.items() for name in na
 def numbers(shape, dtype="uint16"):
     values = np.random.default_rng(0).integers(0, 120, shape)
     return (values / 256 if np.dtype(dtype).kind == "f" else values).astype(dtype)
-
-
-def write_image(folder, array, axes, version=2, codec="raw", path="0", scale=None):
-    """Writes an OME-Zarr image, of which the axes have the letters of a text."""
-    scales = {
-        "axes": [{"name": axis, "type": "channel" if axis == "c" else "space"} for axis in axes],
-        "datasets": [
-            {
-                "path": path,
-                "coordinateTransformations": [{"type": "scale", "scale": scale or [1] * len(axes)}],
-            }
-        ],
-    }
-    write_array(folder / path, array, version, codec)
-    if version == 2:
-        (folder / ".zgroup").write_text('{"zarr_format": 2}')
-        (folder / ".zattrs").write_text(json.dumps({"multiscales": [scales]}))
-    else:
-        attributes = {"ome": {"version": "0.5", "multiscales": [scales]}}
-        group = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
-        (folder / "zarr.json").write_text(json.dumps(group))
 
 
 def windows(size):

@@ -5,7 +5,7 @@ replaced by it; `choice` says which form is taken where.
 """
 
 from unet_jax.models.fast.batch_norm import BatchNorm, GroupNorm
-from unet_jax.models.fast.choice import compiler_options, describe, init_options
+from unet_jax.models.fast.choice import compiler_options, describe, init_options, prepare
 from unet_jax.models.fast.convolution import convolve, convolve_affine
 from unet_jax.models.fast.pool import max_pool
 from unet_jax.models.fast.product import multiply
@@ -20,4 +20,5 @@ __all__ = [
     "init_options",
     "max_pool",
     "multiply",
+    "prepare",
 ]

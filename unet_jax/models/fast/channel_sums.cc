@@ -5,17 +5,13 @@
 // number of threads.
 
 #include <algorithm>
-#include <atomic>
 #include <cstdint>
 #include <functional>
-#include <memory>
 #include <numeric>
 #include <vector>
 
 #include "lanes.h"
-#include "xla/ffi/api/ffi.h"
-
-namespace ffi = xla::ffi;
+#include "work.h"
 
 namespace channel_sums {
 
@@ -68,28 +64,24 @@ void sum_channels(const Strip& s, const float* center, double* first, double* se
   for (; c < s.c; ++c) sum_one(from(), center[c], first + c, second + c);
 }
 
-// All that the threads share; the last of them to end adds the parts and fulfils the promise.
-struct Work {
+struct Parts {
   const float *x, *y, *center;
   float* out;  // [batches, 2, C]
   int64_t batches, pixels, c, parts;
   std::vector<double> sums;  // [batches, parts, 2, C]
-  std::atomic<int64_t> next{0}, done{0};
-  ffi::Promise promise;
 
-  void run() {
-    const int64_t strips = (pixels + STRIP - 1) / STRIP;
-    for (int64_t n; (n = next++) < batches * parts;) {
-      const int64_t batch = n / parts, part = n % parts;
-      for (int64_t i = part * strips / parts; i < (part + 1) * strips / parts; ++i) {
-        const int64_t begin = i * STRIP, at = (batch * pixels + begin) * c;
-        const Strip strip{x + at, y ? y + at : nullptr, std::min(STRIP, pixels - begin), c};
-        sum_channels(strip, center + batch * c, &sums[2 * n * c], &sums[(2 * n + 1) * c]);
-      }
-      if (++done == batches * parts) finish();
+  int64_t count() const { return batches * parts; }
+
+  void take(int64_t n) {
+    const int64_t strips = (pixels + STRIP - 1) / STRIP, batch = n / parts, part = n % parts;
+    for (int64_t i = part * strips / parts; i < (part + 1) * strips / parts; ++i) {
+      const int64_t first = i * STRIP, at = (batch * pixels + first) * c;
+      const Strip strip{x + at, y ? y + at : nullptr, std::min(STRIP, pixels - first), c};
+      sum_channels(strip, center + batch * c, &sums[2 * n * c], &sums[(2 * n + 1) * c]);
     }
   }
 
+  // Adds the parts, one after the other.
   void finish() {
     for (int64_t n = 0; n < batches; ++n)
       for (int64_t i = 0; i < 2 * c; ++i) {
@@ -97,37 +89,32 @@ struct Work {
         for (int64_t p = 0; p < parts; ++p) total += sums[(n * parts + p) * 2 * c + i];
         out[n * 2 * c + i] = total;
       }
-    promise.SetAvailable();
   }
 };
 
-ffi::Future start(ffi::ThreadPool pool, const float* y, ffi::Buffer<ffi::F32> x,
+ffi::Future begin(ffi::ThreadPool pool, const float* y, ffi::Buffer<ffi::F32> x,
                   ffi::Buffer<ffi::F32> center, ffi::ResultBuffer<ffi::F32> out) {
-  auto work = std::make_shared<Work>();
+  Parts p;
   const auto dims = center.dimensions();
-  work->x = x.typed_data(), work->y = y, work->center = center.typed_data();
-  work->out = out->typed_data();
-  work->c = dims.back();
-  work->batches = std::accumulate(dims.begin(), dims.end() - 1, int64_t{1},
+  p.x = x.typed_data(), p.y = y, p.center = center.typed_data();
+  p.out = out->typed_data();
+  p.c = dims.back();
+  p.batches = std::accumulate(dims.begin(), dims.end() - 1, int64_t{1},
                                   std::multiplies<int64_t>());
-  work->pixels = x.element_count() / (work->batches * work->c);
-  work->parts = std::clamp(work->pixels * work->c / PART, int64_t{1}, PARTS);
-  work->sums.resize(2 * work->batches * work->parts * work->c);
-  ffi::Future future(work->promise);
-  const int64_t helpers = std::min(pool.num_threads(), work->batches * work->parts) - 1;
-  for (int64_t i = 0; i < helpers; ++i) pool.Schedule([work] { work->run(); });
-  work->run();
-  return future;
+  p.pixels = x.element_count() / (p.batches * p.c);
+  p.parts = std::clamp(p.pixels * p.c / PART, int64_t{1}, PARTS);
+  p.sums.resize(2 * p.batches * p.parts * p.c);
+  return start(pool, std::move(p));
 }
 
 ffi::Future moments(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> x, ffi::Buffer<ffi::F32> center,
                     ffi::ResultBuffer<ffi::F32> out) {
-  return start(pool, nullptr, x, center, out);
+  return begin(pool, nullptr, x, center, out);
 }
 
 ffi::Future products(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> y, ffi::Buffer<ffi::F32> x,
                      ffi::Buffer<ffi::F32> center, ffi::ResultBuffer<ffi::F32> out) {
-  return start(pool, y.typed_data(), x, center, out);
+  return begin(pool, y.typed_data(), x, center, out);
 }
 
 }  // namespace channel_sums

@@ -28,6 +28,7 @@ so that one traced program fits all.
 
 import functools
 import os
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -196,6 +197,12 @@ def _is_on_one_device() -> bool:
 def _is_single_cpu() -> bool:
     # A kernel of ours would be given the images of all devices on each.
     return target.device_count() == 1 and target.platform() == "cpu"
+
+
+def prepare() -> None:
+    """Begins to compile the kernels, if a program here would take them, while others begin too."""
+    if _is_single_cpu():
+        threading.Thread(target=native.load, daemon=True).start()
 
 
 def describe() -> str:

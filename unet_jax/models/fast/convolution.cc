@@ -6,18 +6,14 @@
 // number is one sum in one order, whatever the number of threads.
 
 #include <algorithm>
-#include <atomic>
 #include <cstdint>
 #include <cstring>
 #include <functional>
-#include <memory>
 #include <numeric>
 #include <vector>
 
 #include "lanes.h"
-#include "xla/ffi/api/ffi.h"
-
-namespace ffi = xla::ffi;
+#include "work.h"
 
 namespace convolution {
 
@@ -106,8 +102,7 @@ class Window {
   int64_t held[3] = {OUTSIDE, OUTSIDE, OUTSIDE};
 };
 
-// All that the threads share; the last of them to end fulfils the promise.
-struct Work {
+struct Parts {
   Shape shape;
   const float* x;
   float* out;
@@ -115,17 +110,11 @@ struct Work {
   std::vector<float> kernels;  // [batches, blocks of WIDE features, 3, 3, C, WIDE]
   std::vector<float> biases;   // [batches, blocks, WIDE]
   float floor;
-  std::atomic<int64_t> next{0}, done{0};
-  ffi::Promise promise;
 
-  void run() {
-    for (int64_t n; (n = next++) < batches * bands;) {
-      band(n / bands, n % bands);
-      if (++done == batches * bands) promise.SetAvailable();
-    }
-  }
+  int64_t count() const { return batches * bands; }
 
-  void band(int64_t batch, int64_t number) {
+  void take(int64_t n) {
+    const int64_t batch = n / bands, number = n % bands;
     const Shape& s = shape;
     const int64_t pixels = s.rows * s.width, taps = 9 * s.c;
     Window window(s, x + batch * pixels * s.c);
@@ -141,42 +130,40 @@ struct Work {
                       {bias + f, floor}, s.f - f, to + w * s.f + f);
     }
   }
+
+  void finish() {}
 };
 
-ffi::Future start(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> x, ffi::Buffer<ffi::F32> kernel,
+ffi::Future begin(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> x, ffi::Buffer<ffi::F32> kernel,
                   ffi::Buffer<ffi::F32> bias, float floor, ffi::ResultBuffer<ffi::F32> out) {
   const auto a = x.dimensions(), b = kernel.dimensions();
   const size_t n = a.size();
-  auto work = std::make_shared<Work>();
-  work->shape = {a[n - 4] * a[n - 3], a[n - 3], a[n - 2], a[n - 1], b[n - 1]};
-  const Shape& s = work->shape;
-  work->batches = std::accumulate(a.begin(), a.end() - 4, int64_t{1}, std::multiplies<int64_t>());
-  work->bands = std::clamp(s.rows * s.width * 9 * s.c * s.f / BAND, int64_t{1},
+  Parts p;
+  p.shape = {a[n - 4] * a[n - 3], a[n - 3], a[n - 2], a[n - 1], b[n - 1]};
+  const Shape& s = p.shape;
+  p.batches = std::accumulate(a.begin(), a.end() - 4, int64_t{1}, std::multiplies<int64_t>());
+  p.bands = std::clamp(s.rows * s.width * 9 * s.c * s.f / BAND, int64_t{1},
                            std::min(BANDS, std::max<int64_t>(1, s.rows)));
-  work->x = x.typed_data(), work->out = out->typed_data(), work->floor = floor;
+  p.x = x.typed_data(), p.out = out->typed_data(), p.floor = floor;
   const int64_t taps = 9 * s.c, blocks = (s.f + WIDE - 1) / WIDE;
-  work->kernels.resize(work->batches * blocks * taps * WIDE);
-  for (int64_t row = 0; row < work->batches * taps; ++row)
+  p.kernels.resize(p.batches * blocks * taps * WIDE);
+  for (int64_t row = 0; row < p.batches * taps; ++row)
     for (int64_t f = 0; f < s.f; f += WIDE) {
       const int64_t block = row / taps * blocks + f / WIDE;
-      std::memcpy(&work->kernels[(block * taps + row % taps) * WIDE],
+      std::memcpy(&p.kernels[(block * taps + row % taps) * WIDE],
                   kernel.typed_data() + row * s.f + f,
                   std::min(WIDE, s.f - f) * sizeof(float));
     }
-  work->biases.resize(work->batches * blocks * WIDE);
-  for (int64_t batch = 0; batch < work->batches; ++batch)
-    std::memcpy(&work->biases[batch * blocks * WIDE], bias.typed_data() + batch * s.f,
+  p.biases.resize(p.batches * blocks * WIDE);
+  for (int64_t batch = 0; batch < p.batches; ++batch)
+    std::memcpy(&p.biases[batch * blocks * WIDE], bias.typed_data() + batch * s.f,
                 s.f * sizeof(float));
-  ffi::Future future(work->promise);
-  const int64_t helpers = std::min(pool.num_threads(), work->batches * work->bands) - 1;
-  for (int64_t i = 0; i < helpers; ++i) pool.Schedule([work] { work->run(); });
-  work->run();
-  return future;
+  return start(pool, std::move(p));
 }
 
 }  // namespace convolution
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(Convolution, convolution::start,
+XLA_FFI_DEFINE_HANDLER_SYMBOL(Convolution, convolution::begin,
                               ffi::Ffi::Bind()
                                   .Ctx<ffi::ThreadPool>()
                                   .Arg<ffi::Buffer<ffi::F32>>()

@@ -6,17 +6,13 @@
 // by its shape alone, and the parts' sums are added one after the other.
 
 #include <algorithm>
-#include <atomic>
 #include <cstdint>
 #include <cstring>
-#include <memory>
 #include <numeric>
 #include <vector>
 
 #include "lanes.h"
-#include "xla/ffi/api/ffi.h"
-
-namespace ffi = xla::ffi;
+#include "work.h"
 
 namespace filter_gradient {
 
@@ -96,27 +92,24 @@ void part(const Shape& s, const float* x, const float* dy, int64_t first, int64_
   }
 }
 
-// All that the threads share; the last of them to end adds the parts and fulfils the promise.
-struct Work {
+struct Parts {
   Shape shape;
   const float *x, *dy;
   float* out;
   int64_t images, parts;  // batches, and parts of each
   std::vector<float> sums;
-  std::atomic<int64_t> next{0}, done{0};
-  ffi::Promise promise;
 
-  void run() {
+  int64_t count() const { return images * parts; }
+
+  void take(int64_t n) {
     const Shape& s = shape;
     const int64_t size = 9 * s.c * s.padded, pixels = s.rows * s.width;
-    for (int64_t n; (n = next++) < images * parts;) {
-      const int64_t image = n / parts, p = n % parts;
-      part(s, x + image * pixels * s.c, dy + image * pixels * s.f, p * s.rows / parts,
-           (p + 1) * s.rows / parts, &sums[n * size]);
-      if (++done == images * parts) finish();
-    }
+    const int64_t image = n / parts, p = n % parts;
+    part(s, x + image * pixels * s.c, dy + image * pixels * s.f, p * s.rows / parts,
+         (p + 1) * s.rows / parts, &sums[n * size]);
   }
 
+  // Adds the parts, one after the other.
   void finish() {
     const Shape& s = shape;
     const int64_t taps = 9 * s.c;
@@ -125,33 +118,28 @@ struct Work {
         const float* one = &sums[((n / taps * parts + p) * taps + n % taps) * s.padded];
         for (int64_t f = 0; f < s.f; ++f) out[n * s.f + f] = one[f] + (p ? out[n * s.f + f] : 0);
       }
-    promise.SetAvailable();
   }
 };
 
-ffi::Future start(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> x, ffi::Buffer<ffi::F32> dy,
+ffi::Future begin(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> x, ffi::Buffer<ffi::F32> dy,
                   ffi::ResultBuffer<ffi::F32> out) {
   const auto a = x.dimensions(), b = dy.dimensions();
   const size_t n = a.size();
-  auto work = std::make_shared<Work>();
+  Parts p;
   const int64_t f = b[n - 1], padded = whole_vectors(f);
-  work->shape = {a[n - 4] * a[n - 3], a[n - 3], a[n - 2], a[n - 1], f, padded};
-  const Shape& s = work->shape;
-  work->images = std::accumulate(a.begin(), a.end() - 4, int64_t{1}, std::multiplies<int64_t>());
-  work->parts = std::clamp(s.rows * s.width * 9 * s.c * s.f / PART, int64_t{1},
+  p.shape = {a[n - 4] * a[n - 3], a[n - 3], a[n - 2], a[n - 1], f, padded};
+  const Shape& s = p.shape;
+  p.images = std::accumulate(a.begin(), a.end() - 4, int64_t{1}, std::multiplies<int64_t>());
+  p.parts = std::clamp(s.rows * s.width * 9 * s.c * s.f / PART, int64_t{1},
                            std::min(PARTS, std::max<int64_t>(1, s.rows)));
-  work->x = x.typed_data(), work->dy = dy.typed_data(), work->out = out->typed_data();
-  work->sums.resize(work->images * work->parts * 9 * s.c * padded);
-  ffi::Future future(work->promise);
-  const int64_t helpers = std::min(pool.num_threads(), work->images * work->parts) - 1;
-  for (int64_t i = 0; i < helpers; ++i) pool.Schedule([work] { work->run(); });
-  work->run();
-  return future;
+  p.x = x.typed_data(), p.dy = dy.typed_data(), p.out = out->typed_data();
+  p.sums.resize(p.images * p.parts * 9 * s.c * padded);
+  return start(pool, std::move(p));
 }
 
 }  // namespace filter_gradient
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(FilterGradient, filter_gradient::start,
+XLA_FFI_DEFINE_HANDLER_SYMBOL(FilterGradient, filter_gradient::begin,
                               ffi::Ffi::Bind()
                                   .Ctx<ffi::ThreadPool>()
                                   .Arg<ffi::Buffer<ffi::F32>>()

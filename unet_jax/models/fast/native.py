@@ -30,7 +30,10 @@ from unet_jax.process import runtime
 SWITCH = "UNET_JAX_KERNELS"  # in the environment; "0" is off
 FOLDER = Path(__file__).parent
 MAIN = "kernels.cc"
-SOURCES = MAIN, "channel_sums.cc", "convolution.cc", "filter_gradient.cc", "lanes.h"
+SOURCES = (
+    *(MAIN, "channel_sums.cc", "convolution.cc", "filter_gradient.cc"),
+    *("lanes.h", "work.h"),
+)
 FUNCTIONS = {
     "convolution": "Convolution",
     "filter_gradient": "FilterGradient",

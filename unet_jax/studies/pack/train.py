@@ -9,6 +9,7 @@ from typing import Any, Self
 import jax
 from ml_collections import ConfigDict
 
+from unet_jax.checks import check_data
 from unet_jax.data.cache import Before, prepare
 from unet_jax.data.normalise import RANGE
 from unet_jax.data.pipeline import train_batches
@@ -34,7 +35,7 @@ from unet_jax.studies.pack.grouping import program_of, varying
 from unet_jax.studies.pack.in_turn import InTurn
 from unet_jax.studies.pack.side_by_side import SideBySide
 from unet_jax.studies.pack.step import Member, Way, distinct
-from unet_jax.training import ADVICE, check_data, loop
+from unet_jax.training import ADVICE, loop
 
 WAYS: dict[str, Callable[[Sequence[Member]], Way]] = {
     "in_turn": InTurn,

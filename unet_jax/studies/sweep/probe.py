@@ -228,6 +228,7 @@ def main(argv: Sequence[str]) -> None:
     timed, skips = (text == "1" for text in argv[2:4])
     reply = answer([Path(name) for name in argv[4:]], timed=timed, skips=skips, began=began)
     Path(argv[1]).write_text(json.dumps(reply))
+    runtime.end_quickly()
 
 
 if __name__ == "__main__":
