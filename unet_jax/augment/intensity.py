@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import dm_pix
 import jax
 import jax.numpy as jnp
 
@@ -54,21 +53,64 @@ def colour(
         The step; None where it does nothing.
     """
 
-    def change(key: jax.Array, image: Any) -> jax.Array:  # dm_pix declares wider types
+    def change(key: jax.Array, image: jax.Array) -> jax.Array:
         draws = jax.random.uniform(key, (4,), minval=-1.0)
         if is_on(brightness):
-            image = dm_pix.adjust_brightness(image, draws[0] * brightness)
+            image = image + draws[0] * brightness
         if is_on(contrast):
-            image = dm_pix.adjust_contrast(image, 1 + draws[1] * contrast)
+            mean = jnp.mean(image, axis=range(image.ndim - 1), keepdims=True)
+            image = (1 + draws[1] * contrast) * (image - mean) + mean
         image = jnp.clip(image, 0, 1)  # hue and saturation are defined for colours that exist
         if is_on(saturation):
-            image = dm_pix.adjust_saturation(image, 1 + draws[2] * saturation)
+            image = saturate(image, 1 + draws[2] * saturation)
         if is_on(hue):
-            image = dm_pix.adjust_hue(image, draws[3] * hue)
+            image = turn_hue(image, draws[3] * hue)
         return jnp.clip(image, 0, 1)
 
     changes = any(map(is_on, (brightness, contrast, saturation, hue)))
     return Intensity(change, probability) if changes else None
+
+
+def saturate(image: jax.Array, factor: jax.Array) -> jax.Array:
+    """Multiplies the saturation of HSV (Smith, 1978), which is cut at 1; hue and value stay.
+
+    Args:
+        image: float32 [..., 3] in [0, 1].
+        factor: 0 or more.
+
+    Returns:
+        The same shape.
+    """
+    value, spread = image.max(-1, keepdims=True), jnp.ptp(image, -1, keepdims=True)
+    most = value / jnp.where(spread > 0, spread, 1)  # of the factor, with which saturation is 1
+    return value - jnp.minimum(factor, most) * (value - image)
+
+
+def turn_hue(image: jax.Array, shift: jax.Array) -> jax.Array:
+    """Turns the hue of HSV (Smith, 1978); saturation and value stay.
+
+    The sector of a hue is found by comparing colours, not by which of them equals the largest: a
+    compiler may compute that one twice and round it differently. Near equal colours either sector
+    gives the same hue.
+
+    Args:
+        image: float32 [..., 3] in [0, 1].
+        shift: As a part of the circle.
+
+    Returns:
+        The same shape.
+    """
+    red, green, blue = jnp.moveaxis(image, -1, 0)
+    value, spread = image.max(-1), jnp.ptp(image, -1)
+    width = jnp.where(spread > 0, spread, 1)
+    first = (green - blue) / width, (red >= green) & (red >= blue)
+    second = (blue - red) / width + 2, green >= blue
+    third = (red - green) / width + 4
+    sixths = jnp.where(first[1], first[0], jnp.where(second[1], second[0], third)) + 6 * shift
+    places = [jnp.mod(n + sixths, 6) for n in (5, 3, 1)]
+    return jnp.stack(
+        [value - spread * jnp.clip(jnp.minimum(k, 4 - k), 0, 1) for k in places], axis=-1
+    )
 
 
 def gamma(power: tuple[Number, ...] = (1.0, 1.0), probability: Number = 1.0) -> Intensity | None:
