@@ -27,7 +27,7 @@ ONLY = flags.DEFINE_list("ways", [], "Names of ways to start; empty for all.")
 LIMIT = flags.DEFINE_float("limit", 330.0, "Seconds after which a command hangs.")
 
 ROOT = Path(__file__).parents[2]
-STEPS = 40
+STEPS = 400  # so that the first is still at it when the second comes
 POLL = 0.02
 
 
@@ -47,6 +47,7 @@ class Way(NamedTuple):
     flags: tuple[str, ...] = ()
 
 
+LONG = f"--config.train.duration={STEPS} steps"
 WAYS = {
     "together": Way((1, 1), 0, 5),
     "3 s apart": Way((1, 1), 3, 5),
@@ -62,7 +63,7 @@ class Side:
 
     def __init__(self, workdir: Path, count: int, log: Path, more: Sequence[str] = ()) -> None:
         """Starts the processes; their output goes to files that begin with `log`."""
-        lines = command_lines(workdir, count, ["--config=configs/tiny.py", *more])
+        lines = command_lines(workdir, count, ["--config=configs/tiny.py", LONG, *more])
         self._logs = [log.with_name(f"{log.name}.{index}") for index in range(count)]
         self.begin, self.end, self._processes = time.monotonic(), 0.0, []
         for line, file in zip(lines, self._logs, strict=True):

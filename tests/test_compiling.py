@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from support.configs import make_config
 
-from unet_jax import experiment
-from unet_jax.experiment import assemble, compile_ahead
+from unet_jax import compiling
+from unet_jax.compiling import compile_ahead
+from unet_jax.experiment import assemble
 from unet_jax.sharding import put_batch, replicate
 
 
@@ -40,7 +41,7 @@ def test_it_is_compiled_beside_and_its_error_comes_when_it_is_called(monkeypatch
         assert goes_on.wait(60)
         raise ValueError("it does not compile")
 
-    monkeypatch.setattr(experiment, "compile_step", compile_step)
+    monkeypatch.setattr(compiling, "compile_step", compile_step)
     step = compile_ahead(None)
     goes_on.set()  # it has returned while the program is not there
     with pytest.raises(ValueError, match="it does not compile"):
