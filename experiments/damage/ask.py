@@ -1,7 +1,6 @@
 """Asks the program, in this process, what it makes of damaged files."""
 
 import contextlib
-import functools
 import hashlib
 import io
 import json
@@ -56,7 +55,7 @@ class Work:
 
         self.has_begun, self._stack = False, contextlib.ExitStack()
         batches, loop = Predictor.batches, training.loop
-        made, assemble = functools.cache(Predictor), _once(training.assemble)
+        made, assemble = _once_each(Predictor), _once(training.assemble)
 
         def begin(function: Callable[..., Any]) -> Callable[..., Any]:
             def called(*given: Any, **named: Any) -> Any:
@@ -94,6 +93,20 @@ class Work:
 
 
 _DRAWN = ("prediction_grid", "prediction_history", "confusion_matrix", "learning_curves")
+
+
+def _once_each(make: Callable[..., Any]) -> Callable[..., Any]:
+    """Makes a predictor once for each network and for what it computes."""
+    known: dict[Any, Any] = {}
+
+    def made(*network: Any) -> Any:
+        *parts, outputs = network
+        key = (*parts, outputs.label, outputs.compute.func, repr(outputs.compute.args))
+        if key not in known:
+            known[key] = make(*network)
+        return known[key]
+
+    return made
 
 
 def _once(assemble: Callable[..., Any]) -> Callable[..., Any]:
