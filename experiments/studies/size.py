@@ -6,10 +6,10 @@ Two to five levels with channels chosen so that a forward pass over 64x64 pixels
 unet_jax.models.anatomy.forward_flops counts it, takes the same:
 
 levels  features               MFLOPs  parameters
-2       13, 25                   72.6      16,544
-3       9, 20, 40                71.4      45,150
-4       8, 16, 32, 64            70.4     121,195
-5       7, 14, 28, 58, 116       69.3     395,838
+2       13, 25                   72.0      16,544
+3       9, 20, 40                70.9      45,150
+4       8, 16, 32, 64            70.1     121,195
+5       7, 14, 28, 58, 116       69.2     395,838
 
 It can say how to spend a budget of arithmetic on images of this size. It cannot say how to spend
 memory, which goes to the full resolution's channels, or time, which follows FLOPs only loosely; and
