@@ -57,6 +57,14 @@ def test_as_many_steps_as_fit(every, left):
     assert take(found + 11) > left
 
 
+def test_a_long_time_has_more_steps_than_the_program_that_is_timed():
+    own = config("1 steps")
+    own.train.eval_every = "0"
+    dataset = SimpleNamespace(splits={"train": range(8)})
+    given = {"config": own, "dataset": dataset, "loading": SimpleNamespace(crops=1)}
+    assert budget._fit(SimpleNamespace(**given), 4e6, 1.0, 0.0) == 4_000_000
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "steps"

@@ -64,8 +64,9 @@ def test_a_run_that_dies_at_its_end_takes_no_more_steps(ended, tmp_path, monkeyp
         patch.setattr(runs.Run, "results", lambda self: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             train(config(), tmp_path)
-    assert "step 8/12 no evaluation of 4 steps was better; the run ends here" in " ".join(
-        capsys.readouterr().out.split()
+    assert (
+        "step 8/12 no evaluation of the last 4 steps was as good as the best; the run ends here"
+        in " ".join(capsys.readouterr().out.split())
     )
     assert read_results(tmp_path) == {}
     train(config(), tmp_path, scores={})

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from unet_jax.data.pipeline import train_batches
 from unet_jax.defaults import to_config
-from unet_jax.durations import to_seconds
+from unet_jax.durations import MOST_STEPS, to_seconds
 from unet_jax.errors import UserError
 from unet_jax.experiment import Experiment, plan_of
 from unet_jax.predict.predictor import Predictor
@@ -211,7 +211,7 @@ def _fit(experiment: Experiment, left: float, step_s: float, evaluation_s: float
         plan = plan_of(with_steps(e.config, steps), images)
         return steps * step_s + -(-steps // plan.eval_every) * evaluation_s
 
-    low, high = 0, min(max(1, int(left / step_s) + 1), PROVISIONAL)
+    low, high = 0, min(max(1, int(left / step_s) + 1), MOST_STEPS)
     while low + 1 < high:  # as many as low fit, and as many as high do not
         middle = (low + high) // 2
         low, high = (middle, high) if take(middle) <= left else (low, middle)

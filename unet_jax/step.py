@@ -234,8 +234,8 @@ def _apply(
     """Returns the logits of every head, the result's first, and the updated statistics."""
     batch_stats, rngs = same
     if model.frozen:
-        stopped = {name: model.is_frozen(name) for name in params}
-        params = {k: jax.lax.stop_gradient(x) if stopped[k] else x for k, x in params.items()}
+        stop = jax.lax.stop_gradient
+        params = {k: stop(x) if model.is_frozen(k) else x for k, x in params.items()}
     variables = {"params": params, "batch_stats": batch_stats}
     outputs: Any = model.apply(variables, standardise(image), train=True, rngs=rngs, mutable=SOWN)
     logits, updated = outputs

@@ -130,8 +130,8 @@ def loop(
                     stops,
                 )
             if keeper.has_ended(step):
-                waited_for = f"no evaluation of {plan.patience} steps was better"
-                console.print(f"step {step}/{plan.total}  {waited_for}; the run ends here")
+                why = f"no evaluation of the last {plan.patience} steps was as good as the best"
+                console.print(f"step {step}/{plan.total}  {why}; the run ends here")
                 break
             keeper.restart_clock(step)
         watchdog.at("the end, saving the last checkpoint")

@@ -97,6 +97,14 @@ def test_nothing_waits_for_a_tracker_that_hangs(tmp_path, monkeypatch, capsys):
     released.set()
 
 
+def test_a_tracker_that_hangs_while_it_opens_is_named(tmp_path, monkeypatch, capsys):
+    released = threading.Event()
+    install(monkeypatch, shut=lambda context: released.wait(60) and Recording(context))
+    Trackers(("shut",), tmp_path, CONFIG, 0).close(wait_s=0.1)
+    assert "trackers: shut did not end within" in capsys.readouterr().out
+    released.set()
+
+
 def test_tensorboard_has_what_was_handed_on(tmp_path):
     trackers = Trackers(("tensorboard",), tmp_path, {}, 0)
     trackers.scalars(3, {"loss": 0.5, "absent": None})

@@ -89,10 +89,10 @@ class Trackers:
             known = records.recall(self._file, {str: str})
             self._ids = dict(known or {})
         self._context = Context(workdir, store, config, start)
-        self._open: dict[str, Tracker] = {}
+        self._names, self._open = tuple(names), dict[str, Tracker]()
         self._queue: queue.SimpleQueue[tuple[int, float, dict[str, float]] | None]
         self._queue = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, args=(names,), daemon=True)
+        self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
 
     def scalars(self, step: int, values: Mapping[str, float | None]) -> None:
@@ -109,13 +109,13 @@ class Trackers:
         self._queue.put(None)
         self._thread.join(wait_s)
         if self._thread.is_alive():
-            names = ", ".join(self._open)
             console.print(
-                f"trackers: {names} did not end within {wait_s:.0f} s, and may lack the last lines"
+                f"trackers: {', '.join(self._names)} did not end within {wait_s:.0f} s, and may "
+                "lack the last lines"
             )
 
-    def _work(self, names: Sequence[str]) -> None:
-        for name in names:
+    def _work(self) -> None:
+        for name in self._names:
             self._try(name, self._begin)
         while (line := self._queue.get()) is not None:
             for name in list(self._open):
