@@ -7,6 +7,7 @@ unet-jax --mode=plan --memory=16GiB --config=oxford_pets.py
 unet-jax --mode=plan --topology=v5e:2x4 --config=oxford_pets.py
 unet-jax --mode=doctor --config=folder.py --config.data.path=mine --workdir=runs/doctor
 unet-jax --mode=augment --config=folder.py --config.data.path=mine --workdir=runs/sheet
+unet-jax --mode=score --predictions=masks --truth=mine/masks
 
 --config is a file, a stock page such as oxford_pets.py:cpu where there is no such file, or the
 folder of a run. Any value of it can be set by --config.SECTION.KEY=VALUE. `python -m unet_jax.main`
@@ -38,11 +39,14 @@ CONFIG = config_flags.DEFINE_config_file(
 )
 WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.")
 MODE = flags.DEFINE_enum(
-    "mode", "train", ["train", "eval", "predict", "plan", "doctor", "augment"], "What to do."
+    "mode",
+    "train",
+    ["train", "eval", "predict", "plan", "doctor", "augment", "score"],
+    "What to do.",
 )
 flags.register_multi_flags_validator(
     ["workdir", "mode"],
-    lambda given: given["workdir"] or given["mode"] == "plan",
+    lambda given: given["workdir"] or given["mode"] in ("plan", "score"),
     "Give the directory of the run: --workdir=DIRECTORY.",
 )
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "train: Replace the run in --workdir.")
@@ -54,8 +58,30 @@ CHECKPOINT = flags.DEFINE_enum(
     "eval, predict: the best by config.eval.headline, or the latest.",
 )
 INPUT = flags.DEFINE_multi_string("input", [], "predict: an image or folder; may be repeated.")
-OUTPUT = flags.DEFINE_string("output", None, "predict: folder for masks; WORKDIR/predictions.")
-REPLACE = flags.DEFINE_bool("replace", False, "predict: Replace results that are there already.")
+OUTPUT = flags.DEFINE_string(
+    "output",
+    None,
+    "predict: folder for masks; WORKDIR/predictions. score: for score.json and score.csv; WORKDIR.",
+)
+REPLACE = flags.DEFINE_bool(
+    "replace", False, "predict, score: Replace results that are there already."
+)
+PREDICTIONS = flags.DEFINE_string(
+    "predictions", "", "score: folder of predicted masks, or a pattern such as 'out/{name}_seg.png'."
+)
+TRUTH = flags.DEFINE_string("truth", "", "score: folder of true masks of the same names, or so.")
+FIELD_OF_VIEW = flags.DEFINE_string(
+    "field_of_view", "", "score: folder of files that are black outside the field of view, or so."
+)
+PREDICTIONS_ARE = flags.DEFINE_enum(
+    "predictions_are",
+    None,
+    ["ids", "labels"],
+    "score: what predicted masks hold, class ids or the values of the true masks.",
+)
+TRIMAP = flags.DEFINE_integer(
+    "trimap", 3, "score: pixels from true borders, near and off which scores are had too; 0: none."
+)
 MEMORY = flags.DEFINE_string(
     "memory", None, "plan: of each device, such as 16GiB; default: what the device reports."
 )
@@ -88,8 +114,13 @@ PROCESS_ID = flags.DEFINE_integer(
 
 MODES = {
     "input": ("predict",),
-    "output": ("predict",),
-    "replace": ("predict",),
+    "output": ("predict", "score"),
+    "replace": ("predict", "score"),
+    "predictions": ("score",),
+    "truth": ("score",),
+    "field_of_view": ("score",),
+    "predictions_are": ("score",),
+    "trimap": ("score",),
     "memory": ("plan",),
     "topology": ("plan",),
     "split": ("eval",),
@@ -109,6 +140,7 @@ FULL_DISK = {
     "plan": "Free some space and plan again.",
     "doctor": "Free some space and look again: each file that is there is whole.",
     "augment": "Free some space and draw again.",
+    "score": "Free some space and score again: each file that is there is whole.",
 }
 """What a full disk means, by mode."""
 OF_MANY = {"coordinator": (True,), "num_processes": (True,), "process_id": (True,)}
@@ -202,6 +234,8 @@ def _work(config: Any, workdir: Path) -> None:
         from unet_jax.sheet import draw_sheet
 
         draw_sheet(config, workdir)
+    elif MODE.value == "score":
+        _score(config, workdir)
     elif MODE.value == "doctor":
         from unet_jax.doctor.run import doctor_run
 
@@ -218,6 +252,27 @@ def _work(config: Any, workdir: Path) -> None:
             checkpoint=CHECKPOINT.value,
             replace=REPLACE.value,
         )
+
+
+def _score(config: Any, workdir: Path) -> None:
+    from unet_jax.scoring.run import score_run
+
+    given = config_flags.get_override_values(flags.FLAGS["config"])
+    is_run = WORKDIR.value and (workdir / "config.json").exists()
+    names_classes = flags.FLAGS["config"].present or is_run or any(
+        key.startswith("data.") for key in given
+    )
+    score_run(
+        config,
+        predictions=PREDICTIONS.value,
+        truth=TRUTH.value,
+        field_of_view=FIELD_OF_VIEW.value,
+        predictions_are=PREDICTIONS_ARE.value,
+        width=TRIMAP.value,
+        output=OUTPUT.value or WORKDIR.value,
+        replace=REPLACE.value,
+        names_classes=bool(names_classes),
+    )
 
 
 def _owned(workdir: Path) -> AbstractContextManager[None]:
