@@ -51,7 +51,9 @@ def test_a_full_disk_is_said_in_one_line(error, monkeypatch, capsys):
     assert len(said) < 500
 
 
-@pytest.mark.parametrize("mode", ["train", "eval", "predict", "plan", "doctor", "augment"])
+@pytest.mark.parametrize(
+    "mode", ["train", "eval", "predict", "plan", "doctor", "augment", "score"]
+)
 def test_a_full_disk_is_said_in_the_words_of_the_mode(mode, monkeypatch, capsys):
     def fill(config, workdir):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -68,7 +70,7 @@ def test_a_full_disk_is_said_in_the_words_of_the_mode(mode, monkeypatch, capsys)
     assert said.count("\n") == 1
     assert (" checkpoint" in said) == (mode == "train")
     words = {"train": "start the same", "eval": "evaluate", "predict": "--replace", "plan": "plan"}
-    words |= {"doctor": "look again", "augment": "draw again"}
+    words |= {"doctor": "look again", "augment": "draw again", "score": "score again"}
     assert words[mode] in said
     assert codes == [2]  # at once, though the error is one of ours by now
 

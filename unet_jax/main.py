@@ -201,6 +201,8 @@ def _say_out_of_memory(config: Any) -> str:
         from unet_jax.plan.memory import advise
 
         return advise(config)
+    if MODE.value == "score":
+        return f"out of memory: lower config.data.workers={config.data.workers}."
     return (
         "out of memory: the images alone would fit, so something else fills the rest; end other "
         f"programs on the device, or lower config.eval.batch_size={config.eval.batch_size}."

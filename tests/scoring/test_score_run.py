@@ -8,7 +8,8 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 from PIL import Image
-from support.predicting import CONFIG, make_run
+from support.predicting import begin_run
+from support.quick import get_config
 
 from unet_jax import main
 from unet_jax.data.sets.pets import VIEWS
@@ -27,8 +28,9 @@ METRICS = {"per_image": {}, "surface": {}, "boundary": {}, "objects": {}, "calib
 def shapes(tmp_path_factory):
     """A run of random weights, the images of its validation split, their masks, and the scores."""
     folder = tmp_path_factory.mktemp("shapes")
-    run = make_run(folder / "run")
-    config = page(**(CONFIG.to_dict() | {"eval": CONFIG.eval.to_dict() | {"metrics": METRICS}}))
+    values = get_config().to_dict()
+    config = page(**(values | {"eval": values["eval"] | {"metrics": METRICS}}))
+    run = begin_run(folder / "run", config)
     source = open_data(**config.data)[0].splits["val"]
     for name in ("images", "truth"):
         (folder / name).mkdir()
@@ -61,7 +63,7 @@ def test_the_scores_are_those_of_the_evaluation(shapes, capsys, tmp_path):
     assert found["scopes"]["whole"]["scores"]["pixels"]["IoU"] == wanted["mIoU"]
     assert found["scopes"]["whole"]["scores"]["pixels"]["Dice"] == wanted["mDice"]
     assert found["assumed"][-1] == "calibration needs probabilities and is left out"
-    rows = list(csv.DictReader((tmp_path / "scores" / "score.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "scores" / "score.csv").read_text().splitlines()))
     whole = [row for row in rows if row["scope"] == "whole"]
     assert len(whole) == len(found["ids"]) * len(found["scopes"]["whole"]["class_names"])
     counts = found["scopes"]["whole"]["counts"]
