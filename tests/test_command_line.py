@@ -51,9 +51,7 @@ def test_a_full_disk_is_said_in_one_line(error, monkeypatch, capsys):
     assert len(said) < 500
 
 
-@pytest.mark.parametrize(
-    "mode", ["train", "eval", "predict", "plan", "doctor", "augment", "score"]
-)
+@pytest.mark.parametrize("mode", ["train", "eval", "predict", "plan", "doctor", "augment", "score"])
 def test_a_full_disk_is_said_in_the_words_of_the_mode(mode, monkeypatch, capsys):
     def fill(config, workdir):
         raise OSError(errno.ENOSPC, "No space left on device")

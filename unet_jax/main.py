@@ -67,7 +67,9 @@ REPLACE = flags.DEFINE_bool(
     "replace", False, "predict, score: Replace results that are there already."
 )
 PREDICTIONS = flags.DEFINE_string(
-    "predictions", "", "score: folder of predicted masks, or a pattern such as 'out/{name}_seg.png'."
+    "predictions",
+    "",
+    "score: folder of predicted masks, or a pattern such as 'out/{name}_seg.png'.",
 )
 TRUTH = flags.DEFINE_string("truth", "", "score: folder of true masks of the same names, or so.")
 FIELD_OF_VIEW = flags.DEFINE_string(
@@ -261,8 +263,8 @@ def _score(config: Any, workdir: Path) -> None:
 
     given = config_flags.get_override_values(flags.FLAGS["config"])
     is_run = WORKDIR.value and (workdir / "config.json").exists()
-    names_classes = flags.FLAGS["config"].present or is_run or any(
-        key.startswith("data.") for key in given
+    names_classes = (
+        flags.FLAGS["config"].present or is_run or any(key.startswith("data.") for key in given)
     )
     score_run(
         config,

@@ -68,8 +68,11 @@ def mean(values):
 def of_classes(kind, pairs, classes):
     """Returns the ratio of the pixels of all classes together."""
     both = [sets(pairs, k) for k in classes]
-    true, guess = ({(k, p) for k, s in zip(classes, both, strict=True) for p in s[i]} for i in (0, 1))
-    return ratio(kind, true, guess)
+    sides = (
+        {(k, place) for k, own in zip(classes, both, strict=True) for place in own[i]}
+        for i in (0, 1)
+    )
+    return ratio(kind, *sides)
 
 
 def slow(name, kind, pairs, classes):
@@ -132,7 +135,8 @@ def test_what_scikit_learn_has():
         return score(DEFINITIONS[name], "IoU", sums)
 
     assert own("pixels, any") == pytest.approx(jaccard_score(true, guess, average="macro"))
-    assert own("pixels of all classes") == pytest.approx(jaccard_score(true, guess, average="micro"))
+    micro = jaccard_score(true, guess, average="micro")
+    assert own("pixels of all classes") == pytest.approx(micro)
     for empty in (0, 1):
         how = {"labels": labels, "average": "macro", "zero_division": empty}
         assert own(f"pixels, absent {empty}") == pytest.approx(jaccard_score(true, guess, **how))

@@ -22,14 +22,10 @@ from unet_jax.metrics.choices import Chosen
 from unet_jax.metrics.per_image import PerImage
 from unet_jax.process.console import follow
 from unet_jax.process.regular import LARGEST
-from unet_jax.scoring.meaning import FLAG, IDS, LABELS, OTHER, Meaning
+from unet_jax.scoring.meaning import OTHER, Meaning
 from unet_jax.scoring.pairs import FIELD, Pair
 from unet_jax.task import BACKGROUND, IGNORE, Regions, Task
 
-_CURE = (
-    f"where it holds the values of the true masks, say {FLAG}={LABELS}, and where it holds class "
-    f"ids, say {FLAG}={IDS}. A predicted mask has a class wherever the true one has."
-)
 SCOPES = ("whole", "void", "near", "field_of_view")
 """Where pixels are counted: all but void, void, near true borders, in the field of view."""
 SUMS = ("both", "true", "predicted")
@@ -148,7 +144,8 @@ def _count(
     if width:
         scopes["near"] = counted & near_border(label, width, axes)
     if pair.field is not None:
-        scopes["field_of_view"] = counted & _read_field(pair, counted.shape, largest)
+        inside = _read_field(pair.field, pair.truth[0], counted.shape, largest)
+        scopes["field_of_view"] = counted & inside
     true, guessed = _decide(task, split["label"]), _decide(task, guess)
     found: dict[str, np.ndarray] = {}
     for scope, where in scopes.items():
@@ -170,9 +167,7 @@ def _count(
     return found | {name: array[0] for name, array in own.items()}
 
 
-def _read_truth(
-    pair: Pair, meaning: Meaning, largest: int
-) -> tuple[np.ndarray, np.ndarray | None]:
+def _read_truth(pair: Pair, meaning: Meaning, largest: int) -> tuple[np.ndarray, np.ndarray | None]:
     """Reads a label, and the numbers of its objects where there are any; see `Sample`."""
     labels, masks = meaning.truth.read(pair.truth, largest)
     for label, mask, file in zip(labels, masks, pair.truth, strict=True):
@@ -205,7 +200,7 @@ def _read_guess(
             ids = [value for value, k in meaning.prediction.values.items() if k < OTHER]
             raise UserError(
                 f"{file} holds the values {values} at {np.count_nonzero(wrong)} pixels that count, "
-                f"where a predicted mask must hold one of {write_values(ids)}; {_CURE}"
+                f"where a predicted mask must hold one of {write_values(ids)}; {meaning.cure}."
             )
         label[is_none] = BACKGROUND
         is_named &= ~is_none
@@ -222,11 +217,10 @@ def _check_size(
         )
 
 
-def _read_field(pair: Pair, shape: tuple[int, ...], largest: int) -> np.ndarray:
+def _read_field(file: AnyPath, truth: AnyPath, shape: tuple[int, ...], largest: int) -> np.ndarray:
     """Tells which pixels are in the field of view, bool [*n]."""
-    name = str(pair.field)
-    data = read_encoded(pair.field, largest)
-    return decode_counts(data, name, shape, None, str(pair.truth[0]), f"Change {FIELD}.")
+    data = read_encoded(file, largest)
+    return decode_counts(data, str(file), shape, None, str(truth), f"Change {FIELD}.")
 
 
 def _decide(task: Task, ids: np.ndarray) -> np.ndarray:

@@ -155,7 +155,7 @@ def find_scopes(
         By name; "whole" first.
     """
     names = task.names
-    has_background = task.decides == "ids"
+    excludes = task.decides == "ids"
 
     def sums_of(scope: str) -> Sums:
         return Sums(*(counted.counts[f"{scope}/{name}"] for name in SUMS))
@@ -164,7 +164,7 @@ def find_scopes(
         return int(counted.counts[f"{scope}/pixels"].sum())
 
     def scope_of(says: str, sums: Sums, pixels: int, names: tuple[str, ...] = names) -> Scope:
-        return Scope(says, sums, pixels, names, _background(names) if has_background else "")
+        return Scope(says, sums, pixels, names, _background(names) if excludes else "")
 
     whole, pixels = sums_of("whole"), pixels_of("whole")
     found = {"whole": scope_of("all pixels but void", whole, pixels)}
@@ -182,7 +182,7 @@ def find_scopes(
     if "field_of_view/pixels" in counted.counts:
         own = sums_of("field_of_view"), pixels_of("field_of_view")
         found["field of view"] = scope_of("inside the field of view alone", *own)
-    for view in views:
+    for view in views if excludes else ():
         matrices = view_confusion(counted.counts["overlap/confusion"], view)
         hit = np.diagonal(matrices, axis1=-2, axis2=-1)
         own = Sums(hit, matrices.sum(axis=-1), matrices.sum(axis=-2))

@@ -1,5 +1,7 @@
 """What the values of true and of predicted masks mean."""
 
+import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -11,7 +13,7 @@ from unet_jax.config import call, choose
 from unet_jax.data.base import MaskReader, PairSource, read_each
 from unet_jax.data.files import FilePairs, read_encoded
 from unet_jax.data.formats.base import MOST_VALUE, Mask
-from unet_jax.data.labels import Labels, make_labels, make_reader, write_values
+from unet_jax.data.labels import ByColour, Labels, make_labels, make_reader, write_values
 from unet_jax.data.sets import pets
 from unet_jax.data.sources import open_data
 from unet_jax.data.storage import AnyPath
@@ -29,7 +31,8 @@ IDS, LABELS = "ids", "labels"
 _LARGEST_ID = OTHER - 1
 
 
-class Reading(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Reading:
     """How masks in files become class ids.
 
     Attributes:
@@ -39,6 +42,13 @@ class Reading(NamedTuple):
 
     values: Mapping[int, int]
     reader: MaskReader = read_each
+
+    @functools.cached_property
+    def _table(self) -> np.ndarray:
+        """Holds what each value means, uint8."""
+        table = np.full(MOST_VALUE + 1, OTHER, np.uint8)
+        table[list(self.values.keys())] = list(self.values.values())
+        return table
 
     def read(
         self, files: Sequence[AnyPath], largest: int = LARGEST
@@ -57,10 +67,7 @@ class Reading(NamedTuple):
         """
         encoded = [read_encoded(file, largest) for file in files]
         masks = self.reader(encoded, [str(file) for file in files], None)
-        table = np.full(MOST_VALUE + 1, OTHER, np.uint8)
-        for value, class_id in self.values.items():
-            table[value] = class_id
-        return [table[mask.ids] for mask in masks], masks
+        return [self._table[mask.ids] for mask in masks], masks
 
 
 class Meaning(NamedTuple):
@@ -76,6 +83,7 @@ class Meaning(NamedTuple):
         instances: Whether the values of true masks number objects.
         views: Other ways to count the same masks.
         suffix: What the name of a true mask has behind that of its image.
+        cure: What to do where a predicted mask holds what is no class.
     """
 
     task: Task
@@ -87,6 +95,7 @@ class Meaning(NamedTuple):
     instances: bool = False
     views: tuple[View, ...] = ()
     suffix: str = ""
+    cure: str = "a predicted mask has a class wherever the true one has"
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -120,30 +129,30 @@ def read_meaning(config: ConfigDict, predictions_are: str | None = None) -> Mean
         )
     ids = {k: k for k in range(2 if meaning.by_class else len(meaning.class_names))}
     truth = meaning.truth
-    is_one = all(truth.values.get(k) == k for k in ids) and (
-        truth.reader is read_each or meaning.by_class
-    )
+    is_one = all(truth.values.get(k) == k for k in ids) and not isinstance(truth.reader, ByColour)
+    values = _say_values(truth)
+    said = f"class ids, 0 to {len(ids) - 1}"
     if predictions_are is None and not is_one:
         raise UserError(
-            f"true masks hold {_say_values(truth)}, which are other numbers than those of the "
-            f"classes: say what the predicted masks hold, class ids 0 to {len(ids) - 1}, as "
-            f"--mode=predict writes them ({FLAG}={IDS}), or the values of the true masks "
-            f"({FLAG}={LABELS})."
+            f"true masks hold {values}, which are other numbers than those of the classes: say "
+            f"what the predicted masks hold, {said}, as --mode=predict writes them ({FLAG}={IDS}), "
+            f"or the values of the true masks ({FLAG}={LABELS})."
         )
+    if not is_one:
+        other = IDS if predictions_are == LABELS else LABELS
+        cure = f"where it holds {said if other == IDS else values}, say {FLAG}={other}; else, "
+        meaning = meaning._replace(cure=cure + meaning.cure)
     by = {IDS: Reading(ids), LABELS: truth}
     prediction = choose(by, FLAG, predictions_are or LABELS)
     names = ", ".join(f"{k} {name}" for k, name in enumerate(meaning.class_names))
-    holds = f"class ids, 0 to {len(ids) - 1}" if prediction is not truth or is_one else (
-        f"the same values as true ones, {_say_values(truth)}"
-    )
+    holds = said if prediction is not truth or is_one else f"the same as true ones, {values}"
     says = f"classes: {names} (of the config)", f"predicted masks hold {holds}"
     return meaning._replace(task=task, prediction=prediction, says=says)
 
 
 def _say_values(reading: Reading) -> str:
-    return "colours" if reading.reader is not read_each else (
-        f"the values {write_values(reading.values)}"
-    )
+    is_by_colour = isinstance(reading.reader, ByColour)
+    return "colours" if is_by_colour else f"the values {write_values(reading.values)}"
 
 
 def _of_source(data: Any) -> Meaning:

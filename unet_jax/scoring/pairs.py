@@ -147,9 +147,7 @@ def _without(files: Files, suffix: str, flag: str, *, must: bool = True) -> File
     return found
 
 
-def _by_image(
-    files: Files, layers: Sequence[str], flag: str
-) -> Mapping[str, tuple[AnyPath, ...]]:
+def _by_image(files: Files, layers: Sequence[str], flag: str) -> Mapping[str, tuple[AnyPath, ...]]:
     """Returns the mask of every image, or those of its classes in their order."""
     if not layers:
         return {name: (file,) for name, file in files.items()}

@@ -1,10 +1,8 @@
 """`--mode=score`: scores masks, whoever predicted them; needs no network, checkpoint or run."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from ml_collections import ConfigDict
-from rich.table import Table
 
 from unet_jax import __version__
 from unet_jax.config import check_range, check_sections
@@ -15,15 +13,14 @@ from unet_jax.metrics import make as metrics
 from unet_jax.metrics.choices import CHOICES, check_metrics
 from unet_jax.process.console import console
 from unet_jax.process.paths import local_path
-from unet_jax.runs.logs import print_scores
 from unet_jax.scoring.count import Counted, count_masks, of_masks
-from unet_jax.scoring.definitions import DEFINITIONS, Scope, find_scopes, score_all
+from unet_jax.scoring.definitions import Scope, find_scopes
 from unet_jax.scoring.meaning import FLAG, LABELS, Meaning, find_meaning, read_meaning
 from unet_jax.scoring.pairs import find_pairs
+from unet_jax.scoring.show import show
 from unet_jax.scoring.write import check_results, write_results
 
 MOST_WIDTH = 1000
-_SHOWN = "pixels", "images, any"  # definitions of the table of scopes
 
 
 def score_run(
@@ -66,8 +63,8 @@ def score_run(
     config = complete(config)
     loading = read_loading(config.data)
     reads = {"workers": loading.workers, "largest": loading.largest_file}
-    if output is not None:
-        folder = local_path(output, "--output")
+    folder = None if output is None else local_path(output, "--output")
+    if folder is not None:
         check_results(folder, replace=replace)
     names = predictions, truth, field_of_view
     if names_classes:
@@ -86,11 +83,17 @@ def score_run(
     scores = summarise(counted, meaning)
     left_out = [key for key in of_masks(meaning.task, chosen)[1] if key in chosen]
     says = [*meaning.says, *(f"{key} needs probabilities and is left out" for key in left_out)]
-    _print(f"{len(pairs)} masks of {predictions} against {truth}", says, scores, scopes, meaning)
-    if output is not None:
+    show(f"{len(pairs)} masks of {predictions} against {truth}", says, scores, scopes)
+    if folder is not None:
         given = {"predictions": predictions, "truth": truth, "field_of_view": field_of_view}
         facts = {"unet_jax": __version__, **given, "trimap": width, "assumed": says}
-        write_results(folder, {**facts, "scores": scores}, counted.ids, scopes)
+        own = {
+            name: array.tolist()
+            for name, array in counted.counts.items()
+            if name.partition("/")[0] in chosen
+        }
+        facts |= {"scores": scores, "metrics": own}
+        write_results(folder, facts, counted.ids, scopes)
         console.print(f"counts by image and all scores: {folder}")
     return scopes
 
@@ -107,39 +110,3 @@ def summarise(counted: Counted, meaning: Meaning) -> dict[str, float | None]:
     """
     made = metrics.of_counts(counted.counts, meaning.task.names, meaning.views)
     return metrics.values(metrics.scores(made, counted.counts))
-
-
-def _print(
-    title: str,
-    says: list[str],
-    scores: dict[str, float | None],
-    scopes: Mapping[str, Scope],
-    meaning: Meaning,
-) -> None:
-    console.print(title)
-    for line in says:
-        console.print(f"  {line}")
-    print_scores("as --mode=eval has them", scores, meaning.task.names)
-    whole = scopes["whole"]
-    found = score_all(whole)
-    table = Table(title="by definition, of all pixels but void", title_justify="left")
-    table.add_column("definition: formula (whose)")
-    for heading in found["pixels"]:
-        table.add_column(heading, justify="right")
-    for name, definition in DEFINITIONS.items():
-        numbers = map(_number, found[name].values())
-        table.add_row(f"{name}: {definition.says} ({definition.of})", *numbers)
-    console.print(table, soft_wrap=False)
-    table = Table(title="by what counts", title_justify="left")
-    table.add_column("what counts")
-    for heading in ("pixels", *(f"{kind}, {name}" for name in _SHOWN for kind in ("IoU", "Dice"))):
-        table.add_column(heading, justify="right")
-    for name, scope in scopes.items():
-        own = score_all(scope)
-        numbers = [_number(own[which][kind]) for which in _SHOWN for kind in ("IoU", "Dice")]
-        table.add_row(f"{name}: {scope.says}", f"{scope.pixels:,}", *numbers)
-    console.print(table, soft_wrap=False)
-
-
-def _number(value: float | None) -> str:
-    return "absent" if value is None else f"{value:.4f}"
