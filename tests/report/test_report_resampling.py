@@ -6,7 +6,7 @@ from scipy import stats
 from support.scored import images, scores
 
 from experiments.calibration.synthetic import Spread, draw_images, draw_networks
-from unet_jax.report import resampling
+from unet_jax.metrics import resampling
 
 NAMES = ("a", "b", "c")
 
