@@ -9,7 +9,7 @@ import pytest
 
 from unet_jax.cards.card import counted_of, digest, find_wrong, make_card, read_card, write_card
 from unet_jax.cards.judge import SHOWN, Counted, judge
-from unet_jax.cards.packing import pack, unpack
+from unet_jax.cards.packing import pack, pack_names, unpack, unpack_names
 from unet_jax.cards.pages import to_html, to_markdown
 from unet_jax.errors import UserError
 from unet_jax.metrics.base import SHARE
@@ -108,6 +108,17 @@ def test_packed_numbers_come_back_and_others_can_read_them(seed):
         data = zlib.decompress(base64.b64decode(packed["data"]))
         plain = np.frombuffer(data, packed["type"]).reshape(packed["shape"])
         np.testing.assert_array_equal(plain, array)
+
+
+def test_packed_names_come_back():
+    names = ["a\nb", "ü", "", "train/x_1"]
+    assert unpack_names(pack_names(names)) == tuple(names)
+    for text, says in (("?", "unpacked"), (pack_names([])[:-4], "unpacked|end where")):
+        with pytest.raises(ValueError, match=f"names that .*({says})"):
+            unpack_names(text)
+    other = base64.b64encode(zlib.compress(b"[1]")).decode()
+    with pytest.raises(ValueError, match=r"names of which \[0\] is 1, not a text"):
+        unpack_names(other)
 
 
 @pytest.mark.parametrize(
@@ -210,7 +221,7 @@ def test_a_card_of_a_later_version_and_of_counts_that_do_not_fit(tmp_path):
     file.write_text(write_card(card | {"card": 2}))
     with pytest.raises(UserError, match="of version 2"):
         read_card(file)
-    fewer = {**card["counts"], "ids": card["counts"]["ids"][:-1]}
+    fewer = {**card["counts"], "ids": pack_names(["a"] * 59)}
     with pytest.raises(UserError, match="59 names and 0 groups of 60 images"):
         counted_of(card | {"counts": fewer}, file)
     other = {**card["data"], "class_names": ["a", "b"]}

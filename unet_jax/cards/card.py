@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from unet_jax.cards.judge import Counted, judge
-from unet_jax.cards.packing import SHAPE, pack, unpack
+from unet_jax.cards.packing import SHAPE, pack, pack_names, unpack, unpack_names
 from unet_jax.errors import UserError
 from unet_jax.metrics import make as metrics
 from unet_jax.metrics.views import View
@@ -33,13 +33,19 @@ _IMAGES = [[(str, records.Number)]]
 _CARD = {
     "card": records.Count,
     "title": str,
-    "data": {"images": records.Count, "class_names": [str], "views": [_VIEW], str: object},
+    "data": {
+        "images": records.Count,
+        "groups": records.Count,
+        "class_names": [str],
+        "views": [_VIEW],
+        str: object,
+    },
     "run": {str: object},
     "rules": [str],
     "headline": str,
     "scores": {str: _SCORE},
     "images": {"worst": _IMAGES, "median": _IMAGES},
-    "counts": {"ids": [str], "groups": [str], "arrays": {str: SHAPE}},
+    "counts": {"ids": str, "groups": str, "arrays": {str: SHAPE}},
     "sha256": str,
 }
 _ADVICE = "put back the file that an evaluation wrote"
@@ -74,14 +80,20 @@ def make_card(
     card = {
         "card": VERSION,
         "title": title,
-        "data": {"images": len(counted.ids), "class_names": names, "views": views, **data},
+        "data": {
+            "images": len(counted.ids),
+            "groups": len(set(counted.groups)),
+            "class_names": names,
+            "views": views,
+            **data,
+        },
         "run": dict(run),
         "rules": rules,
         "headline": counted.headline,
         **judge(kept),
         "counts": {
-            "ids": list(counted.ids),
-            "groups": list(counted.groups),
+            "ids": pack_names(counted.ids),
+            "groups": pack_names(counted.groups),
             "arrays": {name: pack(array) for name, array in kept.counts.items()},
         },
     }
@@ -160,7 +172,7 @@ def counted_of(card: Mapping[str, Any], file: Path) -> Counted:
     data, packed = card["data"], card["counts"]
     try:
         counts = {name: unpack(one) for name, one in packed["arrays"].items()}
-        ids, groups = tuple(packed["ids"]), tuple(packed["groups"])
+        ids, groups = unpack_names(packed["ids"]), unpack_names(packed["groups"])
         if len(ids) != data["images"] or len(groups) not in (0, len(ids)):
             raise ValueError(
                 f"{len(ids)} names and {len(groups)} groups of {data['images']} images"

@@ -51,7 +51,7 @@ def headline(card: Mapping[str, Any]) -> str:
     """Writes the score that counts most, with its interval, in a line."""
     name = card["headline"]
     score = card["scores"].get(name, {"value": None})
-    ends, groups = interval(score), len(set(card["counts"]["groups"]))
+    ends, groups = interval(score), card["data"]["groups"]
     over = f"{groups} groups of images" if groups else f"{card['data']['images']} images"
     known = f", 95% interval over {over}" if "low" in score else ""
     held = f"; {score['held']:.1%} of those of so few hold the truth" if "held" in score else ""
