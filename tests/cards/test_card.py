@@ -91,6 +91,43 @@ def test_intervals_are_those_over_images_or_over_groups():
     assert 0.8 < found["mIoU"]["held"] < 1, "of 12 groups"
 
 
+def test_scores_of_each_group_alone_are_those_of_a_loop():
+    confusion = draw(40)
+    confusion[:20, :, 2] = 0  # of three of the groups nothing is predicted as a car
+    confusion[:10, 2] = 0  # and one has none
+    groups = [f"patient {index // 10}" for index in range(40)]
+    found = judge(counted(confusion, groups))["scores"]
+    for k, name in ((1, "road"), (2, "car")):
+        overlap, dice = [], []
+        for start in range(0, 40, 10):
+            one = confusion[start : start + 10].sum(axis=0)
+            both, of_either = one[k, k], one[k].sum() + one[:, k].sum()
+            if of_either:
+                overlap.append(both / (of_either - both))
+                dice.append(2 * both / of_either)
+        assert len(dice) == (4 if name == "road" else 3)
+        assert found[f"group_IoU/{name}"]["value"] == round(sum(overlap) / len(overlap), 6)
+        assert found[f"group_Dice/{name}"]["value"] == round(sum(dice) / len(dice), 6)
+        assert found[f"group_Dice/{name}"]["why"].endswith("it takes 10")
+    assert "group_IoU/sky" not in found, "the background"
+    mean = (found["group_IoU/road"]["value"] + found["group_IoU/car"]["value"]) / 2
+    assert found["group_IoU"]["value"] == pytest.approx(mean, abs=2e-6)
+
+
+def test_groups_of_classes_that_overlap_each_other():
+    rng = np.random.default_rng(0)
+    names = ("true_positive", "false_positive", "false_negative", "true_negative")
+    counts = {f"binary_overlap/{name}": rng.integers(0, 50, (6, 3)) for name in names}
+    groups = ["a", "b", "a", "b", "b", "a"]
+    found = judge(counted(draw(6), groups)._replace(counts=counts))["scores"]
+    dice = []
+    for group in "ab":
+        rows = [index for index in range(6) if groups[index] == group]
+        hit, more, less, _ = (counts[f"binary_overlap/{n}"][rows, 0].sum() for n in names)
+        dice.append(2 * hit / (2 * hit + more + less))
+    assert found["group_Dice/sky"]["value"] == round(sum(dice) / 2, 6)
+
+
 def test_slices_of_one_volume_have_no_interval():
     found = judge(counted(draw(30), ["one stack"] * 30))["scores"]["mIoU"]
     assert found["why"] == "1 labelled image, it takes 10"

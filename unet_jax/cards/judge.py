@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from unet_jax.metrics import make as metrics
-from unet_jax.metrics.base import Metric, Ratio, Statistic
+from unet_jax.metrics.base import SHARE, Metric, Ratio, Statistic
 from unet_jax.metrics.resampling import by_image, held, intervals, sum_groups
 from unet_jax.metrics.views import View
 
@@ -59,7 +59,8 @@ def judge(counted: Counted) -> dict[str, Any]:
 
     Returns:
         "scores": by name {"value"}, of some also {"low", "high"} or {"why"} there is no interval,
-        and {"held"}, the share of such intervals that held the truth where images are few;
+        and {"held"}, the share of such intervals that held the truth where images are few; of
+        groups also those of `each_group`;
         "images": {"worst", "median"}, each a list of [name, value of the headline score].
     """
     made = metrics.of_counts(counted.counts, counted.class_names, counted.views)
@@ -71,9 +72,13 @@ def judge(counted: Counted) -> dict[str, Any]:
     chosen = {name: s for name, s in sources.items() if _has_interval(name, s, counted.headline)}
     grouped = {name: s.statistic for name, s in chosen.items()}
     if counted.groups:
-        sums = sum_groups(counted.counts, counted.groups)
-        of_groups = counted._replace(counts=sums)
+        kept = {n: x for n, x in counted.counts.items() if len(x) == len(counted.ids)}
+        of_groups = counted._replace(counts=sum_groups(kept, counted.groups))
         grouped = {name: _statistic(made, of_groups, name) for name in chosen}
+        alone = each_group(of_groups.counts, counted.class_names)
+        scores |= {name: {"value": _round(ratio.whole())} for name, ratio in alone.items()}
+        chosen |= {name: Origin("overlap", ratio, SHARE) for name, ratio in alone.items()}
+        grouped |= alone
     ends = intervals(list(grouped.values()), [s.kind for s in chosen.values()])
     for (name, source), own in zip(chosen.items(), ends, strict=True):
         if isinstance(own, str):
@@ -83,6 +88,46 @@ def judge(counted: Counted) -> dict[str, Any]:
         share = held(source.key, len(grouped[name].present))
         scores[name] |= {} if share is None else {"held": share}
     return {"scores": scores, "images": _images(counted, sources.get(counted.headline))}
+
+
+def each_group(sums: Mapping[str, np.ndarray], class_names: Sequence[str]) -> dict[str, Ratio]:
+    """Computes the overlap of each group alone, such as a patient, for means over groups.
+
+    They are to groups what the metric `per_image` is to images: "group_IoU/NAME", "group_Dice/NAME"
+    and the means of both over classes; 0 where a structure is missed or invented, and without a
+    part of groups where it neither is nor is predicted. Where classes exclude each other the first
+    one is the background, and left out.
+
+    Args:
+        sums: Counts of G groups by "METRIC/COUNT"; see `sum_groups`.
+        class_names: K names.
+
+    Returns:
+        By name; {} without counts of overlap.
+    """
+    if "overlap/confusion" in sums:
+        confusion = sums["overlap/confusion"]
+        hit = np.diagonal(confusion, axis1=1, axis2=2)
+        total, first = confusion.sum(axis=1) + confusion.sum(axis=2), 1
+    elif "binary_overlap/true_positive" in sums:
+        names = ("true_positive", "false_positive", "false_negative")
+        hit, more, less = (sums[f"binary_overlap/{name}"] for name in names)
+        total, first = 2 * hit + more + less, 0
+    else:
+        return {}
+    there = (total > 0).astype(np.float64)
+    there[:, :first] = 0
+    values = {
+        "IoU": hit / np.maximum(total - hit, 1) * there,
+        "Dice": 2 * hit / np.maximum(total, 1) * there,
+    }
+    found = {}
+    for kind, value in values.items():
+        found[f"group_{kind}"] = Ratio(value, there, there)
+        for k, name in enumerate(class_names[first:], first):
+            part = slice(k, k + 1)
+            found[f"group_{kind}/{name}"] = Ratio(value[:, part], there[:, part], there[:, part])
+    return {name: ratio for name, ratio in found.items() if ratio.present.any()}
 
 
 def _find(made: metrics.Metrics, counted: Counted, name: str) -> Origin | None:

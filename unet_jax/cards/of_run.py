@@ -98,6 +98,7 @@ def card_of_run(config: ConfigDict, workdir: Path, evaluated: Evaluated) -> dict
     rules += ["An interval is of images drawn anew, 95%, a studentised bootstrap of 10,000 draws."]
     if groups:
         rules[-1] += f" Drawn are the {len(set(groups))} groups of images, whole."
+        rules += ["group_IoU and group_Dice are means over groups of what each has alone."]
     rules += [_say_view(view, names) for view in e.dataset.views]
     made = metrics.of_counts(e.counts, names, e.dataset.views)
     rules += [f"{key}: {_definition(metric)}" for key, metric in made.items()]
