@@ -261,6 +261,12 @@ def test_a_card_of_a_later_version_and_of_counts_that_do_not_fit(tmp_path):
     fewer = {**card["counts"], "ids": pack_names(["a"] * 59)}
     with pytest.raises(UserError, match="59 names and 0 groups of 60 images"):
         counted_of(card | {"counts": fewer}, file)
+    groups = {**card["counts"], "groups": pack_names(["a"])}
+    with pytest.raises(UserError, match="60 names and 1 groups of 60 images"):
+        counted_of(card | {"counts": groups}, file)
+    arrays = {**card["counts"], "arrays": {"overlap/confusion": pack(draw(59))}}
+    with pytest.raises(UserError, match="counts of overlap of 59 images, and 60 names"):
+        counted_of(card | {"counts": arrays}, file)
     other = {**card["data"], "class_names": ["a", "b"]}
     with pytest.raises(UserError, match="another number of classes than 2"):
         counted_of(card | {"data": other}, file)
