@@ -355,7 +355,8 @@ def _page_of(given: Mapping[str, str]) -> str:
     saved = expand(given.get("workdir") or "", "--workdir") / "config.json"
     mode = given.get("mode", "train")
     begins = mode in ("train", "plan", "doctor", "augment", "score")
-    is_new = begins and not os.path.exists(saved)
+    needs_none = mode == "verify" and not given.get("workdir")
+    is_new = needs_none or (begins and not os.path.exists(saved))
     page = FOLDER_PAGE if mode == "score" else DEFAULT_PAGE  # masks are of the user's own data
     return str(page if is_new or "workdir" not in flags.FLAGS else saved)
 

@@ -32,7 +32,7 @@ SUMS = ("both", "true", "predicted")
 """What is counted of a class there: its pixels in both masks, in the true and in the other one."""
 
 
-class Counted(NamedTuple):
+class MaskCounts(NamedTuple):
     """What was counted.
 
     Attributes:
@@ -73,7 +73,7 @@ def count_masks(
     width: int = 0,
     workers: int = 4,
     largest: int = LARGEST,
-) -> Counted:
+) -> MaskCounts:
     """Counts pairs of masks, image by image; a thread holds one at a time.
 
     Args:
@@ -104,7 +104,7 @@ def count_masks(
     stacked = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
     types = {name: np.float64 if x.dtype.kind == "f" else np.int64 for name, x in stacked.items()}
     counts = {name: array.astype(types[name]) for name, array in stacked.items()}
-    return Counted(tuple(pair.id for pair in pairs), counts)
+    return MaskCounts(tuple(pair.id for pair in pairs), counts)
 
 
 def near_border(label: np.ndarray, width: int, axes: int) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 
 from unet_jax.metrics.base import Ratio
 from unet_jax.metrics.views import View, view_confusion
-from unet_jax.scoring.count import SUMS, Counted
+from unet_jax.scoring.count import SUMS, MaskCounts
 from unet_jax.task import Task
 
 KINDS = ("IoU", "Dice")
@@ -141,7 +141,7 @@ class Scope(NamedTuple):
 
 
 def find_scopes(
-    counted: Counted, task: Task, views: Sequence[View] = (), width: int = 0
+    counted: MaskCounts, task: Task, views: Sequence[View] = (), width: int = 0
 ) -> dict[str, Scope]:
     """Finds the ways in which border, void and frame are counted that the masks have.
 

@@ -13,7 +13,7 @@ from unet_jax.metrics import make as metrics
 from unet_jax.metrics.choices import CHOICES, check_metrics
 from unet_jax.process.console import console
 from unet_jax.process.paths import local_path
-from unet_jax.scoring.count import Counted, count_masks, of_masks
+from unet_jax.scoring.count import MaskCounts, count_masks, of_masks
 from unet_jax.scoring.definitions import Scope, find_scopes
 from unet_jax.scoring.meaning import FLAG, LABELS, Meaning, find_meaning, read_meaning
 from unet_jax.scoring.pairs import find_pairs
@@ -23,7 +23,7 @@ from unet_jax.scoring.write import check_results, write_results
 MOST_WIDTH = 1000
 
 
-def score_run(
+def score_folders(
     config: ConfigDict,
     *,
     predictions: str,
@@ -98,7 +98,7 @@ def score_run(
     return scopes
 
 
-def summarise(counted: Counted, meaning: Meaning) -> dict[str, float | None]:
+def summarise(counted: MaskCounts, meaning: Meaning) -> dict[str, float | None]:
     """Computes the scores that an evaluation has, by the same names, but those of probabilities.
 
     Args:

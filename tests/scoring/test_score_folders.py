@@ -19,7 +19,7 @@ from unet_jax.errors import UserError
 from unet_jax.evaluate import evaluate_run
 from unet_jax.predict.run import predict_run
 from unet_jax.runs.results import read_results
-from unet_jax.scoring.run import score_run
+from unet_jax.scoring.run import score_folders
 
 METRICS = {"per_image": {}, "surface": {}, "boundary": {}, "objects": {}, "calibration": {}}
 
@@ -47,7 +47,7 @@ def shapes(tmp_path_factory):
 
 def test_the_scores_are_those_of_the_evaluation(shapes, capsys, tmp_path):
     folder, config, evaluated = shapes
-    score_run(
+    score_folders(
         config,
         predictions=str(folder / "out"),
         truth=str(folder / "truth"),
@@ -78,7 +78,7 @@ def test_the_scores_are_those_of_the_evaluation(shapes, capsys, tmp_path):
     assert f"{wanted['mIoU']:.4f}" in said
     assert "nnU-Net" in said
     with pytest.raises(UserError, match=r"score\.json is there already; replace it with --replace"):
-        score_run(config, predictions="a", truth="b", output=tmp_path / "scores")
+        score_folders(config, predictions="a", truth="b", output=tmp_path / "scores")
 
 
 def test_pets_have_their_three_rules(tmp_path):
@@ -90,8 +90,8 @@ def test_pets_have_their_three_rules(tmp_path):
     config = complete(page(data={"source": "pets"}))
     names = {"predictions": str(tmp_path / "guess"), "truth": str(tmp_path / "truth")}
     with pytest.raises(UserError, match=r"\[1, 2, 3\], which are other numbers"):
-        score_run(config, **names)
-    found = score_run(config, **names, predictions_are="labels")
+        score_folders(config, **names)
+    found = score_folders(config, **names, predictions_are="labels")
     pet, own = label != 2, guess != 2
     for view, counted in zip(VIEWS, (label > 0, label != 3), strict=True):
         sums = found[view.name].sums
