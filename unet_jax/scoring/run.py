@@ -4,7 +4,6 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from unet_jax import __version__
 from unet_jax.config import check_range, check_sections
 from unet_jax.data.sources import read_loading
 from unet_jax.defaults import complete
@@ -13,6 +12,7 @@ from unet_jax.metrics import make as metrics
 from unet_jax.metrics.choices import CHOICES, check_metrics
 from unet_jax.process.console import console
 from unet_jax.process.paths import local_path
+from unet_jax.runs.provenance import versions
 from unet_jax.scoring.count import MaskCounts, count_masks, of_masks
 from unet_jax.scoring.definitions import Scope, find_scopes
 from unet_jax.scoring.meaning import FLAG, LABELS, Meaning, find_meaning, read_meaning
@@ -86,7 +86,7 @@ def score_folders(
     show(f"{len(pairs)} masks of {predictions} against {truth}", says, scores, scopes)
     if folder is not None:
         given = {"predictions": predictions, "truth": truth, "field_of_view": field_of_view}
-        facts = {"unet_jax": __version__, **given, "trimap": width, "assumed": says}
+        facts = {"versions": versions(), **given, "trimap": width, "assumed": says}
         own = {
             name: array.tolist()
             for name, array in counted.counts.items()
