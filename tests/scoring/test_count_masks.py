@@ -102,10 +102,13 @@ def test_masks_are_counted_pixel_by_pixel(masks, tmp_path, width):
         *("whole", "void is wrong", "near borders", "off borders", "field of view"),
     ]
     assert scopes["void is wrong"].pixels == sum(label.size for label, *_ in masks.values())
-    parts = scopes["near borders"], scopes["off borders"]
+    whole, void = scopes["whole"].sums, scopes["void is wrong"].sums
     for name in ("both", "true", "predicted"):
-        total = sum(getattr(scope.sums, name) for scope in parts)
-        np.testing.assert_array_equal(total, getattr(scopes["whole"].sums, name))
+        near, off = (getattr(scopes[key].sums, name) for key in ("near borders", "off borders"))
+        np.testing.assert_array_equal(near + off, getattr(whole, name))
+        more = counts["void/predicted"] if name == "predicted" else 0
+        np.testing.assert_array_equal(getattr(void, name), getattr(whole, name) + more)
+    assert counts["void/predicted"].any()
 
 
 def test_borders_of_volumes_and_of_classes_that_overlap():
@@ -149,6 +152,8 @@ def test_colours_of_true_masks(tmp_path):
     write(tmp_path / "truth" / "x.png", np.array([black, red], np.uint8)[label])
     write(tmp_path / "guess" / "x.png", 1 - label)
     config = make_config(("a", "b"), label_map=((red, 1), (black, 0)))
+    with pytest.raises(UserError, match=r"true masks hold colours, .* class ids 0 to 1, .*=labels"):
+        read_meaning(config)
     pairs = find_pairs(str(tmp_path / "guess"), str(tmp_path / "truth"))
     counted = count_masks(pairs, read_meaning(config, "ids"))
     np.testing.assert_array_equal(counted.counts["overlap/confusion"], [[[0, 3], [3, 0]]])
@@ -188,6 +193,40 @@ def test_classes_that_overlap_and_regions(tmp_path):
     assert counted.counts["whole/true"].tolist() == [[(ids > 0).sum(), (ids == 2).sum()]]
 
 
+def test_objects_that_touch_are_told_apart_by_their_numbers(tmp_path):
+    write(tmp_path / "truth" / "x.png", np.array([[1, 1, 2, 2, 0, 3]], np.uint16))
+    write(tmp_path / "guess" / "x.png", np.array([[1, 1, 1, 1, 0, 1]], np.uint8))
+    folders = str(tmp_path / "guess"), str(tmp_path / "truth")
+    values = ((0, 0), ("1-300", 1))
+    for instances, objects in ((True, 3), (False, 2)):
+        config = make_config(("a", "b"), label_map=values, instances=instances)
+        chosen = {"objects": {"connectivity": "sides", "classes": ()}}
+        meaning = read_meaning(config, "ids")
+        counts = count_masks(find_pairs(*folders), meaning, chosen=chosen).counts
+        assert counts["objects/true"].tolist() == [[0, objects]]
+        assert counts["objects/guessed"].tolist() == [[0, 2]]
+
+
+def test_soft_edges_of_true_masks_are_read_as_in_training(tmp_path):
+    write(tmp_path / "truth" / "x.png", np.array([[3, 250, 120]], np.uint8))
+    write(tmp_path / "guess" / "x.png", np.array([[0, 1, 1]], np.uint8))
+    config = make_config(("a", "b"), label_map=((0, 0), (255, 1)), nearest=True)
+    pairs = find_pairs(str(tmp_path / "guess"), str(tmp_path / "truth"))
+    counted = count_masks(pairs, read_meaning(config, "ids"))
+    np.testing.assert_array_equal(counted.counts["overlap/confusion"], [[[1, 1], [0, 1]]])
+    config = make_config(("a", "b"), nearest=True)  # whose values are those of the classes
+    counted = count_masks(pairs, read_meaning(config))
+    np.testing.assert_array_equal(counted.counts["overlap/confusion"], [[[0, 0], [1, 2]]])
+
+
+def test_configs_that_do_not_say_what_masks_mean():
+    with pytest.raises(UserError, match=r"class_names=\(\) names no class: name them, or give"):
+        read_meaning(make_config(()))
+    for kind, by_class in (("multilabel", False), ("exclusive", True)):
+        with pytest.raises(UserError, match=r"config\.task\.kind=.* does not fit the data"):
+            read_meaning(make_config(kind=kind, by_class=by_class))
+
+
 def test_names_by_pattern_and_by_suffix(tmp_path):
     mask = np.zeros((2, 2), np.uint8)
     for n in (1, 2):
@@ -200,8 +239,39 @@ def test_names_by_pattern_and_by_suffix(tmp_path):
     assert pairs[1].field == tmp_path / "fov" / "2_test_mask.gif"
     for n in (1, 2):
         write(tmp_path / "plain" / f"{n}.png", mask)
-    pairs = find_pairs(str(tmp_path / "plain"), str(tmp_path / "manual"), suffix="_manual1")
+    folders = str(tmp_path / "plain"), str(tmp_path / "manual")
+    pairs = find_pairs(*folders, suffix="_manual1")
     assert [pair.id for pair in pairs] == ["1", "2"]
+    with pytest.raises(UserError, match=r"none of the 2 files has .*mask_suffix='_other'"):
+        find_pairs(*folders, suffix="_other")
+    write(tmp_path / "plain" / "1_manual1.png", mask)
+    with pytest.raises(UserError, match=r"1\.png and .*1_manual1\.png have the same name but for"):
+        find_pairs(*folders, suffix="_manual1")
+    write(tmp_path / "out" / "3_test.png", mask)
+    with pytest.raises(UserError, match=r"1 of 3 masks of --truth .* in --field_of_view: 3\."):
+        find_pairs(str(tmp_path / "plain3"), *_third(tmp_path, mask, patterns))
+    (tmp_path / "out" / "3_test.tif").write_bytes(b"")
+    with pytest.raises(UserError, match=r"matches .*3_test\.(png|tif) and .* for '3'"):
+        find_pairs(str(tmp_path / "out/{name}_test.*"), str(tmp_path / patterns[1]))
+
+
+def _third(folder, mask, patterns):
+    """Gives all but the fields of view a third mask."""
+    write(folder / "manual" / "3_manual1.gif", mask)
+    for n in (1, 2, 3):
+        write(folder / "plain3" / f"{n}.png", mask)
+    return str(folder / patterns[1]), str(folder / patterns[2])
+
+
+def test_masks_of_classes_that_are_not_all_there(tmp_path):
+    for name in ("x_p", "x_q_p"):
+        write(tmp_path / "truth" / f"{name}.png", mask(0))
+    write(tmp_path / "guess" / "x_p.png", mask(0))
+    folders = str(tmp_path / "guess"), str(tmp_path / "truth")
+    with pytest.raises(UserError, match=r"--predictions: 'x' has no mask of q_p, beside .*x_p"):
+        find_pairs(*folders, layers=("p", "q_p"))
+    with pytest.raises(UserError, match=r"--truth: .*x_p\.png is of no class; .*, of q_p"):
+        find_pairs(*folders, layers=("q_p",))
 
 
 def mask(*values):

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import jaccard_score
 from support.masks import draw
 
-from unet_jax.scoring.definitions import DEFINITIONS, Sums, score
+from unet_jax.scoring.definitions import DEFINITIONS, Scope, Sums, score, score_all
 
 CLASSES = 4
 SIZES = [(12, 17), (1, 1), (7, 5), (1, 9)]
@@ -123,6 +123,15 @@ def test_no_two_definitions_are_one():
     sums = sums_of(images(0, (1,), (2,)))
     found = {name: score(definition, "IoU", sums) for name, definition in DEFINITIONS.items()}
     assert len(set(found.values())) == len(DEFINITIONS), found
+
+
+def test_means_without_the_background():
+    sums = sums_of(images(2))
+    found = score_all(Scope("", sums, 0, ("a", "b", "c", "d"), "b"))
+    for name, definition in DEFINITIONS.items():
+        for kind in ("IoU", "Dice"):
+            assert found[name][kind] == score(definition, kind, sums)
+            assert found[name][f"{kind} without b"] == score(definition, kind, sums, (0, 2, 3))
 
 
 def test_what_scikit_learn_has():

@@ -127,5 +127,32 @@ def test_the_command_needs_two_folders_alone(command, tmp_path, capsys):
     assert command("--predictions=guess", "--truth=truth", "--config=folder.py", "--output=o") == 0
     assert "classes: 0 background, 1 object (of the config)" in capsys.readouterr().out
     assert {path.name for path in (tmp_path / "o").iterdir()} == {"score.json", "score.csv"}
-    assert command("--truth=truth") == 2
-    assert "error: --predictions is missing" in capsys.readouterr().err
+    both = "--predictions=guess", "--truth=truth"
+    assert command(*both, "--trimap=0") == 0
+    assert "near borders" not in capsys.readouterr().out
+    assert command(*both, "--config=folder.py", "--output=o", "--replace") == 0
+    for given, says in [
+        (["--truth=truth"], "--predictions is missing"),
+        ([*both, "--predictions_are=labels"], "--predictions_are=labels needs a config"),
+        ([*both, "--trimap=-1"], "--trimap=-1 must be 0 or more"),
+        ([*both, "--output=guess/x.png/o"], "--output=guess/x.png/o cannot be written"),
+    ]:
+        assert command(*given) == 2
+        assert says in capsys.readouterr().err
+
+
+def test_metrics_are_checked_before_masks_are_counted(shapes):
+    folder, config, _ = shapes
+    wrong = {"metrics": {"surface": {"classes": (9,)}}}
+    config = page(**(config.to_dict() | {"eval": wrong}))
+    names = {"predictions": str(folder / "out"), "truth": str(folder / "truth")}
+    with pytest.raises(UserError, match=r"surface\.classes=\(9,\) must be different class ids"):
+        score_folders(config, **names)
+
+
+def test_a_run_says_what_masks_mean(command, shapes, capsys):
+    folder, _, evaluated = shapes
+    names = f"--predictions={folder / 'out'}", f"--truth={folder / 'truth'}"
+    assert command(f"--workdir={folder / 'run'}", *names, "--output=o") == 0
+    assert "1 disk, 2 square" in (said := capsys.readouterr().out)
+    assert f"image IoU {evaluated['image_IoU']:.4f}" in said
