@@ -62,7 +62,10 @@ def test_the_scores_are_those_of_the_evaluation(shapes, capsys, tmp_path):
     assert found["scores"] == wanted
     assert found["scopes"]["whole"]["scores"]["pixels"]["IoU"] == wanted["mIoU"]
     assert found["scopes"]["whole"]["scores"]["pixels"]["Dice"] == wanted["mDice"]
-    assert found["assumed"][-1] == "calibration needs probabilities and is left out"
+    assert found["assumed"][1:] == [
+        "predicted masks hold class ids, 0 to 5",
+        "calibration needs probabilities and is left out",
+    ]
     rows = list(csv.DictReader((tmp_path / "scores" / "score.csv").read_text().splitlines()))
     whole = [row for row in rows if row["scope"] == "whole"]
     assert len(whole) == len(found["ids"]) * len(found["scopes"]["whole"]["class_names"])
@@ -89,7 +92,7 @@ def test_pets_have_their_three_rules(tmp_path):
         Image.fromarray(mask).save(tmp_path / name / "x.png")
     config = complete(page(data={"source": "pets"}))
     names = {"predictions": str(tmp_path / "guess"), "truth": str(tmp_path / "truth")}
-    with pytest.raises(UserError, match=r"\[1, 2, 3\], which are other numbers"):
+    with pytest.raises(UserError, match=r"\[1, 2, 3\], which are not the ids of the classes"):
         score_folders(config, **names)
     found = score_folders(config, **names, predictions_are="labels")
     pet, own = label != 2, guess != 2

@@ -134,8 +134,8 @@ def read_meaning(config: ConfigDict, predictions_are: str | None = None) -> Mean
     said = f"class ids, 0 to {len(ids) - 1}"
     if predictions_are is None and not is_one:
         raise UserError(
-            f"true masks hold {values}, which are other numbers than those of the classes: say "
-            f"what the predicted masks hold, {said}, as --mode=predict writes them ({FLAG}={IDS}), "
+            f"true masks hold {values}, which are not the ids of the classes: say what "
+            f"the predicted masks hold, {said}, as --mode=predict writes them ({FLAG}={IDS}), "
             f"or the values of the true masks ({FLAG}={LABELS})."
         )
     if not is_one:
