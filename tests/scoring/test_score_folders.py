@@ -79,6 +79,9 @@ def test_the_scores_are_those_of_the_evaluation(shapes, capsys, tmp_path):
         assert row["IoU"] == ("" if not union else str(int(row["both"]) / union))
     said = capsys.readouterr().out
     assert f"{wanted['mIoU']:.4f}" in said
+    for name, own in found["scopes"]["whole"]["scores"].items():
+        numbers = "".join(f"{own[kind]:8.4f}" for kind in ("IoU", "Dice"))
+        assert f"\n{name:<21}{numbers}" in said
     assert "nnU-Net" in said
     with pytest.raises(UserError, match=r"score\.json is there already; replace it with --replace"):
         score_folders(config, predictions="a", truth="b", output=tmp_path / "scores")

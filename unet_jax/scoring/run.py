@@ -9,7 +9,7 @@ from unet_jax.data.sources import read_loading
 from unet_jax.defaults import complete
 from unet_jax.errors import UserError
 from unet_jax.metrics import make as metrics
-from unet_jax.metrics.choices import CHOICES, check_metrics
+from unet_jax.metrics.choices import check_metrics
 from unet_jax.process.console import console
 from unet_jax.process.paths import local_path
 from unet_jax.runs.provenance import versions
@@ -76,8 +76,6 @@ def score_folders(
         pairs = find_pairs(*names)
         meaning = find_meaning(pairs, **reads)
     chosen = check_metrics(config.eval.metrics)
-    for key, values in chosen.items():
-        CHOICES[key].check(values, len(meaning.task.names))
     counted = count_masks(pairs, meaning, chosen=chosen, width=width, **reads)
     scopes = find_scopes(counted, meaning.task, meaning.views, width)
     scores = summarise(counted, meaning)
