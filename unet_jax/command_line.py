@@ -357,7 +357,9 @@ def _page_of(given: Mapping[str, str]) -> str:
     begins = mode in ("train", "plan", "doctor", "augment", "score")
     needs_none = mode == "verify" and not given.get("workdir")
     is_new = needs_none or (begins and not os.path.exists(saved))
-    page = FOLDER_PAGE if mode == "score" else DEFAULT_PAGE  # masks are of the user's own data
+    page = (
+        FOLDER_PAGE if mode in ("score", "verify") else DEFAULT_PAGE
+    )  # masks are of the user's own data
     return str(page if is_new or "workdir" not in flags.FLAGS else saved)
 
 

@@ -70,9 +70,11 @@ REPLACE = flags.DEFINE_bool(
 PREDICTIONS = flags.DEFINE_string(
     "predictions",
     "",
-    "score: folder of predicted masks, or a pattern such as 'out/{name}_seg.png'.",
+    "score, verify: folder of predicted masks, or a pattern such as 'out/{name}_seg.png'.",
 )
-TRUTH = flags.DEFINE_string("truth", "", "score: folder of true masks of the same names, or so.")
+TRUTH = flags.DEFINE_string(
+    "truth", "", "score, verify: folder of true masks of the same names, or so."
+)
 FIELD_OF_VIEW = flags.DEFINE_string(
     "field_of_view", "", "score: folder of files that are black outside the field of view, or so."
 )
@@ -80,7 +82,7 @@ PREDICTIONS_ARE = flags.DEFINE_enum(
     "predictions_are",
     None,
     ["ids", "labels"],
-    "score: what predicted masks hold, class ids or the values of the true masks.",
+    "score, verify: what predicted masks hold, class ids or the values of the true masks.",
 )
 TRIMAP = flags.DEFINE_integer(
     "trimap", 3, "score: pixels from true borders, near and off which scores are had too; 0: none."
@@ -125,10 +127,10 @@ MODES = {
     "input": ("predict",),
     "output": ("predict", "score"),
     "replace": ("predict", "score"),
-    "predictions": ("score",),
-    "truth": ("score",),
+    "predictions": ("score", "verify"),
+    "truth": ("score", "verify"),
     "field_of_view": ("score",),
-    "predictions_are": ("score",),
+    "predictions_are": ("score", "verify"),
     "trimap": ("score",),
     "memory": ("plan",),
     "topology": ("plan",),
@@ -244,9 +246,13 @@ def _work(config: Any, workdir: Path) -> None:
 
             plan_elsewhere(config, TOPOLOGY.value, *given)
     elif MODE.value == "verify":
-        from unet_jax.verify import verify_card
+        from unet_jax.verify import Masks, verify_card
 
-        verify_card(expand(CARD.value or "", "--card"), config, workdir if WORKDIR.value else None)
+        own = PREDICTIONS_ARE.value, _names_classes(workdir)
+        masks = Masks(PREDICTIONS.value or "", TRUTH.value or "", *own)
+        given = masks if masks.predictions or masks.truth else None
+        run = workdir if WORKDIR.value else None
+        verify_card(expand(CARD.value or "", "--card"), config, run, given)
     elif MODE.value == "augment":
         from unet_jax.sheet import draw_sheet
 
@@ -271,14 +277,17 @@ def _work(config: Any, workdir: Path) -> None:
         )
 
 
+def _names_classes(workdir: Path) -> bool:
+    """Tells whether the config is the user's, or a run's, and so says what masks mean."""
+    given = config_flags.get_override_values(flags.FLAGS["config"])
+    is_run = WORKDIR.value and (workdir / "config.json").exists()
+    is_given = flags.FLAGS["config"].present or any(key.startswith("data.") for key in given)
+    return bool(is_given or is_run)
+
+
 def _score(config: Any, workdir: Path) -> None:
     from unet_jax.scoring.run import score_folders
 
-    given = config_flags.get_override_values(flags.FLAGS["config"])
-    is_run = WORKDIR.value and (workdir / "config.json").exists()
-    names_classes = (
-        flags.FLAGS["config"].present or is_run or any(key.startswith("data.") for key in given)
-    )
     score_folders(
         config,
         predictions=PREDICTIONS.value,
@@ -288,7 +297,7 @@ def _score(config: Any, workdir: Path) -> None:
         width=TRIMAP.value,
         output=OUTPUT.value or WORKDIR.value,
         replace=REPLACE.value,
-        names_classes=bool(names_classes),
+        names_classes=_names_classes(workdir),
     )
 
 

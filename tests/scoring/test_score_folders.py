@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from unet_jax.evaluate import evaluate_run
 from unet_jax.predict.run import predict_run
 from unet_jax.runs.results import read_results
 from unet_jax.scoring.run import score_folders
+from unet_jax.verify import Masks, verify_card
 
 METRICS = {"per_image": {}, "surface": {}, "boundary": {}, "objects": {}, "calibration": {}}
 
@@ -162,3 +164,31 @@ def test_a_run_says_what_masks_mean(command, shapes, capsys):
     assert command(f"--workdir={folder / 'run'}", *names, "--output=o") == 0
     assert "1 disk, 2 square" in (said := capsys.readouterr().out)
     assert f"image IoU {evaluated['image_IoU']:.4f}" in said
+
+
+def test_a_card_is_verified_from_stored_masks(shapes, tmp_path, capsys):
+    folder, config, _ = shapes
+    [file] = (folder / "run" / "cards").glob("val_latest_*.json")
+    masks = Masks(str(folder / "out"), str(folder / "truth"))
+    verify_card(file, config, None, masks)
+    said = capsys.readouterr().out.replace("\n", " ")
+    assert "boundary, objects, overlap, per_image, surface is the same" in said
+
+    shutil.copytree(folder / "out", tmp_path / "out")
+    mask = next(
+        path for path in sorted((tmp_path / "out").glob("*.png")) if "overlay" not in path.name
+    )
+    pixels = np.array(Image.open(mask))
+    pixels[3, 4:6] = (pixels[3, 4:6] + 1) % 6
+    Image.fromarray(pixels).save(mask)
+    Image.fromarray(pixels).save(tmp_path / "out" / "of_another_image.png")
+    with pytest.raises(
+        UserError, match=r"1 of 8 images have other counts of overlap/confusion, 2 of"
+    ):
+        verify_card(file, config, None, masks._replace(predictions=str(tmp_path / "out")))
+    mask.unlink()
+    with pytest.raises(UserError, match=rf"--predictions lacks 1 of 8 masks: {mask.stem}"):
+        verify_card(file, config, None, masks._replace(predictions=str(tmp_path / "out")))
+    other = page(data={"source": "folder", "folder": {"class_names": ("sky", "sea")}})
+    with pytest.raises(UserError, match=r"the card is of the 6 classes .* and the masks have 2"):
+        verify_card(file, other, None, masks)

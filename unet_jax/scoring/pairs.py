@@ -2,7 +2,7 @@
 
 import os
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
@@ -41,6 +41,7 @@ def find_pairs(
     *,
     suffix: str = "",
     layers: Sequence[str] = (),
+    names: Collection[str] | None = None,
 ) -> list[Pair]:
     """Pairs the files of two folders by their names; nothing but names is read.
 
@@ -56,6 +57,7 @@ def find_pairs(
         suffix: What a true mask's name has behind that of its image, as
             config.data.folder.mask_suffix; a predicted one's may have it.
         layers: Names of the classes that have a mask each, NAME_CLASS.png; () for one mask of all.
+        names: Those that count, which both must have, whatever others there are; None for all.
 
     Returns:
         The pairs, by name; one or more.
@@ -72,6 +74,10 @@ def find_pairs(
         if name in true or not (name.endswith(drawn) and name.removesuffix(drawn) in true)
     }
     guessed = _by_image(_without(masks, suffix, PREDICTIONS, must=False), layers, PREDICTIONS)
+    if names is not None:
+        true, guessed = (
+            _named(files, names, flag) for files, flag in ((true, TRUTH), (guessed, PREDICTIONS))
+        )
     _check_partners(true, guessed, TRUTH, PREDICTIONS)
     _check_partners(guessed, true, PREDICTIONS, TRUTH)
     fields = _list(field_of_view, FIELD) if field_of_view else {}
@@ -86,6 +92,18 @@ def find_pairs(
                     "so that masks would be their own truth; give two folders."
                 )
     return pairs
+
+
+def _named(
+    files: Mapping[str, tuple[AnyPath, ...]], names: Collection[str], flag: str
+) -> dict[str, tuple[AnyPath, ...]]:
+    """Returns the masks of some names, all of which must be there."""
+    if missing := sorted(name for name in names if name not in files):
+        raise UserError(
+            f"{flag} lacks {len(missing)} of {len(names)} masks: {_some(missing)}. There the first "
+            f"is {min(files)!r}; add them, or give a pattern, such as 'masks/{{name}}_mask.png'."
+        )
+    return {name: files[name] for name in names}
 
 
 def _list(text: str, flag: str) -> Files:
