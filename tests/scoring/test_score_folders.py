@@ -139,6 +139,9 @@ def test_the_command_needs_two_folders_alone(command, tmp_path, capsys):
     assert command(*both, "--trimap=0") == 0
     assert "near borders" not in capsys.readouterr().out
     assert command(*both, "--config=folder.py", "--output=o", "--replace") == 0
+    (tmp_path / "taken" / "score.csv").mkdir(parents=True)
+    assert command(*both, "--output=taken", "--replace") == 2
+    assert "score.csv is there already" in capsys.readouterr().err
     for given, says in [
         (["--truth=truth"], "--predictions is missing"),
         ([*both, "--predictions_are=labels"], "--predictions_are=labels needs a config"),
