@@ -28,7 +28,7 @@ from unet_jax.process.console import console
 from unet_jax.process.multihost import is_first
 from unet_jax.process.whole import remove_leftovers, temporary_folder
 from unet_jax.restore import restore
-from unet_jax.runs import layout, looks
+from unet_jax.runs import layout, looks, of_val
 from unet_jax.runs import workdir as run_dir
 from unet_jax.runs.gallery import Gallery
 from unet_jax.runs.history import write_arrays
@@ -220,7 +220,8 @@ def evaluate_run(config: ConfigDict, workdir: Path, *, split: str, checkpoint: s
 
     Raises:
         UserError: The run, its data or the split are missing, or it is a run of another config or
-            of data of other classes.
+            of data of other classes; or a metric needs what is chosen on val, where no evaluation
+            of this checkpoint says it, see `of_val.settle`.
     """
     for line in run_dir.check_same(workdir, config):
         console.print(line)
@@ -240,6 +241,8 @@ def evaluate_run(config: ConfigDict, workdir: Path, *, split: str, checkpoint: s
             "run was trained on."
         )
     check_labels(config, network.task, dataset)
+    told = of_val.settle(network.settings.metrics, workdir, split, checkpoint, trained)
+    network = network._replace(settings=network.settings._replace(metrics=told.metrics))
     check(source, split, len(dataset.class_names), network.known_range)
     say_other_scale(source, network.loading, workdir)
     shown = fixed_images(source, network.settings.shown)
@@ -251,7 +254,7 @@ def evaluate_run(config: ConfigDict, workdir: Path, *, split: str, checkpoint: s
         keep=shown,
     )
     title = f"{split}, {checkpoint} checkpoint (step {trained.step}), {len(source)} images"
-    summary = summarise(result, network.task, dataset.views)
+    summary = summarise(result, network.task, dataset.views) | told.said
     if not is_first():
         return
     name = f"{entry}_{trained.step:08d}"
@@ -269,6 +272,7 @@ def evaluate_run(config: ConfigDict, workdir: Path, *, split: str, checkpoint: s
     write_results(workdir, **{entry: {"step": trained.step, **summary}})
     print_scores(title, summary, network.task.names)
     console.print(f"figures: {workdir / layout.FIGURES / figure.name}")
-    console.print(
-        looks.describe(workdir, split, looks.add(workdir, split, checkpoint, trained.step))
-    )
+    kept = {"of_val": of_val.choose(told.metrics, summary)} if split == "val" else {}
+    look = workdir, split, checkpoint, trained.step
+    images = looks.add(*look, metrics=told.metrics, **kept)
+    console.print(looks.describe(workdir, split, images))

@@ -59,9 +59,9 @@ PARTS: dict[str, dict[str, dict[str, Any]]] = {
         "boundary": {"width": 0.02, "classes": ()},
         "cldice": {"classes": ()},
         "objects": {"connectivity": "sides", "classes": ()},
-        "segments": {"inside": 1, "threshold": 0.5},
+        "segments": {"inside": 1, "threshold": 0.0},
         "curves": {"classes": ()},
-        "calibration": {"temperature": 1.0},
+        "calibration": {"temperature": 0.0},
     },
 }
 """Steps of the augmentation, terms of the loss and metrics beside those that are always there.
