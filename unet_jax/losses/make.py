@@ -16,7 +16,13 @@ from unet_jax.errors import UserError
 from unet_jax.losses.boundary import boundary
 from unet_jax.losses.example import Example
 from unet_jax.losses.lovasz import lovasz, lovasz_hinge
-from unet_jax.losses.overlap import check_tversky, generalised_dice, soft_dice, tversky
+from unet_jax.losses.overlap import (
+    check_class_mean,
+    check_tversky,
+    generalised_dice,
+    soft_dice,
+    tversky,
+)
 from unet_jax.losses.pixel import (
     MOST_WEIGHT,
     binary_cross_entropy,
@@ -39,11 +45,15 @@ class Term(NamedTuple):
         check: (values by key, number of classes) -> None; raises a UserError where they do not fit.
         is_mean: (values by key) -> whether it is a mean over pixels, so that the loss of several
             batches is the mean of theirs; see `Part`.
+        by_class: Its key of factors by class, for which a config may name a rule; "" for none.
+        of_rule: Makes these factors of the weights that the rule finds.
     """
 
     function: Callable[..., jax.Array]
     check: Callable[[Mapping[str, Any], int], None] = lambda values, num_classes: None
     is_mean: Callable[[Mapping[str, Any]], bool] = lambda values: False
+    by_class: str = ""
+    of_rule: Callable[[tuple[float, ...]], tuple[float, ...]] = lambda weights: weights
 
 
 def _always(values: Mapping[str, Any]) -> bool:
@@ -54,15 +64,21 @@ def _without_top_k(values: Mapping[str, Any]) -> bool:
     return not is_on(values.get("top_k", 0.0))
 
 
+def _divide_by_sum(weights: tuple[float, ...]) -> tuple[float, ...]:
+    total = sum(weights) or 1.0  # where nothing is labelled
+    return tuple(weight / total for weight in weights)
+
+
+_WEIGHTS = "class_weights"
 TERMS: dict[str, Term] = {
-    "cross_entropy": Term(cross_entropy, check_cross_entropy, _without_top_k),
-    "dice": Term(soft_dice),
+    "cross_entropy": Term(cross_entropy, check_cross_entropy, _without_top_k, _WEIGHTS),
+    "dice": Term(soft_dice, check_class_mean("dice"), by_class=_WEIGHTS),
     "binary_cross_entropy": Term(binary_cross_entropy, is_mean=_always),
-    "focal": Term(focal, check_focal, _always),
+    "focal": Term(focal, check_focal, _always, "alpha", _divide_by_sum),
     "generalised_dice": Term(generalised_dice),
-    "tversky": Term(tversky, check_tversky),
-    "lovasz": Term(lovasz),
-    "lovasz_hinge": Term(lovasz_hinge),
+    "tversky": Term(tversky, check_tversky, by_class=_WEIGHTS),
+    "lovasz": Term(lovasz, check_class_mean("lovasz"), by_class=_WEIGHTS),
+    "lovasz_hinge": Term(lovasz_hinge, check_class_mean("lovasz_hinge"), by_class=_WEIGHTS),
     "boundary": Term(boundary, is_mean=_always),
     "cldice": Term(cldice, check_cldice),
 }
