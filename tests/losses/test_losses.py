@@ -178,9 +178,10 @@ def test_values_that_do_not_fit(section, named):
 
 def test_what_is_checked_is_whole():
     assert check_loss({"dice": {"weight": 2}, "cross_entropy": {}}, num_classes=K) == {
-        "dice": {"weight": 2.0},
+        "dice": {"weight": 2.0, "ramp": (), "class_weights": ()},
         "cross_entropy": {
             "weight": 1.0,
+            "ramp": (),
             "class_weights": (),
             "label_smoothing": 0.0,
             "top_k": 0.0,

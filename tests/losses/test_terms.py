@@ -326,6 +326,8 @@ def test_skeletons_are_one_pixel_wide():
         ({"focal": {"gamma": -1.0}}, r"config\.loss\.focal\.gamma=-1\.0 must be 0 or more"),
         ({"focal": {"alpha": (0.5, 0.5)}}, r"focal\.alpha=\(0\.5, 0\.5\) has 2 values for 4"),
         ({"focal": {"alpha": (2.0,) * 4}}, r"focal\.alpha=.* must be numbers from 0 to 1"),
+        ({"dice": {"ramp": (1.0,)}}, r"loss\.dice\.ramp=\(1\.0,\) must be two factors"),
+        ({"boundary": {"ramp": (0.0, 1.5)}}, r"boundary\.ramp=\(0\.0, 1\.5\) must be two factors"),
         ({"dice": {"class_weights": (1.0,)}}, r"loss\.dice\.class_weights=.* has 1 values for 4"),
         ({"lovasz": {"class_weights": (0.0,) * 4}}, r"lovasz\.class_weights=.* above 0"),
         ({"tversky": {"class_weights": ("much",)}}, r"tversky\.class_weights=.* has 1 values"),

@@ -155,6 +155,12 @@ def focal(example: Example, *, gamma: Number = 2.0, alpha: tuple[Number, ...] = 
     return weighted_mean(losses, task.weigh(label, weight))
 
 
+def divide_by_sum(weights: tuple[float, ...]) -> tuple[float, ...]:
+    """Makes `alpha` of `focal` of the weights that a rule finds."""
+    total = sum(weights) or 1.0  # where nothing is labelled
+    return tuple(weight / total for weight in weights)
+
+
 def check_cross_entropy(values: Mapping[str, Any], num_classes: int) -> None:
     """Checks the arguments of `cross_entropy`.
 
