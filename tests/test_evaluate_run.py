@@ -127,7 +127,9 @@ def test_a_run_of_before_is_evaluated_with_more_metrics(run):
 
 def test_what_val_chose_counts_on_test(run, monkeypatch, capsys):
     config = make_config()
-    config.eval = to_config({**config.eval.to_dict(), "metrics": {"segments": {}, "calibration": {}}})
+    config.eval = to_config(
+        {**config.eval.to_dict(), "metrics": {"segments": {}, "calibration": {}}}
+    )
     before, told, make = contents(run), [], evaluation.make_eval_step
 
     def watched(network):

@@ -156,11 +156,11 @@ def test_the_scale_of_class_weights_says_nothing(batch):
         ({"dice": 1.0}, r"config\.loss\.dice=1\.0 must be a section"),
         (
             {"dice": {"smooth": 1.0}},
-            r"config\.loss\.dice\.smooth is not a config key; allowed are weight\.",
+            r"config\.loss\.dice\.smooth is not a config key; allowed are weight, ramp, cla",
         ),
         (
             {"cross_entropy": {"gamma": 1.0}},
-            r"cross_entropy\.gamma is not .* weight, class_weights, .*, border_sigma\.",
+            r"cross_entropy\.gamma is not .* weight, ramp, class_weights, .*, border_sigma\.",
         ),
         ({"cross_entropy": {"class_weights": (1.0, 2.0)}}, "2 values for 4 classes"),
         ({"cross_entropy": {"class_weights": (1.0, 2.0, "a", 1.0)}}, "must be numbers"),

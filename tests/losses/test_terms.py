@@ -228,8 +228,8 @@ def test_means_over_classes_by_weights_equal_a_loop(kind):
         for name, keys in sections.items():
             flat = on.reshape(-1, 3), np.float64(weight).ravel(), task.decides == "ids"
 
-            def truth(z, term=getattr(loss_truth, name), flat=flat, keys=keys):
-                return term(z.reshape(-1, 3), *flat, **keys)
+            def truth(z, name=name, flat=flat, keys=keys):
+                return getattr(loss_truth, name)(z.reshape(-1, 3), *flat, **keys)
 
             value, gradient = found[name]
             np.testing.assert_allclose(value, truth(logits), rtol=2e-5, err_msg=name)
@@ -260,9 +260,12 @@ def test_a_rule_finds_the_factors_of_several_terms():
     ("section", "kind", "named"),
     [
         (
-            {"tversky": {"class_weights": ("balanced",)}, "focal": {"alpha": ("median_frequency",)}},
+            {
+                "tversky": {"class_weights": ("balanced",)},
+                "focal": {"alpha": ("median_frequency",)},
+            },
             "seven classes",
-            r"tversky\.class_weights='balanced' and .*focal\.alpha='median_frequency' are two rules",
+            r"tversky\.class_weights='balanced' and .*alpha='median_frequency' are two rules",
         ),
         ({"focal": {"alpha": ("balanced",)}}, "multilabel", "is for classes that exclude each"),
     ],

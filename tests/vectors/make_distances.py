@@ -11,7 +11,7 @@ distances.json: "versions" by library, "tolerance", that of the surface Dice, an
     monai             HD, HD95, ASSD (symmetric), NSD (without subvoxels), Dice
     medpy             HD, HD95, ASSD, Dice
 
-A number that is NaN or infinite is written as Python's JSON does; null is where a library raises an error.
+Python's JSON has NaN and Infinity too; null is where a library raises an error.
 """
 
 import importlib.metadata
@@ -59,7 +59,12 @@ def cases() -> Iterator[tuple[str, np.ndarray, np.ndarray, tuple[float, ...]]]:
     yield "anisotropic", noise(5, wide, 0.3), noise(6, wide, 0.3), (0.5, 3.0)
     solid = (5, 6, 4)
     yield "volume", noise(7, solid, 0.4), noise(8, solid, 0.4), (1.0, 1.0, 1.0)
-    yield "anisotropic volume", box(solid, (1, 4), (1, 5), (0, 3)), noise(9, solid, 0.4), (3.0, 0.5, 0.5)
+    yield (
+        "anisotropic volume",
+        box(solid, (1, 4), (1, 5), (0, 3)),
+        noise(9, solid, 0.4),
+        (3.0, 0.5, 0.5),
+    )
 
 
 def attempt(function: Callable[[], Any]) -> float | None:

@@ -148,8 +148,9 @@ def weigh(rule: str, source: Source, num_classes: int, task: Task) -> Weights:
     absent = [name for name, n in zip(task.names, weights.pixels, strict=True) if not n]
     if absent and task.decides == "masks":
         raise UserError(
-            f"the class weights {rule!r} of config.loss: the training split has no pixel of {', '.join(absent)}, so that no "
-            "weight balances it; split the data otherwise (config.data.split.stratify_classes), "
+            f"the class weights {rule!r} of config.loss: the training split has no pixel of "
+            f"{', '.join(absent)}, so that no weight balances it; split the data otherwise "
+            "(config.data.split.stratify_classes), "
             f"leave the class out, or give {len(task.names)} numbers."
         )
     return weights

@@ -135,9 +135,9 @@ def focal(example: Example, *, gamma: Number = 2.0, alpha: tuple[Number, ...] = 
             `cross_entropy`.
         alpha: K factors alpha_k of the loss, not of the divisor; empty for 1 each. alpha_t is that
             of the pixel's class; where channels are independent, alpha_k where channel k is on and
-            1 - alpha_k where it is not. Where a pixel has one class, a config may name a rule, as for
-            `cross_entropy`, whose weights then are divided by their sum: of two classes "balanced"
-            gives each the other's share of the pixels, the inverse frequency of the paper's 3.1.
+            1 - alpha_k where it is not. Where a pixel has one class, a config may name a rule, see
+            `cross_entropy`, whose weights are divided by their sum: of two classes "balanced" gives
+            each the other's share of the pixels, the inverse frequency of the paper's section 3.1.
 
     Returns:
         Scalar, 0 if all weights are 0.

@@ -69,10 +69,10 @@ class Segments(Metric):
     whose probability of being inside is above a threshold. Slices of volumes are images. See
     `rand_and_info`.
 
-    "V_rand" and "V_info" are at one threshold for both: the one that is given, or "V_rand_threshold"
-    of val, which is where "V_rand" of val is highest; on val itself they are there too. Beside them
-    "V_rand_best" and "V_info_best" are the highest means at any of `THRESHOLDS`, each at its own
-    "V_rand_threshold" and "V_info_threshold": what no choice on other images may reach.
+    "V_rand" and "V_info" are at one threshold for both: the one that is given, or of val
+    "V_rand_threshold", where "V_rand" of val is highest; on val itself they are there too. Beside
+    them "V_rand_best" and "V_info_best" are the highest means at any of `THRESHOLDS`, each at its
+    own "V_rand_threshold" and "V_info_threshold": what no choice on other images may reach.
 
     Attributes:
         class_names: K names.

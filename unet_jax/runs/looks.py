@@ -19,9 +19,7 @@ _LINE = {"list": str, **_TOLD, str: object}
 _ADVICE = "put the file back, or take that line out"
 
 
-def add(
-    workdir: Path, split: str, checkpoint: str, step: int, **told: Mapping[str, Any]
-) -> str:
+def add(workdir: Path, split: str, checkpoint: str, step: int, **told: Mapping[str, Any]) -> str:
     """Adds a line for an evaluation that has been written.
 
     Args:
