@@ -150,8 +150,8 @@ def weigh(rule: str, source: Source, num_classes: int, task: Task) -> Weights:
         raise UserError(
             f"the class weights {rule!r} of config.loss: the training split has no pixel of "
             f"{', '.join(absent)}, so that no weight balances it; split the data otherwise "
-            "(config.data.split.stratify_classes), "
-            f"leave the class out, or give {len(task.names)} numbers."
+            "(config.data.split.stratify_classes), leave the class out, or give "
+            f"{len(task.names)} numbers."
         )
     return weights
 
