@@ -51,7 +51,7 @@ def test_a_full_disk_is_said_in_one_line(error, monkeypatch, capsys):
     assert len(said) < 500
 
 
-@pytest.mark.parametrize("mode", ["train", "eval", "predict", "plan", "doctor", "augment"])
+@pytest.mark.parametrize("mode", main.FULL_DISK)
 def test_a_full_disk_is_said_in_the_words_of_the_mode(mode, monkeypatch, capsys):
     def fill(config, workdir):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -60,7 +60,7 @@ def test_a_full_disk_is_said_in_the_words_of_the_mode(mode, monkeypatch, capsys)
     monkeypatch.setattr(command_line.os, "_exit", codes.append)
     monkeypatch.setattr(main, "_work", fill)
     flags.FLAGS.mark_as_parsed()
-    with flagsaver.flagsaver(mode=mode, workdir="x"), pytest.raises(UserError) as caught:
+    with flagsaver.flagsaver(mode=mode, workdir="x", card="x"), pytest.raises(UserError) as caught:
         main.run()
     command_line._end(caught.value)
     said = capsys.readouterr().err
@@ -68,7 +68,7 @@ def test_a_full_disk_is_said_in_the_words_of_the_mode(mode, monkeypatch, capsys)
     assert said.count("\n") == 1
     assert (" checkpoint" in said) == (mode == "train")
     words = {"train": "start the same", "eval": "evaluate", "predict": "--replace", "plan": "plan"}
-    words |= {"doctor": "look again", "augment": "draw again"}
+    words |= {"doctor": "look again", "augment": "draw again", "verify": "verify again"}
     assert words[mode] in said
     assert codes == [2]  # at once, though the error is one of ours by now
 

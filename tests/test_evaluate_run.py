@@ -13,6 +13,8 @@ from support.configs import make_config
 
 from unet_jax import evaluate as evaluation
 from unet_jax import training
+from unet_jax import verify as verification
+from unet_jax.cards.card import counted_of, make_card, read_card, write_card
 from unet_jax.config import load, to_json
 from unet_jax.data.sample import RGB
 from unet_jax.data.sources import open_data
@@ -21,10 +23,10 @@ from unet_jax.errors import UserError
 from unet_jax.evaluate import Evaluation, evaluate_run
 from unet_jax.metrics.make import read_headline
 from unet_jax.metrics.names import class_names_of
+from unet_jax.metrics.resampling import bootstrap
 from unet_jax.network import make_network
 from unet_jax.predict.run import predict_run
 from unet_jax.report.pooled import score_images
-from unet_jax.report.resampling import bootstrap
 from unet_jax.restore import Trained
 from unet_jax.runs import looks
 from unet_jax.runs import workdir as run_dir
@@ -32,6 +34,7 @@ from unet_jax.runs.checkpoint import Checkpoints
 from unet_jax.runs.intact import check_intact, read_counts
 from unet_jax.runs.results import read_results, write_results
 from unet_jax.training import train_and_evaluate
+from unet_jax.verify import verify_card
 
 
 @pytest.fixture(scope="module")
@@ -337,3 +340,55 @@ def test_another_image_in_a_split_is_another_list(run):
     kept["test"][next(iter(kept["test"]))] = "0" * 16
     (run / "split.json").write_text(json.dumps(kept))
     assert looks.add(run, "test", "best", 2) != first
+
+
+def test_a_card_is_verified_from_its_counts_and_from_the_checkpoint(run, capsys, monkeypatch):
+    evaluate_run(make_config(), run, split="test", checkpoint="best")
+    name = run / "cards" / "test_00000002"
+    assert sorted(run.joinpath("cards").iterdir()) == [
+        name.with_suffix(ending) for ending in (".html", ".json", ".md")
+    ]
+    said = capsys.readouterr().out
+    scores = read_results(run)["test"]
+    assert f"mIoU {scores['mIoU']:.4f} (" in said
+    card = read_card(name.with_suffix(".json"))
+    assert {key: one["value"] for key, one in card["scores"].items()} == {
+        key: value if value is None else round(value, 6)
+        for key, value in scores.items()
+        if key != "step"
+    }
+    assert card["run"]["evaluations_of_this_list"] == {"run": 1, "study": 1}
+    assert card["run"]["seed"] == 0
+    assert card["run"]["minutes"] >= 0
+    assert card["data"]["list"] == looks.fingerprint(run, "test")
+    assert name.with_suffix(".html").read_text().count("data:image/png") == 2
+    before = contents(run)
+    verify_card(name.with_suffix(".json"), make_config(), None)
+    verify_card(name.with_suffix(".json"), make_config(), run)
+    assert "every count of every image is the same" in capsys.readouterr().out
+    assert contents(run) == before, "verification writes nothing"
+
+    other = tmp_card(run, card, 3)
+    with pytest.raises(
+        UserError, match=r"1 of 10 images have other counts of overlap/confusion, 3"
+    ):
+        verify_card(other, make_config(), run)
+    monkeypatch.setattr(verification, "cores", lambda: 99)
+    verify_card(other, make_config(), run)
+    assert "may round otherwise, since cores were" in capsys.readouterr().out
+    name.with_suffix(".json").write_text(json.dumps(card | {"headline": "mDice"}))
+    with pytest.raises(UserError, match="are not what its counts give; the first"):
+        verify_card(name.with_suffix(".json"), make_config(), None)
+
+
+def tmp_card(run, card, moved):
+    """Writes a card that is whole, of counts in which some pixels are predicted otherwise."""
+    file = run / "cards" / "other.json"
+    counted = counted_of(card, file)
+    confusion = counted.counts["overlap/confusion"]
+    row = np.argmax(confusion[1].diagonal())
+    confusion[1, row, row] -= moved
+    confusion[1, row, (row + 1) % 6] += moved
+    facts = {name: card[name] for name in ("title", "data", "run", "rules")}
+    file.write_text(write_card(make_card(counted, **facts)))
+    return file

@@ -354,7 +354,8 @@ def _page_of(given: Mapping[str, str]) -> str:
     """Returns the page where the user gives none: the config of the run, or `DEFAULT_PAGE`."""
     saved = expand(given.get("workdir") or "", "--workdir") / "config.json"
     begins = given.get("mode", "train") in ("train", "plan", "doctor", "augment")
-    is_new = begins and not os.path.exists(saved)
+    needs_none = given.get("mode") == "verify" and not given.get("workdir")
+    is_new = needs_none or (begins and not os.path.exists(saved))
     return str(DEFAULT_PAGE if is_new or "workdir" not in flags.FLAGS else saved)
 
 

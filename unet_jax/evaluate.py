@@ -8,6 +8,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from unet_jax.cards.of_run import Evaluated, card_of_run
+from unet_jax.cards.pages import headline, write_files
 from unet_jax.config import check_sections
 from unet_jax.data.check import check
 from unet_jax.data.sample import Source
@@ -160,15 +162,15 @@ def draw_rates(
         rates(file, title, panels)
 
 
-def save_counts(file: Path, evaluation: Evaluation, source: Source) -> None:
+def save_counts(file: Path, counts: Mapping[str, np.ndarray], source: Source) -> None:
     """Writes the counts of every image, for comparisons image by image.
 
     Args:
         file: An npz file, which is written whole or not at all; its folder is made.
-        evaluation: What was found.
+        counts: By "METRIC/COUNT", [N, ...].
         source: The N images.
     """
-    write_arrays(file, evaluation.counts, id=np.array(source.ids))
+    write_arrays(file, counts, id=np.array(source.ids))
 
 
 def fixed_images(source: Source, count: int) -> list[int]:
@@ -177,30 +179,39 @@ def fixed_images(source: Source, count: int) -> list[int]:
     return [round((i + 0.5) * len(source) / count - 0.5) for i in range(count)]
 
 
-def evaluate_run(config: ConfigDict, workdir: Path, *, split: str, checkpoint: str) -> None:
-    """Scores a checkpoint of a run on one split: results.json, figures and a table.
+class OfRun(NamedTuple):
+    """What an evaluation of a checkpoint of a run found, before anything is written.
 
-    The best checkpoint's scores come under the split's name, those of the latest one under
-    SPLIT_latest. What an earlier evaluation left is replaced when all is there, and nothing of
-    another step is: files are named by the step, which results.json, written last, tells.
+    Attributes:
+        evaluated: What was evaluated, and its counts.
+        predictions: See `Evaluation`.
+        confusion: Likewise.
+        scores: See `summarise`.
+    """
+
+    evaluated: Evaluated
+    predictions: dict[int, np.ndarray]
+    confusion: np.ndarray
+    scores: dict[str, float | None]
+
+
+def score_run(config: ConfigDict, workdir: Path, *, split: str, checkpoint: str) -> OfRun:
+    """Evaluates a checkpoint of a run on one split, and writes nothing.
 
     Args:
-        config: The run's config; only keys of `compare.MAY_DIFFER` may be other.
+        config: The run's config, whole; only keys of `compare.MAY_DIFFER` may be other.
         workdir: The run's directory.
         split: "val", "test" or "train".
         checkpoint: "best" (by `config.eval.headline`) or "latest".
+
+    Returns:
+        What was found.
 
     Raises:
         UserError: The run, its data or the split are missing, or it is a run of another config or
             of data of other classes; or a metric needs what is chosen on val, where no evaluation
             of this checkpoint says it, see `of_val.settle`.
     """
-    for line in run_dir.check_same(workdir, config):
-        console.print(line)
-    check_sections(config)
-    config = complete(config)
-    entry = layout.ENTRIES[split] + ("" if checkpoint == "best" else f"_{checkpoint}")
-    check_intact(workdir, entry)
     dataset, _ = open_run(config.data, workdir, split)
     source = pick_split(dataset, split)
     trained = restore(config, workdir, checkpoint)
@@ -217,34 +228,67 @@ def evaluate_run(config: ConfigDict, workdir: Path, *, split: str, checkpoint: s
     network = network._replace(settings=network.settings._replace(metrics=told.metrics))
     check(source, split, len(dataset.class_names), network.known_range)
     say_other_scale(source, network.loading, workdir)
-    shown = fixed_images(source, network.settings.shown)
     result = evaluate(
         make_eval_step(network),
         trained.variables,
         source,
         batch_size=network.settings.batch_size,
-        keep=shown,
+        keep=fixed_images(source, network.settings.shown),
     )
     title = f"{split}, {checkpoint} checkpoint (step {trained.step}), {len(source)} images"
-    summary = summarise(result, network.task, dataset.views) | told.said
+    counted = dataset, source, network, result.counts
+    evaluated = Evaluated(split, checkpoint, trained.step, title, *counted)
+    scores = summarise(result, network.task, dataset.views) | told.said
+    return OfRun(evaluated, result.predictions, result.confusion, scores)
+
+
+def evaluate_run(config: ConfigDict, workdir: Path, *, split: str, checkpoint: str) -> None:
+    """Scores a checkpoint of a run on one split: results.json, figures, a card and a table.
+
+    The best checkpoint's scores come under the split's name, those of the latest one under
+    SPLIT_latest. What an earlier evaluation left is replaced when all is there, and nothing of
+    another step is: files are named by the step, which results.json, written last, tells.
+
+    Args:
+        config: See `score_run`.
+        workdir: Likewise.
+        split: Likewise.
+        checkpoint: Likewise.
+
+    Raises:
+        UserError: See `score_run`.
+    """
+    for line in run_dir.check_same(workdir, config):
+        console.print(line)
+    check_sections(config)
+    config = complete(config)
+    entry = layout.ENTRIES[split] + ("" if checkpoint == "best" else f"_{checkpoint}")
+    check_intact(workdir, entry)
+    found = score_run(config, workdir, split=split, checkpoint=checkpoint)
     if not is_first():
         return
-    name = f"{entry}_{trained.step:08d}"
-    names, headline = dataset.class_names, network.settings.headline
-    gallery = Gallery(workdir, source, names, network.task, headline)
+    evaluated, network = found.evaluated, found.evaluated.network
+    step, title, source = evaluated.step, evaluated.title, evaluated.source
+    name, names = f"{entry}_{step:08d}", evaluated.dataset.class_names
+    gallery = Gallery(workdir, source, names, network.task, network.settings.headline)
     remove_leftovers(workdir / layout.FIGURES)
+    told = {"metrics": network.settings.metrics}
+    told |= {"of_val": of_val.choose(told["metrics"], found.scores)} if split == "val" else {}
+    listed = looks.add(workdir, split, checkpoint, step, **told)
     with temporary_folder(workdir, ".evaluation_") as folder:
         figure = folder / f"predictions_{name}.png"
-        gallery.draw_split(figure, title, result.predictions, result.confusion)
-        draw_rates(folder / f"curves_{name}.png", title, result.counts, network.task.names)
-        save_counts(folder / f"{name}.npz", result, source)
+        gallery.draw_split(figure, title, found.predictions, found.confusion)
+        draw_rates(folder / f"curves_{name}.png", title, evaluated.counts, network.task.names)
+        save_counts(folder / f"{name}.npz", evaluated.counts, source)
+        card = card_of_run(config, workdir, evaluated)
+        write_files(folder / layout.CARDS, name, card, sorted(folder.glob("*.png")))
         # All is there.
         run_dir.move(folder.glob("*.png"), workdir / layout.FIGURES)
         run_dir.move(folder.glob("*.npz"), workdir / layout.EVALUATIONS)
-    write_results(workdir, **{entry: {"step": trained.step, **summary}})
-    print_scores(title, summary, network.task.names)
+        run_dir.move((folder / layout.CARDS).glob("*"), workdir / layout.CARDS)
+    write_results(workdir, **{entry: {"step": step, **found.scores}})
+    print_scores(title, found.scores, network.task.names)
+    console.print(headline(card))
     console.print(f"figures: {workdir / layout.FIGURES / figure.name}")
-    kept = {"of_val": of_val.choose(told.metrics, summary)} if split == "val" else {}
-    look = workdir, split, checkpoint, trained.step
-    images = looks.add(*look, metrics=told.metrics, **kept)
-    console.print(looks.describe(workdir, split, images))
+    console.print(f"card: {workdir / layout.CARDS / name}.html, .md and .json")
+    console.print(looks.describe(workdir, split, listed))

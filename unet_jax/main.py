@@ -7,6 +7,7 @@ unet-jax --mode=plan --memory=16GiB --config=oxford_pets.py
 unet-jax --mode=plan --topology=v5e:2x4 --config=oxford_pets.py
 unet-jax --mode=doctor --config=folder.py --config.data.path=mine --workdir=runs/doctor
 unet-jax --mode=augment --config=folder.py --config.data.path=mine --workdir=runs/sheet
+unet-jax --mode=verify --card=runs/pets/cards/test_00001234.json
 
 --config is a file, a stock page such as oxford_pets.py:cpu where there is no such file, or the
 folder of a run. Any value of it can be set by --config.SECTION.KEY=VALUE. `python -m unet_jax.main`
@@ -38,11 +39,14 @@ CONFIG = config_flags.DEFINE_config_file(
 )
 WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.")
 MODE = flags.DEFINE_enum(
-    "mode", "train", ["train", "eval", "predict", "plan", "doctor", "augment"], "What to do."
+    "mode",
+    "train",
+    ["train", "eval", "predict", "plan", "doctor", "augment", "verify"],
+    "What to do.",
 )
 flags.register_multi_flags_validator(
     ["workdir", "mode"],
-    lambda given: given["workdir"] or given["mode"] == "plan",
+    lambda given: given["workdir"] or given["mode"] in ("plan", "verify"),
     "Give the directory of the run: --workdir=DIRECTORY.",
 )
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "train: Replace the run in --workdir.")
@@ -67,6 +71,12 @@ WRITE_PAGE = flags.DEFINE_string(
 )
 AUDIT = flags.DEFINE_multi_string(
     "audit", [], "doctor: a trained run that judges labels; may be repeated, for each fold."
+)
+CARD = flags.DEFINE_string("card", None, "verify: the JSON file of a card.")
+flags.register_multi_flags_validator(
+    ["card", "mode"],
+    lambda given: given["card"] or given["mode"] != "verify",
+    "Give the card to verify: --card=RUN/cards/NAME.json.",
 )
 MULTIHOST = flags.DEFINE_bool(
     "multihost", None, "This is one of many processes; found by itself under Slurm and Open MPI."
@@ -97,6 +107,7 @@ MODES = {
     "overwrite": ("train",),
     "write_page": ("doctor",),
     "audit": ("doctor",),
+    "card": ("verify",),
 }
 """The modes that take a flag; a flag that is not here is for all of them."""
 FULL_DISK = {
@@ -109,6 +120,7 @@ FULL_DISK = {
     "plan": "Free some space and plan again.",
     "doctor": "Free some space and look again: each file that is there is whole.",
     "augment": "Free some space and draw again.",
+    "verify": "Free some space and verify again.",
 }
 """What a full disk means, by mode."""
 OF_MANY = {"coordinator": (True,), "num_processes": (True,), "process_id": (True,)}
@@ -198,6 +210,10 @@ def _work(config: Any, workdir: Path) -> None:
             from unet_jax.plan.elsewhere import plan_elsewhere
 
             plan_elsewhere(config, TOPOLOGY.value, *given)
+    elif MODE.value == "verify":
+        from unet_jax.verify import verify_card
+
+        verify_card(expand(CARD.value or "", "--card"), config, workdir if WORKDIR.value else None)
     elif MODE.value == "augment":
         from unet_jax.sheet import draw_sheet
 

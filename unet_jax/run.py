@@ -1,5 +1,6 @@
 """One run's directory while it trains: checkpoints, scalars, evaluations and figures."""
 
+import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
@@ -10,6 +11,7 @@ import jax
 
 from unet_jax import compare
 from unet_jax import config as configs
+from unet_jax.errors import StoppedError
 from unet_jax.evaluate import evaluate, fixed_images, save_counts, summarise
 from unet_jax.experiment import Experiment
 from unet_jax.predict.predictor import Predictor
@@ -21,6 +23,7 @@ from unet_jax.runs.damage import set_broken_aside
 from unet_jax.runs.gallery import Gallery
 from unet_jax.runs.intact import check_found, check_of_run
 from unet_jax.runs.logs import Arrivals, Logs, Recorder, Silence
+from unet_jax.runs.provenance import add_time
 from unet_jax.runs.trackers.make import Trackers
 from unet_jax.step import State
 
@@ -59,18 +62,22 @@ class Run:
             return state
         return self.experiment.init(init_key)
 
-    def open(self, start: int, *, images: int = 0, shows: bool = True) -> Self:
+    def open(
+        self, start: int, *, images: int = 0, shows: bool = True, began: float | None = None
+    ) -> Self:
         """Opens the logs.
 
         Args:
             start: Steps taken.
             images: Per step of the program, for its speed; 0 for the batch.
             shows: Whether the progress is shown.
+            began: `time.monotonic()` when the command that trains this run alone began, from which
+                run.json tells how long it trained; None to tell nothing.
 
         Returns:
             This run, as the context to enter.
         """
-        self._start, plan = start, self.experiment.plan
+        self._start, self._began, plan = start, began, self.experiment.plan
         self._logs: Logs = Silence()
         if is_first():
             values = dict(compare.flatten(self._config))
@@ -94,7 +101,10 @@ class Run:
 
     def __exit__(self, *error: Any) -> None:
         """Closes all; a figure that failed is an error unless there is one already."""
+        until = self.checkpoints.steps().get("latest", self._start)
         self._stack.__exit__(*error)
+        if self._began is not None and is_first() and error[0] in (None, StoppedError):
+            add_time(self.workdir, self._start, until, time.monotonic() - self._began)
 
     def record(self, step: int, scalars: dict[str, Any], waited: float) -> None:
         """Takes the scalars of a step just dispatched; see `Arrivals.add`."""
@@ -212,7 +222,7 @@ class Validation:
         )
         if is_first():
             file = self._workdir / layout.EVALUATIONS / f"val_{step:08d}.npz"
-            save_counts(file, result, self._source)
+            save_counts(file, result.counts, self._source)
             history.save(self._workdir, step, result.predictions, result.confusion)
         return summarise(result, e.network.task, e.dataset.views)
 

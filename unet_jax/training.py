@@ -236,7 +236,7 @@ def train_owned(
     batches = train_batches(train, loading, **order, rows=rows)
     on_devices = (put_batch(batch, shardings) for batch in batches)
     key = replicate(step_key, shardings)
-    with run.open(start):
+    with run.open(start, began=began):
         loop(run, plan, start, state, train_step, on_devices, key)
         results = run.results()
     if is_first():

@@ -21,10 +21,11 @@ from scipy import stats
 
 from experiments.calibration.synthetic import Spread, draw_images, draw_networks
 from unet_jax.defaults import HEADLINE
+from unet_jax.metrics import resampling
 from unet_jax.metrics.base import SHARE, Ratio
 from unet_jax.metrics.overlap import Overlap
-from unet_jax.report import resampling, statistics
-from unet_jax.report.resampling import by_image
+from unet_jax.metrics.resampling import by_image
+from unet_jax.report import statistics
 
 STUDIES = flags.DEFINE_integer("studies", 2000, "Synthetic studies of each kind.", 10)
 SEEDS = flags.DEFINE_list("seeds", ["2", "3", "5", "10"], "Seeds per variant, 2 or more.")

@@ -93,7 +93,7 @@ def test_scores_at_thresholds():
     assert got["V_rand_best"] == pytest.approx(0.6)
     assert got["V_rand_threshold"] == 0.25
     none = {name: 0 * array for name, array in counts.items()}
-    counts["V_rand"], counts["V_info"] = np.array([0, np.nan]), np.array([np.nan, 0])
+    counts["V_rand"], counts["V_info"] = np.array([0, -1]), np.array([-2, 0])
     counts["V_info_by_threshold"] = by_threshold[:, ::-1]
     own = make.values(metric.scores(counts))
     assert own["V_rand"] == own["V_rand_best"] == pytest.approx(0.6)

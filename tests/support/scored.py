@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from unet_jax.metrics import resampling
 from unet_jax.metrics.make import values
 from unet_jax.metrics.overlap import Overlap
-from unet_jax.report import resampling
 
 
 def scores(confusion, class_names):

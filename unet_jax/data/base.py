@@ -3,7 +3,7 @@
 import copy
 import functools
 import io
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import NamedTuple, Protocol
 
@@ -18,6 +18,12 @@ from unet_jax.metrics.views import View
 from unet_jax.task import BACKGROUND, IGNORE
 
 
+def each_alone(source: Source) -> Sequence[str]:
+    """Returns no groups: every image stands for itself; see `Dataset`."""
+    del source
+    return ()
+
+
 class Dataset(NamedTuple):
     """The splits of a data set: "train", "val" and, where there is one, "test".
 
@@ -27,6 +33,8 @@ class Dataset(NamedTuple):
         views: Other ways to count the same predictions.
         by_class: Whether a label has an axis of classes, which may overlap; see `Task`.
         split_by: How the splits were made, in words; "" where there is nothing to say.
+        grouping: Returns the group of every image of a split, such as its patient or its stack, or
+            () where each stands for itself. A table may be read for it.
     """
 
     splits: Mapping[str, Source]
@@ -34,6 +42,7 @@ class Dataset(NamedTuple):
     views: tuple[View, ...] = ()
     by_class: bool = False
     split_by: str = ""
+    grouping: Callable[[Source], Sequence[str]] = each_alone
 
 
 class MaskReader(Protocol):

@@ -13,9 +13,18 @@ from unet_jax.data.files import FilePairs, list_images, read_list, say_once
 from unet_jax.data.labels import Labels, make_labels, make_reader
 from unet_jax.data.layouts import find_pairs
 from unet_jax.data.layouts.base import SPLIT_WORDS, Found, Given
-from unet_jax.data.parts import files_of
+from unet_jax.data.parts import Part, files_of
+from unet_jax.data.sample import Source
 from unet_jax.data.split_rules import NO_RULES, Rules
-from unet_jax.data.splits import Facts, check_whole, find_facts, say_val, take_share, take_val
+from unet_jax.data.splits import (
+    Facts,
+    check_whole,
+    find_facts,
+    groups_of,
+    say_val,
+    take_share,
+    take_val,
+)
 from unet_jax.data.storage import AnyPath
 from unet_jax.errors import UserError
 from unet_jax.process.regular import LARGEST
@@ -165,7 +174,20 @@ def open_folder(
         splits = {split: pick(found.pairs.ids, names) for split, names in kept.items()}
     make = functools.partial(PairSource, by_class=by_class, instances=instances)
     sources = _sources(make, found.pairs, splits, labels.values)
-    return Dataset(sources, labels.class_names, by_class=by_class, split_by=split_by)
+    grouping = functools.partial(_groups, found, rules, path)
+    return Dataset(
+        sources, labels.class_names, by_class=by_class, split_by=split_by, grouping=grouping
+    )
+
+
+def _groups(found: Found, rules: Rules, path: str, source: Source) -> list[str]:
+    """Returns the groups of a split's images; without a rule, pages of a stack are one group."""
+    assert isinstance(source, PairSource)
+    if rules.grouping():
+        return groups_of(rules, source, _positions(found.pairs), path, _names(found))
+    images = [found.pairs.files[index][0] for index in source.indices]
+    stacks = [x.files[0] for x in images if isinstance(x, Part) and x.page is not None]
+    return [str(stack) for stack in stacks] if len(stacks) == len(images) else []
 
 
 def _ignoring(pairs: FilePairs, root: AnyPath, text: str) -> FilePairs:

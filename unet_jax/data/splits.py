@@ -69,10 +69,7 @@ def find_facts(
     """
     ids = {index: images.pairs.ids[index] for index in images.indices}
     count = len(images.pairs.ids)
-    values: dict[int, tuple[str, ...]] = {}
-    if columns := rules.columns():
-        file = storage.below(storage.as_path(path, "config.data.path"), rules.table, f"{KEY}.table")
-        values = read_table(file, rules.name_column, columns, position, ids)
+    values = _read_columns(rules, rules.columns(), ids, position, path)
     groups = _find_groups(rules, ids, names, values)
     kinds: dict[int, list[str]] = {index: [] for index in ids}
     says = [f"{len(set(groups.values()))} groups by {rules.grouping()}"] if groups else []
@@ -101,6 +98,51 @@ def find_facts(
         rules,
         "".join(f", {part}" for part in says),
     )
+
+
+def groups_of(
+    rules: Rules,
+    images: PairSource,
+    position: Mapping[str, Collection[int]],
+    path: str,
+    names: Sequence[str],
+) -> list[str]:
+    """Finds the groups of the images of a split, also of one that a run keeps.
+
+    Args:
+        rules: What a group is.
+        images: The split.
+        position: See `find_facts`.
+        path: Likewise.
+        names: Likewise.
+
+    Returns:
+        The group of every image; [] where each stands for itself.
+
+    Raises:
+        UserError: The pattern, the folders or the table do not fit.
+    """
+    if not rules.grouping():
+        return []
+    ids = {index: images.pairs.ids[index] for index in images.indices}
+    columns = (rules.group_column,) if rules.group_column else ()
+    values = _read_columns(rules, columns, ids, position, path)
+    found = _find_groups(rules, ids, names, values)
+    return [found[index] for index in images.indices]
+
+
+def _read_columns(
+    rules: Rules,
+    columns: Sequence[str],
+    ids: Mapping[int, str],
+    position: Mapping[str, Collection[int]],
+    path: str,
+) -> dict[int, tuple[str, ...]]:
+    """Reads columns of the table for some images; {} of none."""
+    if not columns:
+        return {}
+    file = storage.below(storage.as_path(path, "config.data.path"), rules.table, f"{KEY}.table")
+    return read_table(file, rules.name_column, columns, position, ids)
 
 
 def _find_groups(

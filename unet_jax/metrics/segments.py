@@ -78,7 +78,7 @@ class Segments(Metric):
         class_names: K names.
         inside: Id of the class that is inside of segments.
         threshold: Of the probability; 0.0 for the one that is chosen on val, and then "V_rand" and
-            "V_info" are counted as NaN.
+            "V_info" are counted as -1.
     """
 
     class_names: tuple[str, ...]
@@ -110,7 +110,7 @@ class Segments(Metric):
                 continue
             rands, infos = zip(*(_at(truth, score, t) for t in THRESHOLDS), strict=True)
             given = self.threshold
-            rand, info = _at(truth, score, given) if given else (np.nan, np.nan)
+            rand, info = _at(truth, score, given) if given else (-1.0, -1.0)
             own_counts = {"V_rand": rand, "V_info": info, "images": 1}
             own_counts |= {"V_rand_by_threshold": rands, "V_info_by_threshold": infos}
             for name, value in own_counts.items():
@@ -126,7 +126,7 @@ class Segments(Metric):
         """Returns what a score is computed from; see `Metric`."""
         images = counts["images"][..., None]
         if name in counts:
-            if not np.isnan(counts[name]).any():
+            if not (counts[name] < 0).any():
                 return Ratio(counts[name][..., None], images, images)
             parts = [counts["V_rand_by_threshold"], counts[f"{name}_by_threshold"], images]
             return Function(np.concatenate(parts, axis=-1), _at_threshold, images)

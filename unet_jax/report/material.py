@@ -8,9 +8,9 @@ from unet_jax.defaults import HEADLINE
 from unet_jax.errors import BrokenFileError, UserError
 from unet_jax.metrics.make import Headline, read_headline
 from unet_jax.metrics.names import class_names_of
+from unet_jax.metrics.resampling import RESAMPLES
 from unet_jax.report.pooled import Pooled, pool
 from unet_jax.report.read import Run, Sweep, read_all
-from unet_jax.report.resampling import RESAMPLES
 from unet_jax.report.variants import Variant, choose_baseline, group, label_runs, varying
 
 

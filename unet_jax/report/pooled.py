@@ -6,10 +6,10 @@ from typing import NamedTuple
 import numpy as np
 
 from unet_jax.errors import BrokenFileError
+from unet_jax.metrics import resampling
 from unet_jax.metrics.base import Statistic
 from unet_jax.metrics.make import Headline, are_of, of_counts, of_metric
 from unet_jax.metrics.names import class_names_of
-from unet_jax.report import resampling
 from unet_jax.report.read import Evaluated, read_evaluation
 from unet_jax.report.statistics import Ends
 from unet_jax.report.variants import Variant

@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from unet_jax.metrics.resampling import LEAST
 from unet_jax.report.blocks import Block, Figure, Points, Section, Words
 from unet_jax.report.effects import Effect, effect_table, effects, is_crossed, is_range
 from unet_jax.report.fronts import Point, draw_front
 from unet_jax.report.material import Material
-from unet_jax.report.resampling import LEAST
 from unet_jax.report.rows import Interval, draw_classes, draw_intervals
 from unet_jax.report.tables import Table
 from unet_jax.report.variants import Variant, as_number

@@ -6,13 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-LEVEL = 0.95
-"""Of all intervals."""
-
-Ends = tuple[float, float]
-
-ROUNDING = 1e-12
-"""A spread up to this is that of rounding; far below one pixel of all that a split can have."""
+from unet_jax.metrics.resampling import LEVEL, ROUNDING, Ends, cut
 
 
 class Summary(NamedTuple):
@@ -62,14 +56,6 @@ class Test(NamedTuple):
     def ends(self) -> Ends | None:
         """Returns the interval; None without one."""
         return None if self.low is None or self.high is None else (self.low, self.high)
-
-
-def cut(low: float, high: float, bounds: Ends) -> Ends:
-    """Cuts an interval to what its target can be.
-
-    It holds the target as often as before: the target is never in what is cut off.
-    """
-    return float(np.clip(low, *bounds)), float(np.clip(high, *bounds))
 
 
 def summarise(values: Sequence[float], bounds: Ends) -> Summary:

@@ -1,10 +1,10 @@
 """What a report says in sentences: what was found, and what it does and does not show."""
 
+from unet_jax.metrics.resampling import LEAST
 from unet_jax.report.blocks import Block, Listing, Points, Section, Words
 from unet_jax.report.material import Material
 from unet_jax.report.numbers import ALPHA
 from unet_jax.report.read import read_docstring
-from unet_jax.report.resampling import LEAST
 from unet_jax.report.tables import Table
 
 

@@ -34,6 +34,7 @@ _FOLDERS = {
     layout.TENSORBOARD: (),
     layout.TRACKERS: (),
     layout.EVALUATIONS: ("*.npz",),
+    layout.CARDS: ("*.json", "*.md", "*.html"),
     layout.FIGURES: ("*.png",),
     f"{layout.FIGURES}/history": ("*.npz",),
 }

@@ -1,7 +1,7 @@
 """Names of the files and folders that a run's directory holds."""
 
 CHECKPOINTS, FIGURES, TENSORBOARD = "checkpoints", "figures", "tensorboard"
-EVALUATIONS, TRACKERS = "evaluations", "trackers"
+EVALUATIONS, TRACKERS, CARDS = "evaluations", "trackers", "cards"
 CONFIG, RUN, METRICS, RESULTS = "config.json", "run.json", "metrics.jsonl", "results.json"
 SPLIT, STATISTICS = "split.json", "statistics.json"
 LOOKS, STUDY = "evaluations.jsonl", "study.json"

@@ -19,8 +19,27 @@ _LINE = {"list": str, **_TOLD, str: object}
 _ADVICE = "put the file back, or take that line out"
 
 
+def fingerprint(workdir: Path, split: str) -> str:
+    """Computes the fingerprint of a split.
+
+    It is that of the names of its images, in their order, with those of their contents.
+
+    Args:
+        workdir: The run's directory.
+        split: Its name, such as "test".
+
+    Returns:
+        16 hexadecimal digits.
+
+    Raises:
+        BrokenFileError: The splits that the run keeps cannot be read.
+    """
+    kept = (splits.read(workdir) or {}).get(split, {})
+    return hashlib.sha256(json.dumps(list(kept.items())).encode()).hexdigest()[:16]
+
+
 def add(workdir: Path, split: str, checkpoint: str, step: int, **told: Mapping[str, Any]) -> str:
-    """Adds a line for an evaluation that has been written.
+    """Adds a line for an evaluation whose scores are known.
 
     Args:
         workdir: The run's directory.
@@ -31,18 +50,16 @@ def add(workdir: Path, split: str, checkpoint: str, step: int, **told: Mapping[s
             what was chosen there; see `of_val.choose`.
 
     Returns:
-        The fingerprint of the split: of the names of its images, in their order, with those of
-        their contents.
+        The fingerprint of the split.
 
     Raises:
         BrokenFileError: The splits that the run keeps cannot be read.
     """
     kept = (splits.read(workdir) or {}).get(split, {})
-    fingerprint = hashlib.sha256(json.dumps(list(kept.items())).encode()).hexdigest()[:16]
     line = {
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "split": split,
-        "list": fingerprint,
+        "list": fingerprint(workdir, split),
         "images": len(kept),
         "checkpoint": checkpoint,
         "step": step,
@@ -54,7 +71,7 @@ def add(workdir: Path, split: str, checkpoint: str, step: int, **told: Mapping[s
         out.write(json.dumps(line) + "\n")
         out.flush()
         os.fsync(out.fileno())
-    return fingerprint
+    return line["list"]
 
 
 def count(workdir: Path, fingerprint: str) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from unet_jax.runs import layout
 
 FOLDERS = (
     *(layout.CHECKPOINTS, layout.FIGURES, layout.EVALUATIONS),
-    *(layout.TENSORBOARD, layout.TRACKERS),
+    *(layout.TENSORBOARD, layout.TRACKERS, layout.CARDS),
 )
 FILES = (
     *(layout.CONFIG, layout.RUN, layout.SPLIT, layout.STATISTICS),
@@ -27,9 +27,10 @@ _RUN_KEYS = {"command", "overrides", "git_commit", "versions", "devices"}
 _ENTRY = r"(val|test|train|train_split)(_latest)?"
 _WRITTEN = {  # by folder, what a run names its files in it
     _HISTORY: r"\d{8,}\.npz",
-    layout.FIGURES: rf"(predictions|confusion)_(\d{{8,}}|{_ENTRY}(_\d{{8,}})?)\.png"
+    layout.FIGURES: rf"(predictions|confusion|curves)_(\d{{8,}}|{_ENTRY}(_\d{{8,}})?)\.png"
     r"|predictions_over_time\.png|learning_curves\.png",
     layout.EVALUATIONS: rf"{_ENTRY}(_\d{{8,}})?\.npz",
+    layout.CARDS: rf"{_ENTRY}_\d{{8,}}\.(json|md|html)",
     layout.TENSORBOARD: r"events\.out\.tfevents\..+",
 }
 _HALF_SAVED = r"\d+\.orbax-checkpoint-tmp.*"

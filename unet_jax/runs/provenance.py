@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from unet_jax.process import records
 from unet_jax.process.runtime import cores
@@ -25,10 +25,59 @@ _RUN = {
     SHRINKAGE: records.Maybe(records.Number),
     "versions": records.Maybe({str: str}),
     "resumed": records.Maybe([dict]),
+    "trained": records.Maybe(
+        [{"from": records.Count, "to": records.Count, "seconds": records.Number}]
+    ),
 }
 
 ROUNDING = "sums may round otherwise (about 1e-7)."
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of the packages that results depend on."""
+    return {name: importlib.metadata.version(name) for name in _PACKAGES}
+
+
+class Training(NamedTuple):
+    """How long a run trained.
+
+    Attributes:
+        seconds: From the start of each command to its end, of all that came to one.
+        is_all: Whether these took all steps; of a command that was killed the time is not known.
+    """
+
+    seconds: float
+    is_all: bool
+
+
+def add_time(workdir: Path, start: int, stop: int, seconds: float) -> None:
+    """Adds to run.json how long a command trained.
+
+    Args:
+        workdir: The directory.
+        start: Steps that were taken when it began.
+        stop: And when it ended.
+        seconds: From its start on, with evaluations and compilation.
+    """
+    run = read_provenance(workdir)
+    part = {"from": start, "to": stop, "seconds": round(seconds, 1)}
+    run["trained"] = [*run.get("trained", []), part]
+    write_text(workdir / RUN, json.dumps(run, indent=2) + "\n")
+
+
+def time_trained(run: Mapping[str, Any]) -> Training | None:
+    """Tells how long a run trained; None where it does not say, as those of older versions.
+
+    Args:
+        run: See `read_provenance`.
+    """
+    parts = run.get("trained", [])
+    if not parts:
+        return None
+    starts = [0, *(part["to"] for part in parts)]
+    is_all = all(part["from"] == start for part, start in zip(parts, starts, strict=False))
+    return Training(sum(part["seconds"] for part in parts), is_all)
 
 
 def write_provenance(
@@ -60,7 +109,7 @@ def write_provenance(
         "overrides": overrides,
         "git_commit": _git_commit(),
         "python": sys.version.split()[0],
-        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "versions": versions(),
         "devices": devices,
         "cores": cores(),
         "kernels": kernels,

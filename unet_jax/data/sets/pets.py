@@ -1,5 +1,6 @@
 """Oxford-IIIT Pet (Parkhi et al., 2012): its classes, splits and scores, from files or TFDS."""
 
+import functools
 import io
 import itertools
 from collections.abc import Iterable, Mapping
@@ -10,8 +11,9 @@ from unet_jax.data.base import Dataset, Encoded, Pairs, PairSource, pick
 from unet_jax.data.files import FilePairs, read_list
 from unet_jax.data.formats import find_format
 from unet_jax.data.formats.base import Header
+from unet_jax.data.sample import Source
 from unet_jax.data.split_rules import NO_RULES, Rules
-from unet_jax.data.splits import find_facts, say_val, take_val
+from unet_jax.data.splits import find_facts, groups_of, say_val, take_val
 from unet_jax.data.storage import AnyPath
 from unet_jax.errors import UserError
 from unet_jax.metrics.views import View
@@ -206,4 +208,13 @@ def _dataset(
         split: PairSource(lists[split], pick(lists[split].ids, names), LABEL_MAP, CURE)
         for split, names in kept.items()
     }
-    return Dataset(splits, CLASS_NAMES, VIEWS, split_by=split_by)
+    grouping = functools.partial(_groups, rules)
+    return Dataset(splits, CLASS_NAMES, VIEWS, split_by=split_by, grouping=grouping)
+
+
+def _groups(rules: Rules, source: Source) -> list[str]:
+    """Returns the groups of a split's images, where their names tell; no table has the test's."""
+    assert isinstance(source, PairSource)
+    if rules.group_column:
+        return []
+    return groups_of(rules, source, {}, "", source.pairs.ids)

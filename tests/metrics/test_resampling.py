@@ -6,7 +6,7 @@ from scipy import stats
 from support.scored import images, scores
 
 from experiments.calibration.synthetic import Spread, draw_images, draw_networks
-from unet_jax.report import resampling
+from unet_jax.metrics import resampling
 
 NAMES = ("a", "b", "c")
 
@@ -228,3 +228,42 @@ def test_no_interval_leaves_the_possible_range():
         assert -1 <= got.differences[1][0] <= got.differences[1][1] <= 1
         found += [end for ends in got.means for end in ends]
     assert {0.0, 1.0} & set(found)  # some were cut
+
+
+def test_intervals_of_several_scores_are_those_of_each_alone(monkeypatch):
+    rng = np.random.default_rng(0)
+    (drawn,) = draw_networks(rng, draw_images(rng, 25), (0.0,), 1, Spread())[0]
+    few = drawn.copy()
+    few[3:, 2] = 0
+    few[:3, 2, 2] += 1
+    scored = [images(drawn), images(few, "IoU/c"), images(drawn, "IoU/b"), images(drawn)]
+    monkeypatch.setattr(resampling, "_CHUNK", 1000)
+    kinds = [resampling.SHARE] * 4
+    got = resampling.intervals(scored, kinds, 300, seed=5)
+    for index in (0, 2, 3):
+        [want] = resampling.bootstrap([[scored[index]]], None, 300, seed=5).means
+        assert got[index] == pytest.approx(want, abs=1e-12)
+    assert got[1] == "3 labelled images, it takes 10"
+    assert resampling.intervals(scored[1:2], kinds[:1]) == got[1:2]
+
+
+def test_counts_of_groups_add_up():
+    rng = np.random.default_rng(0)
+    counts = {"a": rng.integers(0, 9, (7, 2)), "b": rng.random(7)}
+    groups = ["x", "y", "x", "z", "y", "x", "x"]
+    got = resampling.sum_groups(counts, groups)
+    for name, array in counts.items():
+        want = [sum(array[i] for i in range(7) if groups[i] == name) for name in "xyz"]
+        np.testing.assert_allclose(got[name], want, rtol=1e-15)
+        assert got[name].dtype == array.dtype
+    assert resampling.sum_groups(counts, ()) == counts
+
+
+def test_how_often_few_images_hold_is_said_of_the_next_smaller_number():
+    said = resampling.HELD["overlap"]
+    assert resampling.held("overlap", 9) is None
+    assert resampling.held("per_image", 10) == said[10]
+    assert resampling.held("overlap", 29) == said[20]
+    assert resampling.held("overlap", 49) == said[30]
+    assert resampling.held("overlap", 50) is None
+    assert resampling.held("surface", 10) == resampling.HELD["distance"][10]
