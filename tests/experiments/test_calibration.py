@@ -1,14 +1,18 @@
 """The report's test and interval on synthetic studies whose truth is known."""
 
+import re
+
 import numpy as np
 import pytest
 from absl import flags
 from absl.testing import flagsaver
 from scipy import stats
+from support.paths import ROOT
 
 from experiments.calibration import __main__ as calibration
 from experiments.calibration import scores
 from experiments.calibration.synthetic import Spread, draw_images, draw_networks
+from unet_jax.metrics import resampling
 
 
 def is_at_most(found, of, rate):
@@ -83,3 +87,14 @@ def test_intervals_of_scores_that_are_no_overlap_hold_the_truth(name, images):
     assert count == 60
     assert is_at_most(count - held, count, 0.07)
     assert held < count, "not all: they are no wider than they need to be"
+
+
+def test_the_shares_that_cards_say_are_those_of_the_page():
+    text = (ROOT / "docs" / "studies" / "statistics.md").read_text()
+    _, _, table = text.partition("| images | overlap |")
+    rows = [re.findall(r"[\d.]+", line) for line in table.split("\n\n")[0].split("\n")[2:]]
+    columns = {"overlap": 1, "distance": 2, "area": 4, "error": 5}
+    for kind, column in columns.items():
+        said = {int(row[0]): float(row[column]) / 100 for row in rows if int(row[0]) < 50}
+        assert resampling.HELD[kind] == pytest.approx(said)
+        assert resampling.HELD[kind].keys() == said.keys()
