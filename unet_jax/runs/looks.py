@@ -56,10 +56,11 @@ def add(workdir: Path, split: str, checkpoint: str, step: int, **told: Mapping[s
         BrokenFileError: The splits that the run keeps cannot be read.
     """
     kept = (splits.read(workdir) or {}).get(split, {})
+    listed = fingerprint(workdir, split)
     line = {
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "split": split,
-        "list": fingerprint(workdir, split),
+        "list": listed,
         "images": len(kept),
         "checkpoint": checkpoint,
         "step": step,
@@ -71,7 +72,7 @@ def add(workdir: Path, split: str, checkpoint: str, step: int, **told: Mapping[s
         out.write(json.dumps(line) + "\n")
         out.flush()
         os.fsync(out.fileno())
-    return line["list"]
+    return listed
 
 
 def count(workdir: Path, fingerprint: str) -> tuple[int, int]:
