@@ -40,7 +40,7 @@ PREDICT, EVAL = ("--input", "--output", "--replace", "--checkpoint"), ("--split"
         (["--input=photos"], ["--mode=predict is missing", "--input=photos", "--mode=train"]),
         # Where --mode was forgotten, nothing may be deleted.
         (["--overwrite", "--input=a", "--input=b"], ["--mode=predict is missing", "--input=a,b"]),
-        (["--overwrite", "--replace"], ["--mode=predict is missing", "--replace is for"]),
+        (["--overwrite", "--replace"], ["--mode=predict or --mode=score is missing", "--replace"]),
         (["--checkpoint=best"], ["--mode=eval or --mode=predict is missing"]),
         (["--memory", "16GiB"], ["--mode=plan is missing: --memory=16GiB"]),
         (["--topology=v5e:2x4"], ["--mode=plan is missing: --topology=v5e:2x4"]),

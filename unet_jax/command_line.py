@@ -18,7 +18,7 @@ from unet_jax.config import check_sections
 from unet_jax.convert import refuse_key
 from unet_jax.defaults import add_part, complete
 from unet_jax.errors import LostProcessError, StoppedError, UserError
-from unet_jax.page import DEFAULT_PAGE, load_page
+from unet_jax.page import DEFAULT_PAGE, FOLDER_PAGE, load_page
 from unet_jax.process import runtime, signals, streams
 from unet_jax.process.paths import expand
 
@@ -353,10 +353,14 @@ def _needs_page(given: Mapping[str, str]) -> bool:
 def _page_of(given: Mapping[str, str]) -> str:
     """Returns the page where the user gives none: the config of the run, or `DEFAULT_PAGE`."""
     saved = expand(given.get("workdir") or "", "--workdir") / "config.json"
-    begins = given.get("mode", "train") in ("train", "plan", "doctor", "augment")
-    needs_none = given.get("mode") == "verify" and not given.get("workdir")
+    mode = given.get("mode", "train")
+    begins = mode in ("train", "plan", "doctor", "augment", "score")
+    needs_none = mode == "verify" and not given.get("workdir")
     is_new = needs_none or (begins and not os.path.exists(saved))
-    return str(DEFAULT_PAGE if is_new or "workdir" not in flags.FLAGS else saved)
+    page = (
+        FOLDER_PAGE if mode in ("score", "verify") else DEFAULT_PAGE
+    )  # masks are of the user's own data
+    return str(page if is_new or "workdir" not in flags.FLAGS else saved)
 
 
 def _too_deep(argv: list[str]) -> str:

@@ -8,6 +8,7 @@ unet-jax --mode=plan --topology=v5e:2x4 --config=oxford_pets.py
 unet-jax --mode=doctor --config=folder.py --config.data.path=mine --workdir=runs/doctor
 unet-jax --mode=augment --config=folder.py --config.data.path=mine --workdir=runs/sheet
 unet-jax --mode=verify --card=runs/pets/cards/test_00001234.json
+unet-jax --mode=score --predictions=masks --truth=mine/masks
 
 --config is a file, a stock page such as oxford_pets.py:cpu where there is no such file, or the
 folder of a run. Any value of it can be set by --config.SECTION.KEY=VALUE. `python -m unet_jax.main`
@@ -41,12 +42,12 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.")
 MODE = flags.DEFINE_enum(
     "mode",
     "train",
-    ["train", "eval", "predict", "plan", "doctor", "augment", "verify"],
+    ["train", "eval", "predict", "plan", "doctor", "augment", "verify", "score"],
     "What to do.",
 )
 flags.register_multi_flags_validator(
     ["workdir", "mode"],
-    lambda given: given["workdir"] or given["mode"] in ("plan", "verify"),
+    lambda given: given["workdir"] or given["mode"] in ("plan", "verify", "score"),
     "Give the directory of the run: --workdir=DIRECTORY.",
 )
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "train: Replace the run in --workdir.")
@@ -58,8 +59,34 @@ CHECKPOINT = flags.DEFINE_enum(
     "eval, predict: the best by config.eval.headline, or the latest.",
 )
 INPUT = flags.DEFINE_multi_string("input", [], "predict: an image or folder; may be repeated.")
-OUTPUT = flags.DEFINE_string("output", None, "predict: folder for masks; WORKDIR/predictions.")
-REPLACE = flags.DEFINE_bool("replace", False, "predict: Replace results that are there already.")
+OUTPUT = flags.DEFINE_string(
+    "output",
+    None,
+    "predict: folder for masks; WORKDIR/predictions. score: for score.json and score.csv; WORKDIR.",
+)
+REPLACE = flags.DEFINE_bool(
+    "replace", False, "predict, score: Replace results that are there already."
+)
+PREDICTIONS = flags.DEFINE_string(
+    "predictions",
+    "",
+    "score, verify: folder of predicted masks, or a pattern such as 'out/{name}_seg.png'.",
+)
+TRUTH = flags.DEFINE_string(
+    "truth", "", "score, verify: folder of true masks of the same names, or so."
+)
+FIELD_OF_VIEW = flags.DEFINE_string(
+    "field_of_view", "", "score: folder of files that are black outside the field of view, or so."
+)
+PREDICTIONS_ARE = flags.DEFINE_enum(
+    "predictions_are",
+    None,
+    ["ids", "labels"],
+    "score, verify: what predicted masks hold, class ids or the values of the true masks.",
+)
+TRIMAP = flags.DEFINE_integer(
+    "trimap", 3, "score: pixels from true borders, near and off which scores are had too; 0: none."
+)
 MEMORY = flags.DEFINE_string(
     "memory", None, "plan: of each device, such as 16GiB; default: what the device reports."
 )
@@ -98,8 +125,13 @@ PROCESS_ID = flags.DEFINE_integer(
 
 MODES = {
     "input": ("predict",),
-    "output": ("predict",),
-    "replace": ("predict",),
+    "output": ("predict", "score"),
+    "replace": ("predict", "score"),
+    "predictions": ("score", "verify"),
+    "truth": ("score", "verify"),
+    "field_of_view": ("score",),
+    "predictions_are": ("score", "verify"),
+    "trimap": ("score",),
     "memory": ("plan",),
     "topology": ("plan",),
     "split": ("eval",),
@@ -121,6 +153,7 @@ FULL_DISK = {
     "doctor": "Free some space and look again: each file that is there is whole.",
     "augment": "Free some space and draw again.",
     "verify": "Free some space and verify again.",
+    "score": "Free some space and score again: each file that is there is whole.",
 }
 """What a full disk means, by mode."""
 OF_MANY = {"coordinator": (True,), "num_processes": (True,), "process_id": (True,)}
@@ -181,6 +214,8 @@ def _say_out_of_memory(config: Any) -> str:
         from unet_jax.plan.memory import advise
 
         return advise(config)
+    if MODE.value == "score":
+        return f"out of memory: lower config.data.workers={config.data.workers}."
     return (
         "out of memory: the images alone would fit, so something else fills the rest; end other "
         f"programs on the device, or lower config.eval.batch_size={config.eval.batch_size}."
@@ -211,13 +246,19 @@ def _work(config: Any, workdir: Path) -> None:
 
             plan_elsewhere(config, TOPOLOGY.value, *given)
     elif MODE.value == "verify":
-        from unet_jax.verify import verify_card
+        from unet_jax.verify import Masks, verify_card
 
-        verify_card(expand(CARD.value or "", "--card"), config, workdir if WORKDIR.value else None)
+        own = PREDICTIONS_ARE.value, _names_classes(workdir)
+        masks = Masks(PREDICTIONS.value or "", TRUTH.value or "", *own)
+        given = masks if masks.predictions or masks.truth else None
+        run = workdir if WORKDIR.value else None
+        verify_card(expand(CARD.value or "", "--card"), config, run, given)
     elif MODE.value == "augment":
         from unet_jax.sheet import draw_sheet
 
         draw_sheet(config, workdir)
+    elif MODE.value == "score":
+        _score(config, workdir)
     elif MODE.value == "doctor":
         from unet_jax.doctor.run import doctor_run
 
@@ -234,6 +275,30 @@ def _work(config: Any, workdir: Path) -> None:
             checkpoint=CHECKPOINT.value,
             replace=REPLACE.value,
         )
+
+
+def _names_classes(workdir: Path) -> bool:
+    """Tells whether the config is the user's, or a run's, and so says what masks mean."""
+    given = config_flags.get_override_values(flags.FLAGS["config"])
+    is_run = WORKDIR.value and (workdir / "config.json").exists()
+    is_given = flags.FLAGS["config"].present or any(key.startswith("data.") for key in given)
+    return bool(is_given or is_run)
+
+
+def _score(config: Any, workdir: Path) -> None:
+    from unet_jax.scoring.run import score_folders
+
+    score_folders(
+        config,
+        predictions=PREDICTIONS.value,
+        truth=TRUTH.value,
+        field_of_view=FIELD_OF_VIEW.value,
+        predictions_are=PREDICTIONS_ARE.value,
+        width=TRIMAP.value,
+        output=OUTPUT.value or WORKDIR.value,
+        replace=REPLACE.value,
+        names_classes=_names_classes(workdir),
+    )
 
 
 def _owned(workdir: Path) -> AbstractContextManager[None]:

@@ -17,7 +17,7 @@ from unet_jax.errors import UserError
 _PACKAGED, _CHECKOUT = Path(__file__).parent / "pages", Path(__file__).parents[1] / "configs"
 PAGES = _PACKAGED if _PACKAGED.is_dir() else _CHECKOUT
 """Folder of the stock pages: in a wheel unet_jax/pages, made of the checkout's configs."""
-DEFAULT_PAGE = PAGES / "shapes.py"
+DEFAULT_PAGE, FOLDER_PAGE = PAGES / "shapes.py", PAGES / "folder.py"
 MOST_BYTES = 2**24
 """The largest page."""
 _LONGEST = 300  # letters of what a page's error says

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -11,29 +11,53 @@ from unet_jax.cards.card import counted_of, find_wrong, read_card
 from unet_jax.cards.judge import Counted
 from unet_jax.cards.pages import headline
 from unet_jax.config import check_sections
+from unet_jax.data.sources import read_loading
 from unet_jax.defaults import complete
 from unet_jax.errors import UserError
 from unet_jax.evaluate import score_run
+from unet_jax.metrics.choices import check_metrics
 from unet_jax.process.console import console
 from unet_jax.process.runtime import cores
 from unet_jax.runs import workdir as run_dir
 from unet_jax.runs.provenance import versions
+from unet_jax.scoring.count import count_masks
+from unet_jax.scoring.meaning import find_meaning, read_meaning
+from unet_jax.scoring.pairs import find_pairs
 from unet_jax.sharding import describe_devices
 
 _MOST = 20  # lines that are printed
 
 
-def verify_card(file: Path, config: ConfigDict, workdir: Path | None) -> None:
+class Masks(NamedTuple):
+    """Folders of masks from which a card's counts are to come again.
+
+    Attributes:
+        predictions: Of the predicted ones, or a pattern; see `scoring.pairs.find_pairs`.
+        truth: Of the true ones, likewise.
+        predictions_are: What the predicted ones hold; see `scoring.meaning.read_meaning`.
+        names_classes: Whether the config says what masks mean; else their values are class ids.
+    """
+
+    predictions: str
+    truth: str
+    predictions_are: str | None = None
+    names_classes: bool = True
+
+
+def verify_card(
+    file: Path, config: ConfigDict, workdir: Path | None = None, masks: Masks | None = None
+) -> None:
     """Computes every number of a card again.
 
     Args:
         file: The card's JSON file.
-        config: Of the run in `workdir`.
+        config: Of the run in `workdir`, or what says what masks mean.
         workdir: Of the run that the card is of, whose checkpoint is evaluated again; None to
             compute from the counts alone.
+        masks: From which the counts are to come, instead of from the checkpoint; None for none.
 
     Raises:
-        UserError: A number is another, or the run cannot be evaluated.
+        UserError: A number is another, or what it is to come from cannot be read or evaluated.
     """
     card = read_card(file)
     wrong = find_wrong(card, file)
@@ -52,8 +76,71 @@ def verify_card(file: Path, config: ConfigDict, workdir: Path | None) -> None:
         f"the counts of {card['data']['images']} images: {headline(card)}",
         markup=False,
     )
-    if workdir is not None:
+    if masks is not None:
+        _verify_masks(card, counted_of(card, file), config, masks)
+    elif workdir is not None:
         _verify_run(card, counted_of(card, file), config, workdir)
+
+
+def _verify_masks(
+    card: Mapping[str, Any], counted: Counted, config: ConfigDict, masks: Masks
+) -> None:
+    """Counts stored masks, and compares."""
+    given = masks.predictions, masks.truth
+    check_sections(config)
+    config = complete(config)
+    loading = read_loading(config.data)
+    reads = {"workers": loading.workers, "largest": loading.largest_file}
+    if masks.names_classes:
+        meaning = read_meaning(config, masks.predictions_are)
+        own = {"suffix": meaning.suffix, "layers": meaning.layers}
+        pairs = find_pairs(*given, **own, names=counted.ids)
+    else:
+        pairs = find_pairs(*given, names=counted.ids)
+        meaning = find_meaning(pairs, **reads)
+    classes = len(meaning.task.names)
+    if classes != len(counted.class_names):
+        raise UserError(
+            f"the card is of the {len(counted.class_names)} classes "
+            f"{', '.join(counted.class_names)}, and the masks have {classes}; say what they "
+            "hold by --config, or --workdir, of the run that the card is of."
+        )
+    chosen = check_metrics(config.eval.metrics)
+    found = count_masks(pairs, meaning, chosen=chosen, **reads)
+    order = {name: place for place, name in enumerate(found.ids)}
+    rows = [order[name] for name in counted.ids]
+    counts = {name: array[rows] for name, array in found.counts.items()}
+    differ = _differences(counted, {n: x for n, x in counts.items() if n in counted.counts})
+    where = f"{masks.predictions} against {masks.truth}"
+    if not differ:
+        names = sorted({name.partition("/")[0] for name in counts if name in counted.counts})
+        console.print(
+            f"{where}: every count of every image of {', '.join(names)} is the same.", markup=False
+        )
+        return
+    raise UserError(
+        f"{where}: {_say(differ, counted, counts)}; these are not the masks of --card, or mean "
+        "something else."
+    )
+
+
+def _differences(counted: Counted, found: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """Returns how many images have other counts, by the names of those that some have."""
+    differ = {
+        name: _images_that_differ(counted.counts[name], array)
+        for name, array in found.items()
+        if len(counted.counts[name]) == len(counted.ids)
+    }
+    return {name: number for name, number in differ.items() if number}
+
+
+def _say(differ: Mapping[str, int], counted: Counted, found: Mapping[str, np.ndarray]) -> str:
+    """Says how many images have other counts, and how many pixels are predicted otherwise."""
+    first = next(iter(differ))
+    return (
+        f"{differ[first]} of {len(counted.ids)} images have other counts of {first}"
+        f"{_pixels(counted.counts, found)}"
+    )
 
 
 def _verify_run(card: dict[str, Any], counted: Counted, config: ConfigDict, workdir: Path) -> None:
@@ -76,20 +163,18 @@ def _verify_run(card: dict[str, Any], counted: Counted, config: ConfigDict, work
             f"the card is of {len(counted.ids)} images, and the {split} split of the run in "
             f"--workdir={workdir} of {len(found.source.ids)}, of other names; give the card's run."
         )
-    differ = {
-        name: _images_that_differ(array, found.counts.get(name))
-        for name, array in counted.counts.items()
-        if len(array) == len(counted.ids)
-    }
-    if not any(differ.values()):
+    lacks = [name for name in counted.counts if name not in found.counts]
+    if lacks:
+        raise UserError(
+            f"the card has counts of {', '.join(lacks)}, which config.eval.metrics of --workdir="
+            f"{workdir} does not count: set it as the card's rules say."
+        )
+    differ = _differences(counted, {name: found.counts[name] for name in counted.counts})
+    if not differ:
         console.print(f"{workdir}: evaluated again, every count of every image is the same.")
         return
     others = _other_machine(said)
-    first = next(name for name, number in differ.items() if number)
-    text = (
-        f"{differ[first]} of {len(counted.ids)} images have other counts of {first}"
-        f"{_pixels(counted.counts, found.counts)}"
-    )
+    text = _say(differ, counted, found.counts)
     if not others:
         raise UserError(
             f"--workdir={workdir}: evaluated again, {text}; device, cores and versions are the "
@@ -101,8 +186,8 @@ def _verify_run(card: dict[str, Any], counted: Counted, config: ConfigDict, work
     )
 
 
-def _images_that_differ(one: np.ndarray, other: np.ndarray | None) -> int:
-    if other is None or one.shape != other.shape:
+def _images_that_differ(one: np.ndarray, other: np.ndarray) -> int:
+    if one.shape != other.shape:
         return len(one)
     return int(np.any((one != other).reshape(len(one), -1), axis=1).sum())
 

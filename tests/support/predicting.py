@@ -22,9 +22,14 @@ CONFIG = runpy.run_path(str(ROOT / "configs" / "tiny.py"))["get_config"]()
 @functools.cache
 def make_run(workdir: Path) -> Path:
     """Makes a run, once, of the first, random weights: what is predicted does not matter here."""
+    return begin_run(workdir, CONFIG)
+
+
+def begin_run(workdir, config):
+    """Makes a run of a config, of the first, random weights."""
     workdir.mkdir()
-    run_dir.begin(workdir, CONFIG, overwrite=False)
-    experiment = assemble(CONFIG)
+    run_dir.begin(workdir, config, overwrite=False)
+    experiment = assemble(config)
     checkpoints = Checkpoints(workdir / layout.CHECKPOINTS)
     meta = {"class_names": experiment.dataset.class_names, "scores": {}}
     checkpoints.save(1, experiment.init(jax.random.key(0)), meta, score=None)

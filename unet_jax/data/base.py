@@ -17,6 +17,8 @@ from unet_jax.errors import UserError
 from unet_jax.metrics.views import View
 from unet_jax.task import BACKGROUND, IGNORE
 
+_WEIGHT_CURE = "Change config.data.folder.weight, or config.data.folder.ignore_masks."
+
 
 def each_alone(source: Source) -> Sequence[str]:
     """Returns no groups: every image stands for itself; see `Dataset`."""
@@ -72,6 +74,41 @@ def read_each(masks: Sequence[bytes], names: Sequence[str], window: Window | Non
     ]
 
 
+def decode_counts(
+    data: bytes, name: str, shape: tuple[int, ...], window: Window | None, mask: str, cure: str
+) -> np.ndarray:
+    """Decodes an image that is black where the pixels of a mask do not count.
+
+    Args:
+        data: What is encoded.
+        name: Of the file it came from.
+        shape: Of the mask, or of the window of it.
+        window: The part to decode; None for all.
+        mask: The mask's file, for the error.
+        cure: What to change, for the error.
+
+    Returns:
+        bool [*n], whether a pixel counts.
+
+    Raises:
+        UserError: It cannot be read, has another shape, or more than two values.
+    """
+    read = find_format(name).read(io.BytesIO(data), name, len(shape), window)
+    if read.shape[:-1] != shape:
+        raise UserError(
+            f"{name} is {written(read.shape[:-1])} but the mask of its image {mask} is "
+            f"{written(shape)}; they must have one size. {cure}"
+        )
+    brightest = read.max(axis=-1)
+    counts = brightest != 0
+    if (brightest[counts] != brightest.max()).any():
+        raise UserError(
+            f"{name} holds more than black, which does not count, and one other value, which "
+            "does; save it without loss and without soft edges."
+        )
+    return counts
+
+
 class Encoded(NamedTuple):
     """An encoded image with its encoded mask, and the files (or records) they came from.
 
@@ -114,26 +151,7 @@ class Encoded(NamedTuple):
         """
         counts = np.ones(shape, bool)
         for weight, name in zip(self.weights, self.weight_names, strict=True):
-            counts &= self._decode_weight(weight, name, shape, window)
-        return counts
-
-    def _decode_weight(
-        self, weight: bytes, name: str, shape: tuple[int, ...], window: Window | None
-    ) -> np.ndarray:
-        read = find_format(name).read(io.BytesIO(weight), name, len(shape), window)
-        if read.shape[:-1] != shape:
-            raise UserError(
-                f"{name} is {written(read.shape[:-1])} but the mask of its image "
-                f"{self.mask_names[0]} is {written(shape)}; they must have one size. Change "
-                "config.data.folder.weight, or config.data.folder.ignore_masks."
-            )
-        brightest = read.max(axis=-1)
-        counts = brightest != 0
-        if (brightest[counts] != brightest.max()).any():
-            raise UserError(
-                f"{name} holds more than black, which does not count, and one other value, which "
-                "does; save it without loss and without soft edges."
-            )
+            counts &= decode_counts(weight, name, shape, window, self.mask_names[0], _WEIGHT_CURE)
         return counts
 
     def contents(self) -> tuple[bytes, bytes]:

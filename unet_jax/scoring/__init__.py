@@ -1,0 +1,1 @@
+"""Scores of masks, whoever predicted them, by the definitions that are in use."""
