@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from support.tasks import exclusive
 
@@ -10,6 +11,7 @@ from unet_jax.augment.make import make_augment
 from unet_jax.data.sample import RGB
 from unet_jax.defaults import page
 from unet_jax.header import describe_accumulation
+from unet_jax.losses.deep import split_heads, supervise
 from unet_jax.losses.make import make_loss
 from unet_jax.models.unet import UNet
 from unet_jax.optim.make import make_optimizer
@@ -169,6 +171,55 @@ def test_parameters_are_those_of_large_batches(terms, parts, equal):
     assert max(abs(b - c).max() for _, b, c in pairs) > 0.02
     difference = max(abs(a - b).max() for a, b, _ in pairs)
     assert difference < 1e-6 if equal else difference > 1e-4
+
+
+RAMPS = {
+    "cross_entropy": {"ramp": (1.0, 0.25)},
+    "boundary": {"weight": 0.5, "ramp": (0.02, 1.0)},
+    "dice": {"weight": 0.1},
+}
+
+
+def test_weights_of_terms_move_from_the_first_update_to_the_last():
+    """Of five updates of two batches: 1 to 0.25 and 0.01 to 0.5, halfway in the third."""
+    model, _, state, take = prepare(2, 10, terms=RAMPS, heads=2)
+    (batch,) = make_batches(1)
+    distance = np.random.default_rng(1).normal(size=(2, *SIZE, K))
+    batch["extras"] = {"distance": np.float32(distance)}
+
+    @jax.jit
+    def slow(params, weights):
+        def loss(params):
+            image = batch["image"] / 255.0
+            logits, sown = model.apply(
+                {"params": params}, (image - 0.5) / 0.25, train=True, mutable=["deep_supervision"]
+            )
+            terms = dict(zip(RAMPS, ({"weight": weight} for weight in weights), strict=True))
+            own = make_loss(terms, exclusive(K))
+            heads = [logits, *(head for (head,) in sown["deep_supervision"].values())]
+            extras = {"distance": jnp.asarray(batch["extras"]["distance"])}
+            arrays = jnp.asarray(batch["label"]), jnp.asarray(batch["weight"]) * 1.0
+            return supervise(own, split_heads(heads, *arrays, model.multiple(), extras))
+
+        value, gradient = jax.value_and_grad(loss)(params)
+        return value, optax.tree.norm(gradient)
+
+    for step, weights in (
+        (0, (1.0, 0.01, 0.1)), (1, (1.0, 0.01, 0.1)), (4, (0.625, 0.255, 0.1)),
+        (5, (0.625, 0.255, 0.1)), (6, (0.4375, 0.3775, 0.1)), (9, (0.25, 0.5, 0.1)),
+    ):  # fmt: skip
+        _, scalars = take(state.replace(step=jnp.int32(step)), batch)
+        value, norm = map(float, slow(state.params, np.float32(weights)))
+        assert scalars["train/loss"] == pytest.approx(value, rel=1e-5), step
+        assert scalars["train/gradient_norm"] == pytest.approx(norm, rel=1e-4), step
+
+
+def test_a_horizon_of_one_update_has_the_first_weight():
+    optimizer = make_optimizer(**BARE, accumulate=4, total_steps=3, epoch_steps=1.0)
+    assert [float(optimizer.share(jnp.int32(step))) for step in range(3)] == [0, 0, 0]
+    longer = make_optimizer(**BARE, horizon="9", total_steps=3, epoch_steps=1.0)
+    shares = [float(longer.share(jnp.int32(step))) for step in (0, 2, 4, 8, 20)]
+    assert shares == [0, 0.25, 0.5, 1, 1]
 
 
 def test_what_differs_is_said_by_name():

@@ -128,6 +128,44 @@ def test_a_run_of_before_is_evaluated_with_more_metrics(run):
         assert isinstance(interval, str) or interval[0] <= after[name] <= interval[1]
 
 
+def test_what_val_chose_counts_on_test(run, monkeypatch, capsys):
+    config = make_config()
+    config.eval = to_config(
+        {**config.eval.to_dict(), "metrics": {"segments": {}, "calibration": {}}}
+    )
+    before, told, make = contents(run), [], evaluation.make_eval_step
+
+    def watched(network):
+        told.append(network.settings.metrics)
+        return make(network)
+
+    monkeypatch.setattr(evaluation, "make_eval_step", watched)
+    says = r"segments\.threshold=0\.0 .* at step 2: first run .* --checkpoint=best"
+    with pytest.raises(UserError, match=says):
+        evaluate_run(config, run, split="test", checkpoint="best")
+    assert contents(run) == before
+    evaluate_run(config, run, split="val", checkpoint="best")
+    val = read_results(run)["val"]
+    assert val["V_rand"] == val["V_rand_best"]
+    capsys.readouterr()
+    evaluate_run(config, run, split="test", checkpoint="best")
+    temperature, threshold = val["temperature"], val["V_rand_threshold"]
+    want = {"segments": (1, threshold), "calibration": (temperature,)}
+    assert [{key: tuple(x.values()) for key, x in each.items()} for each in told] == [
+        {"segments": (1, 0.0), "calibration": (0.0,)},
+        want,
+    ]
+    test = read_results(run)["test"]
+    assert (test["temperature_from_val"], test["threshold_from_val"]) == (temperature, threshold)
+    with np.load(run / "evaluations" / "test_00000002.npz") as saved:
+        index = round(20 * threshold) - 1
+        by_threshold = saved["segments/V_rand_by_threshold"][:, index]
+        assert test["V_rand"] == pytest.approx(by_threshold.sum() / saved["segments/images"].sum())
+    assert f"threshold from val {threshold:.4f}" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"at step 4: first run .* --checkpoint=latest"):
+        evaluate_run(config, run, split="test", checkpoint="latest")
+
+
 def test_lists_of_json_are_the_tuples_that_they_were(run):
     config = ConfigDict(json.loads((run / "config.json").read_text()))
     assert isinstance(config.model.features, list)

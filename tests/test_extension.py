@@ -47,6 +47,7 @@ def with_horizon(duration):
     config.eval.figures = True
     config.optim.horizon, config.optim.accumulate = "12 steps", 2
     config.train.duration, config.train.eval_every, config.train.log_every = duration, "25%", "0"
+    config.loss.dice.ramp = 1.0, 0.25
     return config
 
 
@@ -147,12 +148,13 @@ def test_an_evaluation_at_the_same_time_keeps_its_scores(tmp_path):
 
 def test_what_depends_on_the_duration_is_told_before_the_data_are_opened(tmp_path):
     for change, said in (
-        ({"schedule": "cosine"}, "config.optim.schedule='cosine':"),
-        ({"warmup": "10%"}, "config.optim.warmup='10%':"),
+        ({"optim.schedule": "cosine"}, "config.optim.schedule='cosine':"),
+        ({"optim.warmup": "10%"}, "config.optim.warmup='10%':"),
+        ({"loss.dice.ramp": (0.0, 1.0)}, "config.loss.dice.ramp=(0.0, 1.0):"),
     ):
         short, longer = constant("4 steps"), constant("8 steps")
         for config in (short, longer):
-            config.optim.update(change)
+            config.update_from_flattened_dict(change)
             config.data.source, config.data.path = "folder", "/nowhere"
         (tmp_path / "config.json").write_text(to_json(short))
         with pytest.raises(UserError, match=r"duration: '4 steps' -> '8 steps'\. Choose") as error:

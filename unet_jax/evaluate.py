@@ -1,7 +1,6 @@
 """Evaluation: every image once, scored at its label's own resolution."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,19 +17,19 @@ from unet_jax.defaults import complete
 from unet_jax.errors import UserError
 from unet_jax.figures.rates import Curve, Panel, rates
 from unet_jax.metrics import make as metrics
-from unet_jax.metrics.base import Outcome
 from unet_jax.metrics.calibration import reliability
 from unet_jax.metrics.curves import precision_recall, roc
 from unet_jax.metrics.views import View
 from unet_jax.network import check_labels
 from unet_jax.predict.eval_step import make_eval_step
 from unet_jax.predict.fits import say_other_scale
+from unet_jax.predict.on_host import HostCounts
 from unet_jax.predict.predictor import Predictor, cut
 from unet_jax.process.console import console
 from unet_jax.process.multihost import is_first
 from unet_jax.process.whole import remove_leftovers, temporary_folder
 from unet_jax.restore import restore
-from unet_jax.runs import layout, looks
+from unet_jax.runs import layout, looks, of_val
 from unet_jax.runs import workdir as run_dir
 from unet_jax.runs.gallery import Gallery
 from unet_jax.runs.history import write_arrays
@@ -86,48 +85,21 @@ def evaluate(
         What was found; the same whatever B and the mesh are, but for rounding of the logits.
     """
     found, predictions = [], {}
-    rows: dict[int, dict[str, np.ndarray]] = {index: {} for index in range(len(source))}
-    counting: list[tuple[int, Future[dict[str, np.ndarray]]]] = []
-    with ThreadPoolExecutor(step.loading.workers) as pool:
+    with HostCounts(step.metrics, source, step.loading.workers) as on_host:
         for batch, result in step.batches(variables, source, batch_size):
             found.append((batch["index"], result["counts"]))  # fetched when all is under way
             if "outcome" in result:
-                outcomes = list(_cut_outcome(result["outcome"], batch, source))
-                wait([counted for _, counted in counting])  # so that few batches are held
-                counting += [
-                    (index, pool.submit(_count_on_host, step.metrics, outcome))
-                    for index, outcome in outcomes
-                ]
+                on_host.add(batch, result["outcome"])
             if any(index in keep for index in batch["index"]):
                 own = cut(result["prediction"], batch)
                 predictions |= {index: label for index, label in own.items() if index in keep}
-    for index, counted in counting:
-        rows[index] |= counted.result()
+        counted = on_host.result()
+    rows = {index: counted.get(index, {}) for index in range(len(source))}
     for indices, counts in found:
         values = jax.device_get(counts)
         for row, index in enumerate(indices):
             rows[index] |= {name: array[row] for name, array in values.items()}
     return Evaluation(_stack(rows), predictions)
-
-
-def _cut_outcome(
-    outcome: Outcome, batch: Mapping[str, Any], source: Source
-) -> Iterator[tuple[int, Outcome]]:
-    """Fetches what is read on the host, and cuts each image's to its own size, [1, *n]."""
-    arrays = jax.device_get(outcome)
-    for row, (index, size) in enumerate(zip(batch["index"], batch["sizes"], strict=True)):
-        place = (slice(row, row + 1), *map(slice, size))
-        own = Outcome(*(x[place] if isinstance(x, np.ndarray) else x for x in arrays))
-        # Another process of the same evaluation may have read it.
-        sample = batch["samples"].get(index) or source.read(index)
-        objects = None if sample.objects is None else sample.objects[None]
-        yield index, own._replace(spacing=sample.spacing, objects=objects)
-
-
-def _count_on_host(of_data: metrics.Metrics, outcome: Outcome) -> dict[str, np.ndarray]:
-    """Counts one image with what counts on the host."""
-    own = metrics.count(of_data, outcome, on_device=False)
-    return {name: array[0] for name, array in own.items()}
 
 
 def _stack(rows: Mapping[int, Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -237,7 +209,8 @@ def score_run(config: ConfigDict, workdir: Path, *, split: str, checkpoint: str)
 
     Raises:
         UserError: The run, its data or the split are missing, or it is a run of another config or
-            of data of other classes.
+            of data of other classes; or a metric needs what is chosen on val, where no evaluation
+            of this checkpoint says it, see `of_val.settle`.
     """
     dataset, _ = open_run(config.data, workdir, split)
     source = pick_split(dataset, split)
@@ -251,6 +224,8 @@ def score_run(config: ConfigDict, workdir: Path, *, split: str, checkpoint: str)
             "run was trained on."
         )
     check_labels(config, network.task, dataset)
+    told = of_val.settle(network.settings.metrics, workdir, split, checkpoint, trained)
+    network = network._replace(settings=network.settings._replace(metrics=told.metrics))
     check(source, split, len(dataset.class_names), network.known_range)
     say_other_scale(source, network.loading, workdir)
     result = evaluate(
@@ -263,7 +238,7 @@ def score_run(config: ConfigDict, workdir: Path, *, split: str, checkpoint: str)
     title = f"{split}, {checkpoint} checkpoint (step {trained.step}), {len(source)} images"
     counted = dataset, source, network, result.counts
     evaluated = Evaluated(split, checkpoint, trained.step, title, *counted)
-    scores = summarise(result, network.task, dataset.views)
+    scores = summarise(result, network.task, dataset.views) | told.said
     return OfRun(evaluated, result.predictions, result.confusion, scores)
 
 
@@ -297,7 +272,9 @@ def evaluate_run(config: ConfigDict, workdir: Path, *, split: str, checkpoint: s
     name, names = f"{entry}_{step:08d}", evaluated.dataset.class_names
     gallery = Gallery(workdir, source, names, network.task, network.settings.headline)
     remove_leftovers(workdir / layout.FIGURES)
-    listed = looks.add(workdir, split, checkpoint, step)
+    told = {"metrics": network.settings.metrics}
+    told |= {"of_val": of_val.choose(told["metrics"], found.scores)} if split == "val" else {}
+    listed = looks.add(workdir, split, checkpoint, step, **told)
     with temporary_folder(workdir, ".evaluation_") as folder:
         figure = folder / f"predictions_{name}.png"
         gallery.draw_split(figure, title, found.predictions, found.confusion)

@@ -12,7 +12,7 @@ from unet_jax.augment.make import Augment, Given, check_augment, make_augment
 from unet_jax.config import call, check_sections
 from unet_jax.data import foreground
 from unet_jax.data.base import Dataset
-from unet_jax.data.class_weights import Weights, find_rule, weigh
+from unet_jax.data.class_weights import Weights, weigh
 from unet_jax.data.maps import Map
 from unet_jax.data.sample import Ends
 from unet_jax.data.sources import Loading, read_loading
@@ -20,6 +20,7 @@ from unet_jax.data.statistics import find_ends
 from unet_jax.defaults import complete, to_config
 from unet_jax.durations import MOST_STEPS, Plan, check_plan, make_plan
 from unet_jax.errors import UserError
+from unet_jax.losses.by_rule import find_rules, put_weights
 from unet_jax.losses.make import check_loss, find_maps, make_loss
 from unet_jax.metrics.make import check_headline, make_metrics
 from unet_jax.models.pretrained.weights import Load, make_pretrained
@@ -163,14 +164,14 @@ def _weigh(
 ) -> tuple[ConfigDict, Weights | None]:
     """Puts the class weights in the place of a rule for them; see `assemble`."""
     values = config.to_dict()
-    term = values["loss"].get("cross_entropy", {})
-    rule = find_rule(term.get("class_weights", ()))
-    if not rule:
+    rules = find_rules(values["loss"], task)
+    if not rules:
         return config, None
+    rule = next(iter(rules.values()))
     if kept is None or (kept.rule, len(kept.weights)) != (rule, task.channels):
         train = dataset.splits["train"]
         kept = weigh(rule, train, len(dataset.class_names), task)
-    term["class_weights"] = kept.weights
+    values["loss"] = put_weights(values["loss"], rules, kept.weights)
     return to_config(values), kept
 
 

@@ -78,6 +78,8 @@ def _depends_on_duration(config: ConfigDict) -> list[str]:
     schedule = config.optim.schedule
     values = {f"{part}.{key}": config[part][key] for part, key in _SHARES}
     shares = [f"config.{key}={value!r}" for key, value in values.items() if _is_share(key, value)]
+    ramps = {f"config.loss.{name}.ramp": term.get("ramp") for name, term in config.loss.items()}
+    shares += [f"{key}={ramp}" for key, ramp in ramps.items() if ramp]
     return [f"config.optim.schedule={schedule!r}"] * (schedule != "constant") + shares
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
@@ -25,12 +26,14 @@ class Trained(NamedTuple):
         variables: {"params", "batch_stats"} to evaluate it with, on the mesh.
         class_names: K names.
         step: Of the checkpoint.
+        scores: Of the evaluation of val that training made at that step; {} where it made none.
     """
 
     network: Network
     variables: dict[str, Any]
     class_names: tuple[str, ...]
     step: int
+    scores: Mapping[str, float | None] = MappingProxyType({})
 
 
 def restore(config: ConfigDict, workdir: Path, which: str) -> Trained:
@@ -61,7 +64,7 @@ def restore(config: ConfigDict, workdir: Path, which: str) -> Trained:
     network = make_network(config, class_names, spec, ends)
     variables = checkpoints.restore_variables(step, network.variables)
     checkpoints.close()
-    return Trained(network, variables, class_names, step)
+    return Trained(network, variables, class_names, step, meta.get("scores", {}))
 
 
 def mask_classes(config: ConfigDict, workdir: Path, which: str) -> tuple[str, ...]:

@@ -201,7 +201,8 @@ def make_pure_step(
 
         extras = dict(zip(given, moved, strict=True))
         targets = {"label": label, "weight": weight, "multiple": model.multiple()}
-        found = take_gradients(forward, loss, targets | {"extras": extras}, state.params)
+        own = loss.moves(optimizer.share(state.step)) if loss.moves else loss
+        found = take_gradients(forward, own, targets | {"extras": extras}, state.params)
         gradients = [_bring(gradient, split) for gradient in found.gradients]
         gradient = functools.reduce(optax.tree.add, gradients)
         given = (gradients, found.weights) if found.weights else (gradient,)

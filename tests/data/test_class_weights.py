@@ -91,7 +91,9 @@ def test_weights_of_regions(folder):
     assert found.weights == pytest.approx([sorted(shares)[1] / share for share in shares])
     assert found.pixels == tuple(pixels)
     lacking = Regions(("all", "never"), ((0, 1, 2), (3,)), (0, 3))
-    with pytest.raises(UserError, match=r"class_weights='balanced': .* no pixel of never, so"):
+    with pytest.raises(
+        UserError, match=r"class weights 'balanced' of config\.loss: .* no pixel of never, so"
+    ):
         weigh("balanced", open_folder(folder), 4, lacking)
 
 

@@ -156,11 +156,11 @@ def test_the_scale_of_class_weights_says_nothing(batch):
         ({"dice": 1.0}, r"config\.loss\.dice=1\.0 must be a section"),
         (
             {"dice": {"smooth": 1.0}},
-            r"config\.loss\.dice\.smooth is not a config key; allowed are weight\.",
+            r"config\.loss\.dice\.smooth is not a config key; allowed are weight, ramp, cla",
         ),
         (
             {"cross_entropy": {"gamma": 1.0}},
-            r"cross_entropy\.gamma is not .* weight, class_weights, .*, border_sigma\.",
+            r"cross_entropy\.gamma is not .* weight, ramp, class_weights, .*, border_sigma\.",
         ),
         ({"cross_entropy": {"class_weights": (1.0, 2.0)}}, "2 values for 4 classes"),
         ({"cross_entropy": {"class_weights": (1.0, 2.0, "a", 1.0)}}, "must be numbers"),
@@ -178,9 +178,10 @@ def test_values_that_do_not_fit(section, named):
 
 def test_what_is_checked_is_whole():
     assert check_loss({"dice": {"weight": 2}, "cross_entropy": {}}, num_classes=K) == {
-        "dice": {"weight": 2.0},
+        "dice": {"weight": 2.0, "ramp": (), "class_weights": ()},
         "cross_entropy": {
             "weight": 1.0,
+            "ramp": (),
             "class_weights": (),
             "label_smoothing": 0.0,
             "top_k": 0.0,

@@ -8,9 +8,13 @@ import numpy as np
 import optax
 import pytest
 from support import loss_truth
+from support.configs import make_config
 from support.tasks import exclusive
 
+from unet_jax.defaults import page
 from unet_jax.errors import UserError
+from unet_jax.experiment import assemble
+from unet_jax.losses.by_rule import find_rules
 from unet_jax.losses.make import TERMS, check_loss, make_loss
 from unet_jax.losses.tubes import soft_skeleton
 from unet_jax.sharding import make_shardings
@@ -201,6 +205,76 @@ def test_alpha_and_class_weights_of_channels_and_classes():
         np.testing.assert_allclose(loss(logits, label, weight), expected, rtol=2e-5)
 
 
+@pytest.mark.parametrize("kind", ["multilabel", "volumes"])
+def test_means_over_classes_by_weights_equal_a_loop(kind):
+    sections = {
+        "dice": {"class_weights": (0.5, 3.0, 0.0)},
+        "tversky": {"class_weights": (2.0, 0.1, 1e6), "gamma": 4 / 3},
+        "lovasz": {"class_weights": (0.2, 1.5, 40.0)},
+        "lovasz_hinge": {"class_weights": (0.2, 0.0, 7.0)},
+        "focal": {"alpha": (0.1, 0.7, 0.3), "gamma": 1.5},
+    }
+    task, *_ = make_problem(kind)
+
+    @jax.jit
+    def compute(logits, label, weight):
+        losses = {name: make_loss({name: keys}, task) for name, keys in sections.items()}
+        batch = logits, label, weight
+        return {name: jax.value_and_grad(loss)(*batch) for name, loss in losses.items()}
+
+    for case in ("ignored", "absent"):
+        _, logits, label, weight, on = make_case(kind, case)
+        found = jax.device_get(compute(logits, label, weight))
+        for name, keys in sections.items():
+            flat = on.reshape(-1, 3), np.float64(weight).ravel(), task.decides == "ids"
+
+            def truth(z, name=name, flat=flat, keys=keys):
+                return getattr(loss_truth, name)(z.reshape(-1, 3), *flat, **keys)
+
+            value, gradient = found[name]
+            np.testing.assert_allclose(value, truth(logits), rtol=2e-5, err_msg=name)
+            for place in [*np.ndindex(logits.shape)][::13]:
+                expected = loss_truth.derivative(truth, logits, place)
+                np.testing.assert_allclose(
+                    gradient[place], expected, rtol=1e-3, atol=2e-6, err_msg=f"{name} {place}"
+                )
+
+
+def test_a_rule_finds_the_factors_of_several_terms():
+    config = make_config()
+    terms = {"focal": {"alpha": "balanced"}, "dice": {"class_weights": "balanced"}}
+    config.loss = page(loss=terms).loss
+    made = assemble(config)
+    train = made.dataset.splits["train"]
+    labels = [train.read(index).label for index in range(len(train))]
+    pixels = np.bincount(np.concatenate([x[x < 6] for x in labels]), minlength=6)
+    inverse = [1 / n if n else 0.0 for n in pixels.tolist()]
+    present = sum(n > 0 for n in pixels)
+    dice = [pixels.sum() * one / present for one in inverse]
+    assert made.config.loss.dice.class_weights == pytest.approx(dice)
+    assert made.config.loss.focal.alpha == pytest.approx([x / sum(inverse) for x in inverse])
+    assert made.class_weights.rule == "balanced"
+
+
+@pytest.mark.parametrize(
+    ("section", "kind", "named"),
+    [
+        (
+            {
+                "tversky": {"class_weights": ("balanced",)},
+                "focal": {"alpha": ("median_frequency",)},
+            },
+            "seven classes",
+            r"tversky\.class_weights='balanced' and .*alpha='median_frequency' are two rules",
+        ),
+        ({"focal": {"alpha": ("balanced",)}}, "multilabel", "is for classes that exclude each"),
+    ],
+)
+def test_rules_that_no_run_can_have(section, kind, named):
+    with pytest.raises(UserError, match=named):
+        find_rules(section, make_problem(kind)[0])
+
+
 def test_focal_is_optax_where_channels_are_independent():
     task, logits, label, weight, on = make_case("multilabel", "random")
     expected = optax.losses.sigmoid_focal_loss(logits, on.astype(np.float32), alpha=0.25, gamma=1.5)
@@ -255,6 +329,11 @@ def test_skeletons_are_one_pixel_wide():
         ({"focal": {"gamma": -1.0}}, r"config\.loss\.focal\.gamma=-1\.0 must be 0 or more"),
         ({"focal": {"alpha": (0.5, 0.5)}}, r"focal\.alpha=\(0\.5, 0\.5\) has 2 values for 4"),
         ({"focal": {"alpha": (2.0,) * 4}}, r"focal\.alpha=.* must be numbers from 0 to 1"),
+        ({"dice": {"ramp": (1.0,)}}, r"loss\.dice\.ramp=\(1\.0,\) must be two factors"),
+        ({"boundary": {"ramp": (0.0, 1.5)}}, r"boundary\.ramp=\(0\.0, 1\.5\) must be two factors"),
+        ({"dice": {"class_weights": (1.0,)}}, r"loss\.dice\.class_weights=.* has 1 values for 4"),
+        ({"lovasz": {"class_weights": (0.0,) * 4}}, r"lovasz\.class_weights=.* above 0"),
+        ({"tversky": {"class_weights": ("much",)}}, r"tversky\.class_weights=.* has 1 values"),
         ({"tversky": {"gamma": 0.5}}, r"config\.loss\.tversky\.gamma=0\.5 must be 1 or more"),
         (
             {"tversky": {"false_positives": 0.0, "false_negatives": 0.0}},

@@ -93,6 +93,12 @@ def test_scores_at_thresholds():
     assert got["V_rand_best"] == pytest.approx(0.6)
     assert got["V_rand_threshold"] == 0.25
     none = {name: 0 * array for name, array in counts.items()}
+    counts["V_rand"], counts["V_info"] = np.array([0, -1]), np.array([-2, 0])
+    counts["V_info_by_threshold"] = by_threshold[:, ::-1]
+    own = make.values(metric.scores(counts))
+    assert own["V_rand"] == own["V_rand_best"] == pytest.approx(0.6)
+    assert own["V_info"] == 0, "not at its own threshold, which is 0.75"
+    assert own["V_info_best"] == pytest.approx(0.6)
     assert set(make.values(metric.scores(none)).values()) == {None}
 
 
@@ -100,6 +106,7 @@ def test_scores_at_thresholds():
     ("values", "says"),
     [
         ({"threshold": 1.0}, r"threshold=1\.0 must be between"),
+        ({"threshold": -0.1}, r"threshold=-0\.1 must be between"),
         ({"inside": 2}, "inside=2 must be 1"),
     ],
 )

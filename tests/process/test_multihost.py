@@ -101,18 +101,25 @@ def test_a_process_that_is_done_waits_for_the_last_figures_of_the_first():
 
 def test_two_processes_evaluate_to_the_counts_of_one(pair, tmp_path, command):
     workdir = shutil.copytree(pair[0], tmp_path / "run")
-    scores = []
+    scores, counts = [], []
     for count in (2, 1):
         flags = ["--mode=eval", "--split=test", f"--config={workdir}/config.json"]
+        flags += ["--config.eval.metrics={'surface': {}, 'boundary': {}}"]
         if count == 1:
             assert command(f"--workdir={workdir}", *flags).returncode == 0
         else:
             done = finish(start(workdir, count, flags))
             assert [code for code, *_ in done] == [0, 0], done
         scores.append(json.loads((workdir / "results.json").read_text())["test"])
+        with np.load(next(workdir.glob("evaluations/test_*.npz"))) as saved:
+            counts.append({name: (saved[name].dtype, saved[name].tobytes()) for name in saved})
     found, alone = scores
     assert found.pop("cross_entropy") == pytest.approx(alone.pop("cross_entropy"), rel=1e-5)
     assert found == alone
+    for own in counts:
+        del own["cross_entropy/loss"]
+    assert "surface/HD95" in counts[0]
+    assert counts[0] == counts[1]
 
 
 @pytest.mark.slow

@@ -41,6 +41,7 @@ BASE = {
     "loss.cross_entropy.label_smoothing": 0.1,
     "loss.cross_entropy.class_weights": (1.0,) * 6,
     "loss.cross_entropy.border_weight": 1.0,
+    "loss.dice.ramp": (1.0, 0.5),
     "augment.zoom.scale": (0.8, 1.2),
     "augment.colour.brightness": 0.1,
     "optim.clip_norm": 1.0,
@@ -54,6 +55,7 @@ TRIALS = [
         "model.dropout": (0.2, 0.1),
         "model.stochastic_depth": 0.5,
         "loss.dice.weight": 0.5,
+        "loss.dice.ramp": (0.1, 1.0),
         "loss.cross_entropy.class_weights": (1.0, 2.0, 1.0, 1.0, 0.5, 1.0),
     },
     {

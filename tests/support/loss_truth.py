@@ -80,7 +80,7 @@ def focal(logits, on, weight, exclusive, gamma=2.0, alpha=()):
 
 
 def sizes(logits, on, weight, exclusive):
-    """Yields sum w p y, sum w p, sum w y of the channels that are in the batch."""
+    """Yields k, and sum w p y, sum w p, sum w y, of the channels k that are in the batch."""
     p = probabilities(logits, exclusive)
     for k in range(on.shape[-1]):
         overlap = predicted = truth = 0.0
@@ -89,33 +89,50 @@ def sizes(logits, on, weight, exclusive):
             predicted += weight[i] * p[i, k]
             truth += weight[i] * on[i, k]
         if truth > 0:
-            yield overlap, predicted, truth
+            yield k, (overlap, predicted, truth)
 
 
-def mean(values):
-    values = list(values)
-    return sum(values) / len(values) if values else 0.0
+def mean(losses, class_weights=None):
+    """Returns the mean of (channel, loss), by the weights of the channels."""
+    total = divisor = 0.0
+    for k, loss in losses:
+        factor = class_weights[k] if class_weights else 1.0
+        total, divisor = total + factor * loss, divisor + factor
+    return divide(total, divisor)
 
 
-def dice(logits, on, weight, exclusive):
+def dice(logits, on, weight, exclusive, class_weights=None):
+    def loss(overlap, predicted, truth):
+        return 1 - 2 * overlap / (predicted + truth)
+
     found = sizes(logits, on, weight, exclusive)
-    return mean(1 - 2 * overlap / (predicted + truth) for overlap, predicted, truth in found)
+    return mean(((k, loss(*own)) for k, own in found), class_weights)
 
 
 def generalised_dice(logits, on, weight, exclusive):
     above = below = 0.0
-    for overlap, predicted, truth in sizes(logits, on, weight, exclusive):
+    for _, (overlap, predicted, truth) in sizes(logits, on, weight, exclusive):
         above += 2 * overlap / truth**2
         below += (predicted + truth) / truth**2
     return 1 - above / below if below else 0.0
 
 
-def tversky(logits, on, weight, exclusive, false_positives=0.3, false_negatives=0.7, gamma=1.0):
+def tversky(
+    logits,
+    on,
+    weight,
+    exclusive,
+    false_positives=0.3,
+    false_negatives=0.7,
+    gamma=1.0,
+    class_weights=None,
+):
     def loss(overlap, predicted, truth):
         wrong = false_positives * (predicted - overlap) + false_negatives * (truth - overlap)
         return max(0.0, 1 - overlap / (overlap + wrong)) ** (1 / gamma)
 
-    return mean(loss(*found) for found in sizes(logits, on, weight, exclusive))
+    found = sizes(logits, on, weight, exclusive)
+    return mean(((k, loss(*own)) for k, own in found), class_weights)
 
 
 def extension(errors, on, weight):
@@ -136,13 +153,14 @@ def extension(errors, on, weight):
     return total
 
 
-def lovasz(logits, on, weight, exclusive):
+def lovasz(logits, on, weight, exclusive, class_weights=None):
     errors = np.abs(on - probabilities(logits, exclusive))
     there = [k for k in range(on.shape[-1]) if (weight * on[:, k]).sum() > 0]
-    return mean(extension(errors[:, k], on[:, k], weight) for k in there)
+    found = ((k, extension(errors[:, k], on[:, k], weight)) for k in there)
+    return mean(found, class_weights)
 
 
-def lovasz_hinge(logits, on, weight, exclusive):
+def lovasz_hinge(logits, on, weight, exclusive, class_weights=None):
     z = np.float64(logits)
     there = [k for k in range(on.shape[-1]) if (weight * on[:, k]).sum() > 0]
     values = []
@@ -152,8 +170,8 @@ def lovasz_hinge(logits, on, weight, exclusive):
             others = np.delete(z, k, axis=-1)
             odds = odds - np.log(np.exp(others).sum(-1)) if others.shape[-1] else odds + math.inf
         errors = np.maximum(0, 1 - odds * (2 * on[:, k] - 1))
-        values.append(extension(errors, on[:, k], weight))
-    return mean(values)
+        values.append((k, extension(errors, on[:, k], weight)))
+    return mean(values, class_weights)
 
 
 def skeleton(image, counts, iterations):
@@ -200,7 +218,7 @@ def cldice(logits, on, weight, exclusive, shape=(), iterations=10, classes=()):
         ]
         precision = (1 + (w * lines[0] * y[..., k]).sum()) / (1 + (w * lines[0]).sum())
         recall = (1 + (w * lines[1] * p[..., k]).sum()) / (1 + (w * lines[1]).sum())
-        values.append(1 - 2 * precision * recall / (precision + recall))
+        values.append((k, 1 - 2 * precision * recall / (precision + recall)))
     return mean(values)
 
 

@@ -20,8 +20,6 @@ from unet_jax.process.runtime import cache_dir
 from unet_jax.process.whole import write_whole
 from unet_jax.task import IGNORE, Task
 
-KEY = "config.loss.cross_entropy.class_weights"
-
 
 class Counts(NamedTuple):
     """How many pixels of a split each class has; those that are ignored are in none of the numbers.
@@ -96,7 +94,7 @@ RULES: dict[str, Callable[[Counts], tuple[float, ...]]] = {
     "balanced": balanced,
     "median_frequency": median_frequency,
 }
-"""By name in config.loss.cross_entropy.class_weights."""
+"""By name, for factors by class of terms in config.loss, such as dice.class_weights."""
 
 
 class Weights(NamedTuple):
@@ -150,9 +148,10 @@ def weigh(rule: str, source: Source, num_classes: int, task: Task) -> Weights:
     absent = [name for name, n in zip(task.names, weights.pixels, strict=True) if not n]
     if absent and task.decides == "masks":
         raise UserError(
-            f"{KEY}={rule!r}: the training split has no pixel of {', '.join(absent)}, so that no "
-            "weight balances it; split the data otherwise (config.data.split.stratify_classes), "
-            f"leave the class out, or give {len(task.names)} numbers."
+            f"the class weights {rule!r} of config.loss: the training split has no pixel of "
+            f"{', '.join(absent)}, so that no weight balances it; split the data otherwise "
+            "(config.data.split.stratify_classes), leave the class out, or give "
+            f"{len(task.names)} numbers."
         )
     return weights
 

@@ -14,7 +14,8 @@ def boundary(example: Example) -> jax.Array:
     (Kervadec et al., 2019, eq. 5): `data.maps.Distance`, in pixels, whose details are stated there;
     of the whole image, also where parts are cut from it. A channel without a pixel in an image adds
     nothing there. It grows with the image, can be below 0, and says little where a network knows
-    nothing: the paper adds it to a loss over regions with a weight that grows from 0.01.
+    nothing: the paper adds it to a loss over regions, whose weight falls from 1 to 0 while this
+    one's grows from 0.01, as `ramp` has it for both.
 
     Args:
         example: The batch, with the extra "distance" [..., K].

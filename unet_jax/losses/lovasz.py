@@ -5,9 +5,10 @@ import jax.numpy as jnp
 
 from unet_jax.losses.example import Example
 from unet_jax.losses.overlap import mean_present
+from unet_jax.traced import Number
 
 
-def lovasz(example: Example) -> jax.Array:
+def lovasz(example: Example, *, class_weights: tuple[Number, ...] = ()) -> jax.Array:
     """Mean Lovasz extension of the Jaccard loss of the channels in the batch.
 
     Lovasz-Softmax where a pixel has one class (Berman et al., 2018, eq. 11 and 12): the errors of
@@ -17,16 +18,18 @@ def lovasz(example: Example) -> jax.Array:
 
     Args:
         example: The batch.
+        class_weights: Of the mean over channels; see `overlap.soft_dice`.
 
     Returns:
         Scalar in [0, 1]; 0 if all weights are 0.
     """
     logits, label, weight, task, _ = example
     target = task.target(label)
-    return _mean_extension(jnp.abs(target - task.probability(logits)), target, weight)
+    errors = jnp.abs(target - task.probability(logits))
+    return _mean_extension(errors, target, weight, class_weights)
 
 
-def lovasz_hinge(example: Example) -> jax.Array:
+def lovasz_hinge(example: Example, *, class_weights: tuple[Number, ...] = ()) -> jax.Array:
     """As `lovasz`, of the hinge errors max(0, 1 - f_k (2 y_k - 1)) (Berman et al., 2018, eq. 7).
 
     f_k are the log odds of channel k: its logits where channels are independent, elsewhere those of
@@ -34,6 +37,7 @@ def lovasz_hinge(example: Example) -> jax.Array:
 
     Args:
         example: The batch.
+        class_weights: Of the mean over channels; see `overlap.soft_dice`.
 
     Returns:
         Scalar, 0 or more; 0 if all weights are 0.
@@ -41,23 +45,26 @@ def lovasz_hinge(example: Example) -> jax.Array:
     logits, label, weight, task, _ = example
     target = task.target(label)
     margins = (2 * target - 1) * task.log_odds(logits)
-    return _mean_extension(jax.nn.relu(1 - margins), target, weight)
+    return _mean_extension(jax.nn.relu(1 - margins), target, weight, class_weights)
 
 
-def _mean_extension(errors: jax.Array, target: jax.Array, weight: jax.Array) -> jax.Array:
+def _mean_extension(
+    errors: jax.Array, target: jax.Array, weight: jax.Array, class_weights: tuple[Number, ...]
+) -> jax.Array:
     """Returns the mean of `_extend` over the channels that are in the batch.
 
     Args:
         errors: float32 [..., K], 0 or more.
         target: float32 [..., K], 0 or 1.
         weight: float32 [...].
+        class_weights: Of the mean; see `overlap.mean_present`.
     """
     channels = errors.shape[-1]
     flat = weight.ravel()
     truth = target.reshape(-1, channels) * flat[:, None]
     extend = jax.vmap(_extend, in_axes=(1, 1, None))
     losses = extend(errors.reshape(-1, channels), truth, flat)
-    return mean_present(losses, jnp.sum(truth, axis=0))
+    return mean_present(losses, jnp.sum(truth, axis=0), class_weights)
 
 
 def _extend(errors: jax.Array, truth: jax.Array, weight: jax.Array) -> jax.Array:

@@ -16,13 +16,20 @@ from unet_jax.errors import UserError
 from unet_jax.losses.boundary import boundary
 from unet_jax.losses.example import Example
 from unet_jax.losses.lovasz import lovasz, lovasz_hinge
-from unet_jax.losses.overlap import check_tversky, generalised_dice, soft_dice, tversky
+from unet_jax.losses.overlap import (
+    check_class_mean,
+    check_tversky,
+    generalised_dice,
+    soft_dice,
+    tversky,
+)
 from unet_jax.losses.pixel import (
     MOST_WEIGHT,
     binary_cross_entropy,
     check_cross_entropy,
     check_focal,
     cross_entropy,
+    divide_by_sum,
     focal,
     weigh_cross_entropy,
 )
@@ -39,11 +46,15 @@ class Term(NamedTuple):
         check: (values by key, number of classes) -> None; raises a UserError where they do not fit.
         is_mean: (values by key) -> whether it is a mean over pixels, so that the loss of several
             batches is the mean of theirs; see `Part`.
+        by_class: Its key of factors by class, for which a config may name a rule; "" for none.
+        of_rule: Makes these factors of the weights that the rule finds.
     """
 
     function: Callable[..., jax.Array]
     check: Callable[[Mapping[str, Any], int], None] = lambda values, num_classes: None
     is_mean: Callable[[Mapping[str, Any]], bool] = lambda values: False
+    by_class: str = ""
+    of_rule: Callable[[tuple[float, ...]], tuple[float, ...]] = lambda weights: weights
 
 
 def _always(values: Mapping[str, Any]) -> bool:
@@ -54,26 +65,29 @@ def _without_top_k(values: Mapping[str, Any]) -> bool:
     return not is_on(values.get("top_k", 0.0))
 
 
+_WEIGHTS = "class_weights"
 TERMS: dict[str, Term] = {
-    "cross_entropy": Term(cross_entropy, check_cross_entropy, _without_top_k),
-    "dice": Term(soft_dice),
+    "cross_entropy": Term(cross_entropy, check_cross_entropy, _without_top_k, _WEIGHTS),
+    "dice": Term(soft_dice, check_class_mean("dice"), by_class=_WEIGHTS),
     "binary_cross_entropy": Term(binary_cross_entropy, is_mean=_always),
-    "focal": Term(focal, check_focal, _always),
+    "focal": Term(focal, check_focal, _always, "alpha", divide_by_sum),
     "generalised_dice": Term(generalised_dice),
-    "tversky": Term(tversky, check_tversky),
-    "lovasz": Term(lovasz),
-    "lovasz_hinge": Term(lovasz_hinge),
+    "tversky": Term(tversky, check_tversky, by_class=_WEIGHTS),
+    "lovasz": Term(lovasz, check_class_mean("lovasz"), by_class=_WEIGHTS),
+    "lovasz_hinge": Term(lovasz_hinge, check_class_mean("lovasz_hinge"), by_class=_WEIGHTS),
     "boundary": Term(boundary, is_mean=_always),
     "cldice": Term(cldice, check_cldice),
 }
 """By name in config.loss; the defaults of a term's keys stand in `parts.PARTS`."""
 
 
-def every_term(weight: Number = 1.0) -> None:
-    """Has the key that every term has.
+def every_term(weight: Number = 1.0, ramp: tuple[Number, ...] = ()) -> None:
+    """Has the keys that every term has.
 
     Args:
         weight: Factor of the term in the sum, 0 or more.
+        ramp: What the weight is multiplied by at the first and at the last update of the horizon,
+            each from 0 to 1, and linearly between them; () for 1 all the time.
     """
 
 
@@ -110,11 +124,14 @@ class Loss:
         mean: Example -> scalar.
         task: What a label means.
         parts: Whose sum `mean` is. Terms that are no means over pixels are in the first.
+        moves: Share of the horizon -> the loss at that time; None where it is always this one, else
+            this is the one at the beginning.
     """
 
     mean: Callable[[Example], jax.Array]
     task: Task
     parts: tuple[Part, ...]
+    moves: Callable[[Number | jax.Array], "Loss"] | None = None
 
     def __call__(
         self,
@@ -159,6 +176,12 @@ def check_loss(section: Mapping[str, Any], *, num_classes: int) -> dict[str, dic
             raise UserError(
                 f"config.loss.{name}.weight={values['weight']} must be from 0 to {MOST_WEIGHT:g}."
             )
+        ramp = values["ramp"]
+        if len(ramp) not in (0, 2) or not all(0 <= factor <= 1 for factor in ramp):
+            raise UserError(
+                f"config.loss.{name}.ramp={ramp} must be two factors of the weight from 0 to 1, at "
+                "the first and at the last update, or () for none."
+            )
         TERMS[name].check(values, num_classes)
     return terms
 
@@ -167,19 +190,25 @@ def make_loss(terms: Mapping[str, Mapping[str, Any]], task: Task) -> Loss:
     """Makes a training loss.
 
     Args:
-        terms: By name of `TERMS`, the arguments of the term, and "weight", by default 1, its factor
-            in the sum.
+        terms: By name of `TERMS`, the arguments of the term, and those of `every_term`.
         task: What a label means.
 
     Returns:
         loss(logits [B, *n, K], label [B, *n], weight [B, *n]) -> scalar.
     """
-    weighted: dict[str, Weighted] = {}
-    for name, section in terms.items():
-        values = dict(section)
-        weight = values.pop("weight", 1.0)
-        weighted[name] = weight, functools.partial(TERMS[name].function, **values)
-    return Loss(_add([*weighted.values()]), task, _split(terms, weighted))
+
+    def at(share: Number | jax.Array) -> Loss:
+        weighted: dict[str, Weighted] = {}
+        for name, section in terms.items():
+            values = dict(section)
+            weight, ramp = values.pop("weight", 1.0), values.pop("ramp", ())
+            if ramp:
+                weight *= ramp[0] + (ramp[1] - ramp[0]) * share
+            weighted[name] = weight, functools.partial(TERMS[name].function, **values)
+        return Loss(_add([*weighted.values()]), task, _split(terms, weighted))
+
+    moves = any(section.get("ramp") for section in terms.values())
+    return dataclasses.replace(at(0.0), moves=at if moves else None)
 
 
 def _split(

@@ -1,6 +1,6 @@
 """Losses that compare regions: how much of a class's pixels two segmentations share."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from unet_jax.config import check_range
 from unet_jax.errors import UserError
 from unet_jax.losses.example import Example
+from unet_jax.losses.pixel import check_class_weights, weighted_mean
 from unet_jax.traced import Number
 
 MOST_COST = 1000.0  # of a false pixel, of which a right one is 1
@@ -38,13 +39,23 @@ def find_sizes(example: Example) -> Sizes:
     return Sizes(overlap, jnp.sum(truth, axis=pixels), jnp.sum(probability, axis=pixels))
 
 
-def mean_present(losses: jax.Array, truth: jax.Array) -> jax.Array:
-    """Returns the mean loss [K] of the channels whose truth has a pixel; 0 where none has."""
+def mean_present(
+    losses: jax.Array, truth: jax.Array, class_weights: tuple[Number, ...] = ()
+) -> jax.Array:
+    """Returns the mean loss [K] of the channels whose truth has a pixel; 0 where none has.
+
+    Args:
+        losses: float32 [K].
+        truth: float32 [K], above 0 where a channel has a pixel.
+        class_weights: v_k of the mean sum_k v_k l_k / sum_k v_k; empty for 1 each.
+    """
     present = (truth > 0).astype(jnp.float32)
-    return jnp.sum(present * losses) / jnp.maximum(jnp.sum(present), 1.0)
+    if not class_weights:
+        return jnp.sum(present * losses) / jnp.maximum(jnp.sum(present), 1.0)
+    return weighted_mean(losses, present * jnp.asarray(class_weights, jnp.float32))
 
 
-def soft_dice(example: Example) -> jax.Array:
+def soft_dice(example: Example, *, class_weights: tuple[Number, ...] = ()) -> jax.Array:
     """One minus the mean soft Dice coefficient of the channels in the batch.
 
     Dice_k = 2 sum w p_k y_k / (sum w p_k + sum w y_k) (Milletari et al., 2016, without squares;
@@ -54,13 +65,15 @@ def soft_dice(example: Example) -> jax.Array:
 
     Args:
         example: The batch.
+        class_weights: K factors v_k of the mean over channels, sum_k v_k (1 - Dice_k) / sum_k v_k;
+            empty for 1 each, or a rule, see `pixel.cross_entropy`.
 
     Returns:
         Scalar in [0, 1]; 0 if all weights are 0.
     """
     sizes = find_sizes(example)
     dice = 2 * sizes.overlap / jnp.maximum(sizes.predicted + sizes.truth, 1e-6)
-    return mean_present(1 - dice, sizes.truth)
+    return mean_present(1 - dice, sizes.truth, class_weights)
 
 
 def generalised_dice(example: Example) -> jax.Array:
@@ -93,6 +106,7 @@ def tversky(
     false_positives: Number = 0.3,
     false_negatives: Number = 0.7,
     gamma: Number = 1.0,
+    class_weights: tuple[Number, ...] = (),
 ) -> jax.Array:
     """Mean of (1 - T_k)^(1 / gamma) of the channels in the batch, T_k the Tversky index.
 
@@ -107,6 +121,7 @@ def tversky(
         false_positives: What a pixel that is wrongly in a channel costs, a.
         false_negatives: What one that is wrongly not in it costs, b.
         gamma: Above 1, channels that are still wrong count more against those nearly right.
+        class_weights: Of the mean over channels; see `soft_dice`.
 
     Returns:
         Scalar in [0, 1]; 0 if all weights are 0.
@@ -123,7 +138,22 @@ def tversky(
     loss = missing / jnp.maximum(overlap + missing, 1e-6)
     is_above = loss > 0  # at 0 the root has no derivative
     root = jnp.where(is_above, loss, 1) ** (1 / gamma)
-    return mean_present(jnp.where(is_above, root, 0), truth)
+    return mean_present(jnp.where(is_above, root, 0), truth, class_weights)
+
+
+def check_class_mean(term: str) -> Callable[[Mapping[str, Any], int], None]:
+    """Makes the check of a term whose mean over channels takes `class_weights`.
+
+    Args:
+        term: Its name in config.loss.
+
+    Returns:
+        (values by key, number of classes) -> None; raises a UserError where they do not fit.
+    """
+    key = f"config.loss.{term}.class_weights"
+    return lambda values, num_classes: check_class_weights(
+        key, values["class_weights"], num_classes
+    )
 
 
 def check_tversky(values: Mapping[str, Any], num_classes: int) -> None:
@@ -132,6 +162,7 @@ def check_tversky(values: Mapping[str, Any], num_classes: int) -> None:
     Raises:
         UserError: A number is out of range, or false pixels cost nothing.
     """
+    check_class_mean("tversky")(values, num_classes)
     key, costs = "config.loss.tversky", ("false_positives", "false_negatives")
     for name in costs:
         check_range(f"{key}.{name}", values[name], 0, MOST_COST)

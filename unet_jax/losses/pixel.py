@@ -135,7 +135,9 @@ def focal(example: Example, *, gamma: Number = 2.0, alpha: tuple[Number, ...] = 
             `cross_entropy`.
         alpha: K factors alpha_k of the loss, not of the divisor; empty for 1 each. alpha_t is that
             of the pixel's class; where channels are independent, alpha_k where channel k is on and
-            1 - alpha_k where it is not.
+            1 - alpha_k where it is not. Where a pixel has one class, a config may name a rule, see
+            `cross_entropy`, whose weights are divided by their sum: of two classes "balanced" gives
+            each the other's share of the pixels, the inverse frequency of the paper's section 3.1.
 
     Returns:
         Scalar, 0 if all weights are 0.
@@ -153,6 +155,12 @@ def focal(example: Example, *, gamma: Number = 2.0, alpha: tuple[Number, ...] = 
     return weighted_mean(losses, task.weigh(label, weight))
 
 
+def divide_by_sum(weights: tuple[float, ...]) -> tuple[float, ...]:
+    """Makes `alpha` of `focal` of the weights that a rule finds."""
+    total = sum(weights) or 1.0  # where nothing is labelled
+    return tuple(weight / total for weight in weights)
+
+
 def check_cross_entropy(values: Mapping[str, Any], num_classes: int) -> None:
     """Checks the arguments of `cross_entropy`.
 
@@ -163,16 +171,8 @@ def check_cross_entropy(values: Mapping[str, Any], num_classes: int) -> None:
     Raises:
         UserError: There is not a weight per class, or a number is out of range.
     """
-    key, class_weights = "config.loss.cross_entropy", values["class_weights"]
-    if find_rule(class_weights):
-        class_weights = ()
-    _check_count(f"{key}.class_weights", class_weights, num_classes, "equal weights")
-    are_weights = all(isinstance(w, int | float) and 0 <= w <= MOST_WEIGHT for w in class_weights)
-    if not are_weights or (class_weights and not any(class_weights)):
-        raise UserError(
-            f"{key}.class_weights={class_weights} must be numbers from 0 to {MOST_WEIGHT:g}, one "
-            f"or more of them above 0, or one of {', '.join(map(repr, RULES))}."
-        )
+    key = "config.loss.cross_entropy"
+    check_class_weights(f"{key}.class_weights", values["class_weights"], num_classes)
     if not 0 <= values["label_smoothing"] < 1:
         raise UserError(f"{key}.label_smoothing={values['label_smoothing']} must be in [0, 1).")
     if not 0 <= values["top_k"] <= 1:
@@ -184,6 +184,28 @@ def check_cross_entropy(values: Mapping[str, Any], num_classes: int) -> None:
     check_range(f"{key}.border_sigma", values["border_sigma"], 0.1, MOST_SIGMA)
 
 
+def check_class_weights(key: str, class_weights: tuple[Any, ...], num_classes: int) -> None:
+    """Checks factors by class, or the rule that finds them.
+
+    Args:
+        key: Their full config key.
+        class_weights: The factors, or the name of a rule alone.
+        num_classes: K.
+
+    Raises:
+        UserError: They are neither, or not one per class.
+    """
+    if find_rule(class_weights):
+        return
+    _check_count(key, class_weights, num_classes, "equal weights")
+    are_weights = all(isinstance(w, int | float) and 0 <= w <= MOST_WEIGHT for w in class_weights)
+    if not are_weights or (class_weights and not any(class_weights)):
+        raise UserError(
+            f"{key}={class_weights} must be numbers from 0 to {MOST_WEIGHT:g}, one or more of them "
+            f"above 0, or one of {', '.join(map(repr, RULES))}."
+        )
+
+
 def check_focal(values: Mapping[str, Any], num_classes: int) -> None:
     """Checks the arguments of `focal`, by name.
 
@@ -192,9 +214,14 @@ def check_focal(values: Mapping[str, Any], num_classes: int) -> None:
     """
     key, alpha = "config.loss.focal", values["alpha"]
     check_range(f"{key}.gamma", values["gamma"], 0, MOST_GAMMA)
+    if find_rule(alpha):
+        return
     _check_count(f"{key}.alpha", alpha, num_classes, "1 each")
     if not all(isinstance(a, int | float) and 0 <= a <= 1 for a in alpha):
-        raise UserError(f"{key}.alpha={alpha} must be numbers from 0 to 1.")
+        raise UserError(
+            f"{key}.alpha={alpha} must be numbers from 0 to 1, or one of "
+            f"{', '.join(map(repr, RULES))}."
+        )
 
 
 def _check_count(key: str, values: tuple[Any, ...], num_classes: int, otherwise: str) -> None:

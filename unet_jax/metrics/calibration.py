@@ -31,16 +31,17 @@ class Calibration(Metric):
     pixels (Brier, 1950), from 0 to 2, or of overlapping classes of (p - y)^2, up to 1. The
     negative log-likelihood is the score "cross_entropy"; "scaled_cross_entropy" is what it would be
     at the best "temperature", by which logits are divided (Guo et al., 2017, section 4.2): of
-    `TEMPERATURES`, and between them by a parabola in the logarithm. Fit it on val, and set it as
-    the argument for test.
+    `TEMPERATURES`, and between them by a parabola in the logarithm. It is fitted on val, and what
+    other splits are scored with.
 
     Attributes:
         class_names: K names.
-        temperature: What logits are divided by for all scores but the last two.
+        temperature: What logits are divided by for all scores but the last two; 0.0 for the one
+            that is fitted on val, where itself it is then 1.
     """
 
     class_names: tuple[str, ...]
-    temperature: float = 1.0
+    temperature: float = 0.0
     on_device: ClassVar[bool] = True
     axes: ClassVar[Mapping[str, tuple[int, ...]]] = {
         **dict.fromkeys(("elements", "confidence", "right"), (BINS,)),
@@ -52,7 +53,7 @@ class Calibration(Metric):
         """Sums by image and bin, and losses by temperature, float32 and int32; see `Metric`."""
         task, logits, label = outcome.task, outcome.logits, outcome.label
         overlap, weight = label.ndim == logits.ndim, outcome.weight
-        probability = task.probability(logits / self.temperature)
+        probability = task.probability(logits / (self.temperature or 1.0))
         truth = (label if overlap else task.target(label)).astype(jnp.float32)
         error, confidence = (probability - truth) ** 2, jnp.maximum(probability, 1 - probability)
         if overlap and weight.ndim < label.ndim:  # each class is an element
@@ -137,7 +138,8 @@ def _maximal(sums: np.ndarray) -> np.ndarray:
 
 
 def _temperature(sums: np.ndarray) -> np.ndarray:
-    return np.exp(_minimum(sums)[0])
+    # Rounding may lead beyond the ends.
+    return np.clip(np.exp(_minimum(sums)[0]), TEMPERATURES[0], TEMPERATURES[-1])
 
 
 def _scaled(sums: np.ndarray) -> np.ndarray:
@@ -170,4 +172,5 @@ def check_calibration(values: Mapping[str, Any], num_classes: int) -> None:
         UserError: The temperature is out of range.
     """
     key = "config.eval.metrics.calibration.temperature"
-    check_range(key, values["temperature"], TEMPERATURES[0], TEMPERATURES[-1])
+    if values["temperature"]:  # not that of val
+        check_range(key, values["temperature"], TEMPERATURES[0], TEMPERATURES[-1])

@@ -1,6 +1,7 @@
 """The metrics that an evaluation has where its config names them."""
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from unet_jax.config import check_parts
@@ -24,10 +25,12 @@ class Choice(NamedTuple):
     Attributes:
         make: (class names, **its section) -> the metric.
         check: (values by key, number of classes) -> None; raises a UserError where they do not fit.
+        of_val: By key, 0.0 of which is for the value that is chosen on val, the score that says it.
     """
 
     make: Callable[..., Metric]
     check: Callable[[Mapping[str, Any], int], None] = lambda values, num_classes: None
+    of_val: Mapping[str, str] = MappingProxyType({})
 
 
 CHOICES: dict[str, Choice] = {
@@ -36,9 +39,9 @@ CHOICES: dict[str, Choice] = {
     "boundary": Choice(Boundary, check_boundary),
     "cldice": Choice(ClDice, check_cldice),
     "objects": Choice(Objects, check_objects),
-    "segments": Choice(Segments, check_segments),
+    "segments": Choice(Segments, check_segments, {"threshold": "V_rand_threshold"}),
     "curves": Choice(Curves, check_curves),
-    "calibration": Choice(Calibration, check_calibration),
+    "calibration": Choice(Calibration, check_calibration, {"temperature": "temperature"}),
 }
 """By name in config.eval.metrics; the defaults of a metric's keys stand in `parts.PARTS`."""
 

@@ -69,19 +69,21 @@ class Segments(Metric):
     whose probability of being inside is above a threshold. Slices of volumes are images. See
     `rand_and_info`.
 
-    "V_rand" and "V_info" are at the threshold that is given, 0.5 unless it was chosen on val, where
-    "V_rand_threshold" and "V_info_threshold" find it; "V_rand_best" and "V_info_best" are the
-    highest means at any of `THRESHOLDS`, which tell what no choice on other images may reach.
+    "V_rand" and "V_info" are at one threshold for both: the one that is given, or of val
+    "V_rand_threshold", where "V_rand" of val is highest; on val itself they are there too. Beside
+    them "V_rand_best" and "V_info_best" are the highest means at any of `THRESHOLDS`, each at its
+    own "V_rand_threshold" and "V_info_threshold": what no choice on other images may reach.
 
     Attributes:
         class_names: K names.
         inside: Id of the class that is inside of segments.
-        threshold: Of the probability.
+        threshold: Of the probability; 0.0 for the one that is chosen on val, and then "V_rand" and
+            "V_info" are counted as -1.
     """
 
     class_names: tuple[str, ...]
     inside: int = 1
-    threshold: float = 0.5
+    threshold: float = 0.0
     on_device: ClassVar[bool] = False
     reads: ClassVar[tuple[str, ...]] = ("logits", "label", "weight")
     axes: ClassVar[Mapping[str, tuple[int, ...]]] = {
@@ -106,8 +108,9 @@ class Segments(Metric):
             truth = part(border, known)
             if not truth.any():
                 continue
-            values = [_at(truth, score, t) for t in (self.threshold, *THRESHOLDS)]
-            (rand, *rands), (info, *infos) = zip(*values, strict=True)
+            rands, infos = zip(*(_at(truth, score, t) for t in THRESHOLDS), strict=True)
+            given = self.threshold
+            rand, info = _at(truth, score, given) if given else (-1.0, -1.0)
             own_counts = {"V_rand": rand, "V_info": info, "images": 1}
             own_counts |= {"V_rand_by_threshold": rands, "V_info_by_threshold": infos}
             for name, value in own_counts.items():
@@ -123,7 +126,10 @@ class Segments(Metric):
         """Returns what a score is computed from; see `Metric`."""
         images = counts["images"][..., None]
         if name in counts:
-            return Ratio(counts[name][..., None], images, images)
+            if not (counts[name] < 0).any():
+                return Ratio(counts[name][..., None], images, images)
+            parts = [counts["V_rand_by_threshold"], counts[f"{name}_by_threshold"], images]
+            return Function(np.concatenate(parts, axis=-1), _at_threshold, images)
         kind, _, end = name.rpartition("_")
         sums = np.concatenate([counts[f"{kind}_by_threshold"], images], axis=-1)
         return Function(sums, _best if end == "best" else _threshold, images)
@@ -138,6 +144,13 @@ def _best(sums: np.ndarray) -> np.ndarray:
     return sums[..., :-1].max(axis=-1) / np.maximum(sums[..., -1], 1)
 
 
+def _at_threshold(sums: np.ndarray) -> np.ndarray:
+    """Computes a mean at the threshold where that of V_rand is highest."""
+    rands, own = sums[..., :_T], sums[..., _T:-1]
+    chosen = rands.argmax(axis=-1)[..., None]
+    return np.take_along_axis(own, chosen, axis=-1)[..., 0] / np.maximum(sums[..., -1], 1)
+
+
 def _threshold(sums: np.ndarray) -> np.ndarray:
     return THRESHOLDS[sums[..., :-1].argmax(axis=-1)]
 
@@ -150,6 +163,9 @@ def check_segments(values: Mapping[str, Any], num_classes: int) -> None:
     """
     key = "config.eval.metrics.segments"
     skeletonize(np.zeros((1, 1), bool))
-    if not 0 < values["threshold"] < 1:
-        raise UserError(f"{key}.threshold={values['threshold']} must be between 0 and 1.")
+    if not 0 <= values["threshold"] < 1:
+        raise UserError(
+            f"{key}.threshold={values['threshold']} must be between 0 and 1, or 0.0 for the one "
+            "that is chosen on val."
+        )
     check_range(f"{key}.inside", values["inside"], 0, num_classes - 1)

@@ -33,6 +33,7 @@ class Optimizer:
         move: How the average of parameters moves; None where there is none.
         accumulate: Steps (batches) that make one update.
         total_steps: Steps of the whole run.
+        updates: Of the horizon.
     """
 
     init: Callable[[Any], Any]
@@ -41,6 +42,12 @@ class Optimizer:
     move: Move | None
     accumulate: int
     total_steps: int
+    updates: int
+
+    def share(self, step: jax.Array) -> jax.Array:
+        """Returns how far a step's update is, from 0, the horizon's first, to 1, its last."""
+        done = jnp.asarray(step) // self.accumulate
+        return jnp.minimum(done / max(1, self.updates - 1), 1.0)
 
     def begin_average(self, params: Any) -> Any:
         """Returns the average of the initial parameters; {} where none is kept."""
@@ -204,6 +211,7 @@ def make_optimizer(
         move=schedule_free() if name == SCHEDULE_FREE else move,
         accumulate=accumulate,
         total_steps=total_steps,
+        updates=updates,
     )
 
 

@@ -1,10 +1,11 @@
 """Many processes of one run: joining them, waiting for them, and ending with them."""
 
+import io
 import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
@@ -101,6 +102,32 @@ def in_any(flags: Sequence[bool]) -> list[bool]:
         return list(flags)
     found = np.asarray(multihost_utils.process_allgather(np.asarray(flags, np.uint8)))
     return [bool(flag) for flag in found.max(axis=0)]
+
+
+def gather_arrays(own: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
+    """Returns the arrays that every process has, on each of them.
+
+    Bytes travel, so that numbers arrive exactly which devices do not have, such as float64.
+
+    Args:
+        own: By name; the processes may have other names, and arrays of any size.
+
+    Returns:
+        Those of each process, in their order.
+    """
+    if jax.process_count() == 1:
+        return [dict(own)]
+    written = io.BytesIO()
+    np.savez(written, allow_pickle=False, **own)
+    data = np.frombuffer(written.getvalue(), np.uint8)
+    gather = multihost_utils.process_allgather
+    with jax.transfer_guard("allow"):  # also amid a training
+        sizes = np.asarray(gather(np.array([len(data)], np.int32))).ravel()
+        padded = np.zeros(sizes.max(), np.uint8)
+        padded[: len(data)] = data
+        found = np.asarray(gather(padded))
+    texts = [io.BytesIO(row[:size].tobytes()) for row, size in zip(found, sizes, strict=True)]
+    return [dict(np.load(text, allow_pickle=False)) for text in texts]
 
 
 class AgreedStop(signals.StopRequest):

@@ -5,14 +5,17 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from unet_jax.process import records
 from unet_jax.process.owner import turn
+from unet_jax.process.records import Maybe
 from unet_jax.runs import layout, splits
 
-_LINE = {"list": str, str: object}
+_TOLD = {"metrics": Maybe({str: dict}), "of_val": Maybe({str: records.Number})}
+_LINE = {"list": str, **_TOLD, str: object}
 _ADVICE = "put the file back, or take that line out"
 
 
@@ -35,7 +38,7 @@ def fingerprint(workdir: Path, split: str) -> str:
     return hashlib.sha256(json.dumps(list(kept.items())).encode()).hexdigest()[:16]
 
 
-def add(workdir: Path, split: str, checkpoint: str, step: int) -> str:
+def add(workdir: Path, split: str, checkpoint: str, step: int, **told: Mapping[str, Any]) -> str:
     """Adds a line for an evaluation whose scores are known.
 
     Args:
@@ -43,6 +46,8 @@ def add(workdir: Path, split: str, checkpoint: str, step: int) -> str:
         split: Its name, such as "test".
         checkpoint: "best" or "latest".
         step: Of the checkpoint.
+        **told: "metrics", what the metrics of `config.eval.metrics` were told, and of val "of_val",
+            what was chosen there; see `of_val.choose`.
 
     Returns:
         The fingerprint of the split.
@@ -51,13 +56,15 @@ def add(workdir: Path, split: str, checkpoint: str, step: int) -> str:
         BrokenFileError: The splits that the run keeps cannot be read.
     """
     kept = (splits.read(workdir) or {}).get(split, {})
+    listed = fingerprint(workdir, split)
     line = {
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "split": split,
-        "list": fingerprint(workdir, split),
+        "list": listed,
         "images": len(kept),
         "checkpoint": checkpoint,
         "step": step,
+        **told,
         "command": [sys.executable, *sys.argv],
     }
     file = workdir / layout.LOOKS
@@ -65,7 +72,7 @@ def add(workdir: Path, split: str, checkpoint: str, step: int) -> str:
         out.write(json.dumps(line) + "\n")
         out.flush()
         os.fsync(out.fileno())
-    return line["list"]
+    return listed
 
 
 def count(workdir: Path, fingerprint: str) -> tuple[int, int]:
@@ -96,6 +103,14 @@ def describe(workdir: Path, split: str, fingerprint: str) -> str:
     return f"evaluations of this list of {split} images: this run {times}{more} ({layout.LOOKS})"
 
 
+def read(workdir: Path) -> list[dict[str, Any]]:
+    """Reads the lines of a run's evaluations, the oldest first.
+
+    Raises:
+        BrokenFileError: One is not what an evaluation wrote.
+    """
+    return records.read_lines(workdir / layout.LOOKS, _LINE, "what a run wrote", _ADVICE)
+
+
 def _lists(workdir: Path) -> Iterator[str]:
-    lines = records.read_lines(workdir / layout.LOOKS, _LINE, "what a run wrote", _ADVICE)
-    return (line["list"] for line in lines)
+    return (line["list"] for line in read(workdir))
