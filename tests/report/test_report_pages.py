@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support import forks
 from support.paths import ROOT
 from support.report_data import CLASSES, FACTORS, write_study
 from support.report_pages import read_csv, write
@@ -207,7 +208,7 @@ def test_a_study_of_twenty_trials_stays_small(tmp_path):
 
 def command(*arguments):
     line = [sys.executable, "-m", "experiments.report", *map(str, arguments)]
-    return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, env=dict(os.environ))
+    return forks.run(line, cwd=ROOT)
 
 
 def test_command_writes_where_it_is_told(study, tmp_path):

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -28,20 +29,28 @@ from typing import Any, NoReturn
 from support.paths import ROOT
 
 MODULES = (
+    "experiments.report",
     "experiments.sweep",
+    "unet_jax.explain",
     "unet_jax.main",
     "unet_jax.studies.pack",
     "unet_jax.studies.sweep.probe",
 )
-"""What is forked; any other program is started."""
+"""What is forked, beside programs of `python -c`; any other is started."""
 TIED = "unet_jax.studies.engines.child"
 """A module that becomes another command."""
 IMPORTED = (
     "unet_jax.doctor.run",
     "unet_jax.evaluate",
+    "unet_jax.explain.draw_transpose",
+    "unet_jax.explain.draw_unet",
+    "unet_jax.explain.draw_windows",
     "unet_jax.plan.memory",
     "unet_jax.predict.run",
     "unet_jax.process.multihost",
+    "unet_jax.report.assemble",
+    "unet_jax.report.material",
+    "unet_jax.report.pages",
     "unet_jax.sheet",
     "unet_jax.studies.pack.train",
     "unet_jax.studies.sweep.launcher",
@@ -119,9 +128,12 @@ class Server:
         if line[1:3] == ["-m", TIED] and line[0] == sys.executable:
             line = line[4:]
         names = self._env.keys() | env.keys() - {_PAGES}
-        differ = [name for name in names if self._env.get(name) != env.get(name)]
+        differ = {name for name in names if self._env.get(name) != env.get(name)}
+        if env.get("PYTHONPATH") == str(ROOT):  # where the package is in any case
+            differ.discard("PYTHONPATH")
         is_late = [name in READ_LATE or name.startswith("UNET_JAX_") for name in differ]
-        return line[:2] == [sys.executable, "-m"] and line[2] in MODULES and all(is_late)
+        is_ours = line[1:2] == ["-c"] or (line[1:2] == ["-m"] and line[2] in MODULES)
+        return line[0] == sys.executable and is_ours and all(is_late)
 
     def fork(self, asked: Mapping[str, Any], streams: Sequence[int]) -> int:
         """Forks a process, which becomes a child of this one; returns its number."""
@@ -171,9 +183,10 @@ def serve(fd: int) -> None:
         fd: Of the socket over which it is asked.
     """
     global _server
-    from unet_jax.process import runtime
+    from unet_jax.process import runtime, signals
 
     runtime.use_huge_pages()
+    signals.unblock()
     for name in IMPORTED:
         import_module(name)
     gc.collect()
@@ -234,15 +247,32 @@ def _become(asked: Mapping[str, Any]) -> None:
     os.chdir(asked["folder"])
     os.environ.clear()
     os.environ.update(asked["env"])
-    sys.path[0] = asked["folder"]
     sys.path.remove(str(ROOT / "tests"))
+    if asked["env"].get("PYTHONPATH") == str(ROOT) and str(ROOT) not in sys.path:
+        sys.path.insert(1, str(ROOT))
     np.random.seed()  # noqa: NPY002  of its own, as `random` has
     sys.stdout.reconfigure(line_buffering=os.isatty(1))
     subprocess.Popen = Popen
     line = asked["line"]
     if line[2] == TIED:
         line = _tie(line)
-    _run(line)
+    try:
+        _run(line)
+        code = None
+    except SystemExit as error:
+        code = error.code
+    if code is None or isinstance(code, int):
+        _leave(code or 0)
+    sys.exit(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """Ends this process as Python does, but for taking down, one by one, all that is imported."""
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code & 0xFF)
 
 
 def _tie(line: Sequence[str]) -> list[str]:
@@ -264,8 +294,14 @@ def _replace(program: str, line: list[str]) -> NoReturn:
 def _run(line: Sequence[str]) -> None:
     sys.orig_argv, sys.argv = [*line], [*line[2:]]
     _show(line)
-    sys.modules.pop(line[2], None)  # imported by the server, for others
-    runpy.run_module(line[2], run_name="__main__", alter_sys=True)
+    if line[1] == "-c":
+        sys.argv[0], sys.path[0] = "-c", ""
+        sys.modules["__main__"] = types.ModuleType("__main__")
+        exec(line[2], sys.modules["__main__"].__dict__)
+    else:
+        sys.path[0] = os.getcwd()
+        sys.modules.pop(line[2], None)  # imported by the server, for others
+        runpy.run_module(line[2], run_name="__main__", alter_sys=True)
 
 
 def _show(line: Sequence[str]) -> None:
