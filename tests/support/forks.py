@@ -29,6 +29,7 @@ from typing import Any, NoReturn
 from support.paths import ROOT
 
 MODULES = (
+    "experiments.bad_values.commands",
     "experiments.report",
     "experiments.sweep",
     "unet_jax.explain",
