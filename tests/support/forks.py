@@ -58,7 +58,7 @@ IMPORTED = (
     "unet_jax.training",
 )
 """What commands import, except for their own modules, which define flags."""
-READ_LATE = ("XLA_FLAGS", "PYTEST_CURRENT_TEST")
+READ_LATE = ("CXX", "NPROC", "PYTEST_CURRENT_TEST", "XLA_FLAGS")
 """Variables that no import reads, beside those that begin with UNET_JAX_."""
 _PAGES = "GLIBC_TUNABLES"  # a command starts again with it, and the server has done so
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER of prctl(2)
