@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 
-from support import xla
+from support import forks, xla
 from support.paths import ROOT
 
 # Before jax starts. Every program that any test's process compiles is kept for all others.
@@ -37,9 +37,8 @@ def command():
     """Returns a function that runs `python -m unet_jax.main` with flags, as a user would."""
 
     def run(*flags: object, devices: int = 1, **kwargs) -> subprocess.CompletedProcess:
-        env = xla.env(devices)
-        line = [sys.executable, "-m", "unet_jax.main", *map(str, flags)]
-        return subprocess.run(line, cwd=ROOT, env=env, capture_output=True, text=True, **kwargs)
+        line = [sys.executable, "-m", "unet_jax.main", *flags]
+        return forks.run(line, cwd=ROOT, env=xla.env(devices), **kwargs)
 
     return run
 

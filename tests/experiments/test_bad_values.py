@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 import pytest
+from support import forks
 from support.paths import ROOT
 
 from experiments.bad_values import bench, commands
@@ -70,7 +71,7 @@ def test_a_run_whose_config_names_other_classes(good, tmp_path, mode, capsys):
 @pytest.mark.parametrize("name", commands.COMMANDS)
 def test_flags(name):
     line = [sys.executable, "-m", "experiments.bad_values.commands", name, "25"]
-    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
+    done = forks.run(line, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "0 wrong" in done.stdout
 

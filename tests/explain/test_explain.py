@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from scipy.signal import correlate2d
+from support import forks
 from support.paths import ROOT
 
 from unet_jax.errors import UserError
@@ -181,7 +182,7 @@ def test_numbers_that_are_none(value):
 def run(*flags, cwd=ROOT, **env):
     line = [sys.executable, "-m", "unet_jax.explain", *map(str, flags)]
     env = os.environ | {"PYTHONPATH": str(ROOT)} | env
-    return subprocess.run(line, cwd=cwd, env=env, capture_output=True, text=True)
+    return forks.run(line, cwd=cwd, env=env)
 
 
 MISTAKES = [

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support import xla
+from support import forks, xla
 from support.paths import ROOT
 
 from unet_jax.models.fast import choice, convolution, native, plain
@@ -209,9 +209,7 @@ print(choice.describe(), *found, has, sep="|")
 
 def run_program(**variables):
     env = xla.env(1) | variables
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], cwd=ROOT, env=env, capture_output=True, text=True
-    )
+    done = forks.run([sys.executable, "-c", PROGRAM], cwd=ROOT, env=env)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip().split("|")
 

@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 import pytest
-from support import xla
+from support import forks, xla
 from support.paths import ROOT
 from support.processes import finish, start
 from support.runs import DRAWN, TINY, assert_same_run, metrics, wait_for
@@ -76,7 +76,7 @@ def test_two_processes_send_few_messages():
     lines = [[sys.executable, "-c", COUNT, f"localhost:{free_port()}"]] * 2
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     processes = [
-        subprocess.Popen([*line, str(number)], cwd=ROOT, env=xla.env(1), **pipes)
+        forks.Popen([*line, str(number)], cwd=ROOT, env=xla.env(1), **pipes)
         for number, line in enumerate(lines)
     ]
     for code, said, error in finish(processes):
@@ -94,7 +94,7 @@ def test_a_process_that_is_done_waits_for_the_last_figures_of_the_first():
     )
     lines = [[sys.executable, "-c", code, str(number)] for number in range(2)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    processes = [subprocess.Popen(line, cwd=ROOT, env=xla.env(1), **pipes) for line in lines]
+    processes = [forks.Popen(line, cwd=ROOT, env=xla.env(1), **pipes) for line in lines]
     done = finish(processes)
     assert [code for code, *_ in done] == [0, 0], done
 

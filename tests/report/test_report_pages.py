@@ -1,69 +1,17 @@
-import csv
 import json
 import os
 import re
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+from support import forks
 from support.paths import ROOT
-from support.report_data import CLASSES, write_run, write_study
+from support.report_data import CLASSES, FACTORS, write_study
+from support.report_pages import read_csv, write
 from support.scored import scores as scores_of
-
-from unet_jax.report.assemble import assemble
-from unet_jax.report.material import gather
-from unet_jax.report.pages import write_report
-
-FACTORS = {"up": ["transposed 2", "bilinear"], "rate": ["0.001", "0.003"]}
-
-
-class Tables(HTMLParser):
-    """Reads tables with an id as lists of cells, and notes every address that a page names."""
-
-    def __init__(self):
-        super().__init__()
-        self.tables, self.addresses, self.tags = {}, [], []
-        self._rows = self._cell = None
-
-    def handle_starttag(self, tag, attributes):
-        given = dict(attributes)
-        self.tags.append((tag, given))
-        self.addresses += [given[k] for k in ("src", "href", "srcset", "data") if k in given]
-        if tag == "table":
-            self._rows = self.tables.setdefault(given.get("id", ""), [])
-        elif tag == "tr":
-            self._rows.append([])
-        elif tag in ("td", "th"):
-            self._cell = ""
-
-    def handle_data(self, data):
-        if self._cell is not None:
-            self._cell += data
-
-    def handle_endtag(self, tag):
-        if tag in ("td", "th"):
-            self._rows[-1].append(self._cell)
-            self._cell = None
-
-
-def write(folder, *, split="val", baseline=None, folders=None, images=0):
-    material = gather(folders or [folder], split, baseline or {}, 300)
-    write_report(assemble(material, images), folder / "report")
-    return read(folder / "report")
-
-
-def read(report):
-    parser = Tables()
-    parser.feed((report / "report.html").read_text())
-    return parser
-
-
-def read_csv(file):
-    with file.open() as lines:
-        return list(csv.DictReader(lines))
 
 
 @pytest.fixture(scope="module")
@@ -258,114 +206,9 @@ def test_a_study_of_twenty_trials_stays_small(tmp_path):
     assert sum(f.stat().st_size for f in (tmp_path / "report").iterdir()) < 1.5e6
 
 
-def test_one_run(tmp_path):
-    rng = np.random.default_rng(0)
-    confusion = rng.integers(1, 500, (20, 3, 3)) + 900 * np.eye(3, dtype=int)
-    write_run(tmp_path / "mine", confusion, [f"p{i}" for i in range(20)])
-    page = write(tmp_path / "mine")
-    (row,) = read_csv(tmp_path / "mine" / "report" / "variants.csv")
-    want = scores_of(confusion.sum(axis=0), CLASSES)["mIoU"]
-    assert float(row["mIoU mean"]) == pytest.approx(want)
-    assert row["mIoU sd"] == row["mIoU low"] == ""
-    assert float(row["mIoU images low"]) < want < float(row["mIoU images high"])
-    assert row["variant"] == "mine"
-    assert "comparisons.csv" not in page.tables
-    text = (tmp_path / "mine" / "report" / "report.md").read_text()
-    assert "nothing to compare" in text
-    assert "No failures: the run is finished." in text
-
-
-def test_runs_that_differ_in_the_seed_are_one_variant(tmp_path):
-    rng = np.random.default_rng(0)
-    ids = [f"p{i}" for i in range(9)]
-    for name, seed, keys in [("a0", 0, {}), ("a1", 1, {}), ("b0", 0, {"model.up": "bilinear"})]:
-        confusion = rng.integers(1, 500, (9, 3, 3))
-        write_run(tmp_path / name, confusion, ids, seed=seed, keys=keys)
-    folders = [tmp_path / name for name in ("a0", "a1", "b0")]
-    write(tmp_path, folders=folders)
-    rows = read_csv(tmp_path / "report" / "variants.csv")
-    assert [(row["variant"], row["seeds"]) for row in rows] == [("a0", "2"), ("b0", "1")]
-    (compared,) = read_csv(tmp_path / "report" / "comparisons.csv")
-    assert compared["test"].startswith("none")
-    assert compared["images low"] == ""
-    text = (tmp_path / "report" / "report.md").read_text()
-    assert "There is no test: 1 run" in text
-    assert "No interval over images: 9 labelled images, it takes 10." in text
-
-
-def test_missing_pieces_are_named_and_nothing_ends_in_an_error(tmp_path):
-    write_study(tmp_path, {"up": ["a", "b", "c"]}, {}, seeds=2, images=12)
-    trials = json.loads((tmp_path / "study.json").read_text())["trials"]
-    first, second, third, fourth, fifth, sixth = (tmp_path / name for name in trials)
-    (first / "results.json").unlink()  # was stopped
-    (first / "log.txt").write_text("step 5\nerror: the disk is <full>\n")
-    for file in second.iterdir():  # never started
-        if file.is_file():
-            file.unlink()
-    next((third / "evaluations").glob("*.npz")).unlink()  # of an older version
-    (fourth / "run.json").write_text("{ half a fi")
-    (fifth / "metrics.jsonl").unlink()
-    (sixth / "metrics.jsonl").write_text('{"step": 5, "train/loss": 1.0}\n{"st')
-    stray = tmp_path / "up=z,seed=0_00000009"
-    stray.mkdir()
-    (stray / "trial.json").write_text("{}")
-    page = write(tmp_path, images=2)
-    text = (tmp_path / "report" / "report.md").read_text()
-    assert f"{first.name}: unfinished at step 100" in text
-    assert "error: the disk is <full>" in text
-    assert f"{second.name}: not started" in text
-    assert f"{third.name} has no counts by image" in text
-    assert stray.name in text
-    assert "Missing: " in text.partition("## The worst images")[2]
-    assert "No baseline" in text
-    assert len(page.tables["trials.csv"]) == 7
-
-
-def test_nothing_is_finished_yet(tmp_path):
-    write_study(tmp_path, {"up": ["a", "b"]}, {}, seeds=2, images=8)
-    for file in tmp_path.glob("*/results.json"):
-        file.unlink()
-    write(tmp_path)
-    text = (tmp_path / "report" / "report.md").read_text()
-    assert "0 of 4 runs finished" in text
-    assert "No run has scores yet" in text
-
-
-def test_other_images_are_not_compared(tmp_path):
-    write_study(tmp_path, {"up": ["a", "b"]}, {}, seeds=2, images=8)
-    for file in tmp_path.glob("up=b*/evaluations/*.npz"):
-        with np.load(file) as arrays:
-            confusion, ids = arrays["confusion"], arrays["id"]
-        np.savez(file, confusion=confusion, id=np.char.add("other_", ids))
-    write(tmp_path)
-    (row,) = read_csv(tmp_path / "report" / "comparisons.csv")
-    assert row["images low"] == ""
-    assert "was evaluated on other images" in (tmp_path / "report" / "report.md").read_text()
-
-
-def test_images_in_another_order_are_the_same_images(tmp_path):
-    write_study(tmp_path, {"up": ["a", "b"]}, {}, seeds=2, images=30)
-    write(tmp_path)
-    before = read_csv(tmp_path / "report" / "comparisons.csv")
-    for file in tmp_path.glob("up=b*/evaluations/*.npz"):
-        with np.load(file) as arrays:
-            confusion, ids = arrays["confusion"], arrays["id"]
-        np.savez(file, confusion=confusion[::-1], id=ids[::-1])
-    write(tmp_path)
-    assert read_csv(tmp_path / "report" / "comparisons.csv") == before
-
-
-def test_baseline_can_be_chosen(tmp_path):
-    write_study(tmp_path, FACTORS, {}, seeds=2, images=8)
-    write(tmp_path, baseline={"up": "bilinear", "rate": "0.003"})
-    rows = read_csv(tmp_path / "report" / "variants.csv")
-    assert (rows[0]["factor up"], rows[0]["factor rate"]) == ("bilinear", "0.003")
-    assert rows[0]["baseline"] == "True"
-
-
 def command(*arguments):
     line = [sys.executable, "-m", "experiments.report", *map(str, arguments)]
-    return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, env=dict(os.environ))
+    return forks.run(line, cwd=ROOT)
 
 
 def test_command_writes_where_it_is_told(study, tmp_path):

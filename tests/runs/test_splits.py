@@ -4,13 +4,10 @@ import hashlib
 import json
 import os
 import shutil
-import tarfile
 
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 from PIL import Image
-from support import pets_set
 
 from configs import folder as page
 from unet_jax import training
@@ -271,35 +268,6 @@ def test_a_broken_split_file_is_named(copied):
     (root / "run" / "split.json").write_text('{"train": ')
     with pytest.raises(UserError, match=r"split\.json is not what a run wrote"):
         evaluate_run(config, root / "run", split="val", checkpoint="best")
-
-
-def test_records_and_files_of_pets_have_the_same_contents(tmp_path):
-    pets_set.prepare(tmp_path / "tfds")
-    given = {"source": "tfds", "path": str(tmp_path / "tfds"), "val_fraction": 0.25}
-    dataset, _ = open_data(**given, tfds={"verify_checksums": False})
-    kept = splits.take(dataset)
-    assert {name: len(ids) for name, ids in kept.items()} == {"train": 3, "val": 1, "test": 3}
-    for name in ("images", "annotations"):
-        with tarfile.open(tmp_path / "tfds" / f"{name}.tar.gz") as tar:
-            tar.extractall(tmp_path / "files", filter="data")
-    section = ConfigDict(given | {"source": "pets", "path": str(tmp_path / "files")})
-    (tmp_path / "files" / "annotations" / "trainval.txt").write_text("pug_7 1 1 1\n")
-    opened, _ = splits.open_kept(section, kept, ("train", "val", "test"))
-    for name, source in opened.splits.items():
-        assert list(source.ids) == list(kept[name]) == list(dataset.splits[name].ids)
-        assert source.read(0).id == source.ids[0]
-    name = next(iter(kept["train"]))
-    file = tmp_path / "files" / "annotations" / "trimaps" / f"{name}.png"
-    Image.new("L", (80, 48), 1).save(file)
-    with pytest.raises(UserError, match=rf"the train split .* 3 images 0 .* 1 have .* {file};"):
-        splits.open_kept(section, kept, ("train",))
-
-
-def test_the_images_that_tfds_encodes_anew_are_known():
-    from unet_jax.data.sets.pets import ENCODED_ANEW
-    from unet_jax.data.sets.pets_archives import stock
-
-    assert set(stock._CORRUPT_SAMPLES) == ENCODED_ANEW
 
 
 def test_drawn_images_are_kept_by_their_names(tmp_path):

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support import xla
+from support import forks, xla
 from support.paths import ROOT
 from support.runs import metrics, wait_for
 
@@ -87,7 +87,7 @@ def packed(trials, *flags, devices=1):
     line = [sys.executable, "-m", "unet_jax.studies.pack", *(f"--trial={path}" for path in trials)]
     line += flags
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(line, cwd=ROOT, env=xla.env(devices), **pipes)
+    return forks.Popen(line, cwd=ROOT, env=xla.env(devices), **pipes)
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import jax
 import jax.numpy as jnp
 import pytest
+from support import forks
 from support.paths import ROOT
 from support.runs import TINY, metrics
 from support.sweeps import STEPS, assert_same, files, run, start, wait_for, write_page
@@ -359,7 +360,7 @@ def test_flags_that_do_not_fit_end_in_one_line(tmp_path):
         (f"--study={page}", f"--workdir={tmp_path}/x", "--sweep=3"): "sweep",
     }.items():
         line = [sys.executable, "-m", "experiments.sweep", *given]
-        done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
+        done = forks.run(line, cwd=ROOT)
         assert done.returncode == 2, (given, done.stderr)
         assert message in done.stderr, given
         assert done.stderr.startswith("error: ")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.scale.launch import command_lines
-from support import xla
+from support import forks, xla
 from support.paths import ROOT
 
 
@@ -26,7 +26,7 @@ def start(
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     env = xla.env(devices)
     lines = command_lines(workdir, count, flags)
-    return [subprocess.Popen(line, cwd=ROOT, env=env, **pipes) for line in lines]
+    return [forks.Popen(line, cwd=ROOT, env=env, **pipes) for line in lines]
 
 
 def finish(processes: Sequence[subprocess.Popen], limit: float = 300) -> list[tuple[int, str, str]]:

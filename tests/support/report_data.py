@@ -11,6 +11,7 @@ from support.scored import scores
 from unet_jax import config as configs
 
 CLASSES = ("sky", "road", "car")
+FACTORS = {"up": ["transposed 2", "bilinear"], "rate": ["0.001", "0.003"]}
 STEPS = (20, 40, 60, 80, 100)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from support import xla
+from support import forks, xla
 from support.paths import ROOT
 from unet_jax.runs.checkpoint import read_arrays
 
@@ -40,9 +40,8 @@ def assert_same_run(first: Path, second: Path) -> None:
 
 def start(workdir: Path, *flags: str) -> subprocess.Popen:
     line = [sys.executable, "-m", "unet_jax.main", TINY, f"--workdir={workdir}", *flags]
-    return subprocess.Popen(
-        line, cwd=ROOT, env=xla.env(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return forks.Popen(line, cwd=ROOT, env=xla.env(), **pipes)
 
 
 def wait_for(process: subprocess.Popen, is_there: Callable[[], bool]) -> None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from support import xla
+from support import forks, xla
 from support.paths import ROOT
 from support.runs import metrics
 from unet_jax.runs.checkpoint import read_arrays
@@ -52,7 +52,7 @@ def start(page: Path, folder: Path, *flags: str) -> subprocess.Popen[str]:
     line = [sys.executable, "-m", "experiments.sweep", f"--study={page}", f"--workdir={folder}"]
     line.append("--nopack")
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([*line, *flags], cwd=ROOT, env=xla.env(), **pipes)
+    return forks.Popen([*line, *flags], cwd=ROOT, env=xla.env(), **pipes)
 
 
 def run(page: Path, folder: Path, *flags: str) -> tuple[int, str, str]:

@@ -1,59 +1,26 @@
-import re
 import time
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
-from safetensors.numpy import save_file
 from support.paths import VECTORS
-from vectors.make_vectors import MILESIAL, image, milesial_shapes, numbers_for, resnet_shapes
+from support.weights import (
+    SAVE,
+    WithEncoder,
+    milesial_weights,
+    resnet_weights,
+    shapes_of,
+    unet,
+    write,
+)
+from vectors.make_vectors import MILESIAL, image
 
 from unet_jax.errors import UserError
-from unet_jax.models.encoders.resnet import ResNet
 from unet_jax.models.pretrained.torch_layout import milesial_variables, resnet_variables
 from unet_jax.models.pretrained.weights import load_into, read_weights
 from unet_jax.models.unet import UNet
-
-SAVE = {".safetensors": save_file, ".npz": lambda weights, file: np.savez(file, **weights)}
-
-
-def milesial_weights(**sizes):
-    return numbers_for(milesial_shapes(**(MILESIAL | sizes)))
-
-
-def resnet_weights(variant="resnet18"):
-    return numbers_for(resnet_shapes(variant))
-
-
-def write(folder, weights, suffix=".safetensors"):
-    file = folder / f"weights{suffix}"
-    SAVE[suffix](weights, file)
-    return file
-
-
-def unet(features=MILESIAL["features"], classes=2, channels=3, norm="batch"):
-    return shapes_of(UNet(classes, features, norm=norm), channels)
-
-
-class WithEncoder(nn.Module):
-    """The least model whose encoder is a ResNet."""
-
-    variant: str = "resnet18"
-
-    @nn.compact
-    def __call__(self, x, *, train):
-        maps = ResNet(self.variant, name="encoder")(x, train=train)
-        return nn.Conv(2, (1, 1), name="head")(maps[0])
-
-
-def shapes_of(model, channels=3):
-    """Variables of the right shapes; every one is 7, which no file holds."""
-    batch = jax.ShapeDtypeStruct((1, 32, 32, channels), jnp.float32)
-    shapes = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), batch)
-    return jax.device_put(jax.tree.map(lambda x: np.full(x.shape, 7, x.dtype), shapes))
 
 
 def assert_same(found, expected):
@@ -285,68 +252,6 @@ def test_misfits_say_what_to_change(tmp_path, case):
     assert "\n" not in str(caught.value)
 
 
-BAD = {
-    "NaN": ("weight", [np.nan], "has 1 of 108 values that are NaN"),
-    "infinity": ("weight", [1, -np.inf], "has 1 of 108 values that are NaN, infinite or"),
-    "float64": ("weight", np.float64([1e39, -1e300]), "has 2 of 108 .* too large for float32"),
-    "longdouble": ("weight", np.longdouble([1e300]), "has 1 of 108 .* too large for float32"),
-    "complex": ("weight", np.complex64([1]), "is of type complex64"),
-    "integer": ("weight", np.int32([1]), "is of type int32"),
-    "bool": ("weight", np.bool_([1]), "is of type bool"),
-    "text": ("weight", np.array(["a"]), "is of type <U1"),
-    "bytes": ("weight", np.array([b"a"]), r"is of type \|S1"),
-    "date": ("weight", np.array(["2026-01-01"], "M8[D]"), r"is of type datetime64\[D\]"),
-    "duration": ("weight", np.array([1], "m8[s]"), r"is of type timedelta64\[s\]"),
-    "fields": ("weight", np.zeros(1, [("a", np.float32)]), r"is of type \[\('a', '<f4'\)\]"),
-    "variance": ("running_var", [0.5, -0.25], "has the negative variance -0.25"),
-    "mean": ("running_mean", [np.nan], "has 1 of 4 values"),
-    "bias": ("bias", [np.inf], "has 1 of 4 values"),
-}
-NPZ_ONLY = ("longdouble", "text", "bytes", "date", "duration", "fields")
-
-
-def spoilt(values, shape):
-    """An array of these values, and of zeros for the rest."""
-    values = np.asarray(values)
-    array = np.zeros(int(np.prod(shape)), np.float32 if values.dtype == float else values.dtype)
-    array = array.astype(values.dtype)
-    array[: values.size] = values
-    return array.reshape(shape)
-
-
-CASES = [(c, s, "milesial") for c in BAD for s in SAVE if s == ".npz" or c not in NPZ_ONLY]
-CASES += [(case, ".safetensors", "resnet") for case in ("NaN", "integer", "variance")]
-
-
-@pytest.mark.filterwarnings("error::RuntimeWarning")  # NumPy's, of an overflow, would be a line
-@pytest.mark.parametrize(("case", "suffix", "network"), CASES)
-def test_values_that_no_weight_has_are_refused(tmp_path, case, suffix, network):
-    part, values, message = BAD[case]
-    weights = milesial_weights(features=(4,)) if network == "milesial" else resnet_weights()
-    layer = {"milesial": ("inc.double_conv.0", "inc.double_conv.1"), "resnet": ("conv1", "bn1")}
-    name = f"{layer[network][part != 'weight']}.{part}"
-    shape = weights[name].shape
-    file = write(tmp_path, weights | {name: spoilt(values, shape)}, suffix)
-    message = re.escape(f"{file}: {name} ") + message.replace("108", str(np.prod(shape)))
-    message = message.replace("of 4 ", f"of {shape[0]} ")
-    model = unet((4,)) if network == "milesial" else shapes_of(WithEncoder())
-    with pytest.raises(UserError, match=message) as caught:
-        load_into(model, file)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_bias_that_becomes_a_mean_is_looked_at(tmp_path):
-    name = "inc.double_conv.0.bias"
-    for bias, message in (
-        (np.float32([0, np.nan, 0, 0]), rf"{name} has 1 of 4 values that are NaN"),
-        (np.array(list("abcd")), rf"{name} is of type <U1"),
-        (np.zeros(3, np.float32), rf"{name} has shape \(3,\)"),
-    ):
-        file = write(tmp_path, milesial_weights(features=(4,)) | {name: bias}, ".npz")
-        with pytest.raises(UserError, match=message):
-            load_into(unet((4,)), file)
-
-
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 6, 7])
 def test_a_unets_first_convolution_fits_images_of_any_channels(tmp_path, channels):
     weights, lines = milesial_weights(features=(4, 6)), []
@@ -374,28 +279,3 @@ def test_a_name_of_many_levels_costs_no_time(tmp_path, name):
     with pytest.raises(UserError, match=rf"^{file}: the weights .*have {name}, which nothing uses"):
         load_into({"params": {}, "batch_stats": {}}, file)
     assert time.perf_counter() - began < 1
-
-
-def test_no_channels_are_no_weights(tmp_path):
-    weights = resnet_weights() | {"conv1.weight": np.zeros((64, 0, 7, 7), np.float32)}
-    with pytest.raises(UserError, match=r"conv1.weight has shape \(64, 0, 7, 7\)"):
-        resnet_variables(weights, "resnet18")
-
-
-def test_values_of_what_is_not_used_do_not_matter(tmp_path):
-    nan, count = np.full((1000, 512), np.nan), np.array(5)
-    extra = {"fc.weight": nan, "fc.bias": np.zeros(3, int), "bn1.num_batches_tracked": count}
-    load_into(shapes_of(WithEncoder()), write(tmp_path, resnet_weights() | extra))
-    head = {"outc.conv.weight": np.full((2, 4, 1, 1), np.nan), "mask_values": np.arange(2)}
-    file = write(tmp_path, milesial_weights(features=(4,)) | head)
-    load_into(unet((4,)), file, keep_head=True)
-    with pytest.raises(UserError, match=r"outc\.conv\.weight has 8 of 8 values"):
-        load_into(unet((4,)), file)
-
-
-@pytest.mark.parametrize("value", [0.0, 1e-45, 1e-310, 3.4e38, -3.4e38])
-def test_values_that_float32_holds_are_taken(tmp_path, value):
-    name = "inc.double_conv.1.bias"
-    file = write(tmp_path, milesial_weights(features=(4, 6)) | {name: np.full(4, value)})
-    found = load_into(unet((4, 6)), file)["params"]["encoder_0"]["BatchNorm_0"]["bias"]
-    np.testing.assert_array_equal(np.asarray(found), np.float32([value] * 4))

@@ -8,7 +8,6 @@ Pillow knows them. TIFF has no checksums: damage may give other pixels without a
 import contextlib
 import functools
 import io
-import itertools
 import logging
 import math
 from collections.abc import Iterator
@@ -29,6 +28,7 @@ from unet_jax.data.formats.base import (
 )
 from unet_jax.data.formats.headers import turned
 from unet_jax.data.formats.pillow import Pillow
+from unet_jax.data.formats.tiff_parts import read_part
 from unet_jax.data.retry import one_line
 from unet_jax.data.sample import Window
 from unet_jax.errors import UserError
@@ -44,7 +44,6 @@ _AS_STORED = (0, 1, 2)  # of these, what is stored is what Pillow gives, or its 
 _MIN_IS_WHITE, _MIN_IS_BLACK, _PALETTE = 0, 1, 3
 # Of the tag Compression, without loss: none, LZW, Deflate, PackBits, LZMA, Zstandard, PNG.
 _LOSSLESS = (1, 5, 8, 32946, 32773, 34925, 34926, 50000, 34933)
-_JPEG = (6, 7, 34892, 33007)
 
 
 class Tiff:
@@ -314,91 +313,9 @@ class _Opened:
 
     def _read_part(self, slices: Window) -> np.ndarray:
         """Reads a part of a series; no tile or strip beside it is decoded."""
-        key, series = self._key, self._series
         sizes = [part.stop - part.start for part in slices]
-        check_claim(sizes, key.dtype.itemsize, self._size(), self._name)
-        values = np.empty(sizes, key.dtype)
-        before = len(slices) - len(key.shape)  # axes that count pages
-        own = dict(zip(key.axes, slices[before:], strict=True))
-        for index in np.ndindex(*sizes[:before]):
-            place = [part.start + i for part, i in zip(slices[:before], index, strict=True)]
-            number = int(np.ravel_multi_index(place, series.shape[:before])) if before else 0
-            if series.dataoffset is not None:
-                start = series.dataoffset + number * key.nbytes
-                part = _read_stored(key, start, own["Y"], own["X"])
-            elif (page := series[number]).is_final:
-                part = _read_stored(key, page.dataoffsets[0], own["Y"], own["X"])
-            else:
-                part = _read_encoded(page, own["Y"], own["X"])
-            values[index] = part.reshape(values.shape[before:])
-        return values
-
-
-def _read_stored(key: Any, start: int, rows: slice, columns: slice) -> np.ndarray:
-    """Reads a window of a page that is stored as an array; see `_read_encoded`.
-
-    Args:
-        key: A page of the same layout.
-        start: Its first byte in the file.
-        rows: Of the window.
-        columns: Of the window.
-    """
-    separate, _, height, width, together = key.shaped
-    dtype = key.dtype.newbyteorder(key.parent.byteorder)
-    row, count = width * together * dtype.itemsize, rows.stop - rows.start
-    file, planes = key.parent.filehandle, []
-    for sample in range(separate):
-        file.seek(start + (sample * height + rows.start) * row)
-        data = file.read(count * row)
-        if len(data) < count * row:
-            raise ValueError("the file is truncated")
-        plane = np.frombuffer(data, dtype).reshape(count, width, together)
-        planes.append(plane[:, columns])
-    return np.stack(planes)
-
-
-def _read_encoded(page: Any, rows: slice, columns: slice) -> np.ndarray:
-    """Reads a window of a page.
-
-    Args:
-        page: The page; all its samples are read.
-        rows: Of the window.
-        columns: Of the window.
-
-    Returns:
-        [S, rows, columns, s] of S samples that are stored apart, or s that are stored together.
-    """
-    key = page.keyframe
-    separate, _, height, width, together = key.shaped
-    size = rows.stop - rows.start, columns.stop - columns.start
-    values = np.empty((separate, *size, together), key.dtype)
-    tall = key.tilelength if key.is_tiled else min(key.rowsperstrip, height)
-    wide = key.tilewidth if key.is_tiled else width
-    down, across = -(-height // tall), -(-width // wide)
-    file = page.parent.filehandle
-    tables: dict[str, Any] = {}
-    if int(key.compression) in _JPEG:
-        tables = {"jpegtables": page.jpegtables, "jpegheader": key.jpegheader}
-    for sample, row, column in itertools.product(
-        range(separate),
-        range(rows.start // tall, -(-rows.stop // tall)),
-        range(columns.start // wide, -(-columns.stop // wide)),
-    ):
-        number = (sample * down + row) * across + column
-        count = page.databytecounts[number]
-        file.seek(page.dataoffsets[number])
-        data = file.read(count) if count else None
-        part, _, shape = key.decode(data, number, **tables)
-        own_y, there_y = _overlap(row * tall, min(shape[1], tall), rows)
-        own_x, there_x = _overlap(column * wide, min(shape[2], wide), columns)
-        values[sample, there_y, there_x] = key.nodata if part is None else part[0, own_y, own_x]
-    return values
-
-
-def _overlap(start: int, length: int, window: slice) -> tuple[slice, slice]:
-    """Returns what a tile and a window share along an axis: places in the tile, in the window."""
-    first, last = max(start, window.start), min(start + length, window.stop)
-    return slice(first - start, last - start), slice(first - window.start, last - window.start)
+        check_claim(sizes, self._key.dtype.itemsize, self._size(), self._name)
+        return read_part(self._series, slices)
 
 
 def _is_preview(series: Any) -> bool:
