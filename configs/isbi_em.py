@@ -23,5 +23,5 @@ def get_config() -> ConfigDict:
         loss={"cross_entropy": {"border_weight": 5.0}, "dice": {"weight": 1.0}},
         optim={"learning_rate": 3e-3, "weight_decay": 1e-2, "ema_decay": 0.99},
         train={"duration": "100 epochs", "batch_size": 4, **often},
-        eval={"batch_size": 1, "metrics": {"segments": {"thin": True}}},
+        eval={"batch_size": 1, "headline": "V_rand_best", "metrics": {"segments": {"thin": True}}},
     )

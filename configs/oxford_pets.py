@@ -15,15 +15,15 @@ def get_config(recipe: str = "full") -> ConfigDict:
     if not (cpu := recipe in ("cpu", "folded")) and recipe != "full":
         raise ValueError(f"oxford_pets.py:{recipe} is no recipe; allowed are full, cpu, folded.")
     zoom = {"scale": (0.9, 1.4), "aspect": 1.2} if cpu else {"scale": (0.8, 1.6), "aspect": 1.3}
-    features = (16, 32, 64, 128, 256) if cpu else (64, 128, 256, 512, 1024)
-    net = {"features": features} if recipe != "folded" else {"features": features[1:], "fold": 2}
+    fold = 2 if recipe == "folded" else 1
+    features = (16, 32, 64, 128, 256)[fold - 1 :] if cpu else (64, 128, 256, 512, 1024)
     rate, decay, size = (3e-3, 0.995, 16) if cpu else (1e-3, 0.999, 32)
     duration = "5 epochs" if recipe == "cpu" else "60 epochs" if cpu else "200 epochs"
     often = {"eval_every": "50%" if recipe == "cpu" else "5%", "checkpoint_every": "5%"}
     return page(
         data={"source": "tfds", "workers": 2 if cpu else 8},
         augment={"flip": {"left_right": True}, "zoom": zoom, "colour": COLOUR},
-        model=section(**net, dtype="float32" if cpu else "bfloat16"),
+        model=section(features=features, fold=fold, dtype="float32" if cpu else "bfloat16"),
         loss={"cross_entropy": {"weight": 1.0}, "dice": {"weight": 1.0}},
         optim={"learning_rate": rate, "weight_decay": 1e-2, "ema_decay": decay},
         train={"duration": duration, "batch_size": size, **often},

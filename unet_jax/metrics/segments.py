@@ -83,8 +83,8 @@ class Segments(Metric):
         class_names: K names.
         inside: Id of the class that is inside of segments.
         threshold: Of the probability.
-        thin: Whether predicted borders are thinned too, as the challenge of ISBI 2012 has it: then
-            a mask that equals the truth has 1, and else less, the wider its borders are.
+        thin: Whether predicted borders are thinned too, as in the challenge of ISBI 2012. Then a
+            mask that equals the truth has 1; without, the less the wider its borders are.
     """
 
     class_names: tuple[str, ...]

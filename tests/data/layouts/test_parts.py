@@ -54,9 +54,17 @@ def test_stacks_of_pages(root, dtype, capsys):
 
 @pytest.mark.parametrize(
     ("count", "share", "blocks"),
-    [(30, 0.2, (20, 24)), (12, 0.2, (8, 10)), (7, 0.5, (2, 3)), (4, 0.01, (2, 3)), (3, 0.4, (1, 2))],
+    [
+        (30, 0.2, (20, 24)),
+        (12, 0.2, (8, 10)),
+        (7, 0.5, (2, 3)),
+        (4, 0.01, (2, 3)),
+        (3, 0.4, (1, 2)),
+    ],
 )
-def test_the_last_pages_are_for_the_test_and_those_before_for_validation(root, count, share, blocks):
+def test_the_last_pages_are_for_the_test_and_those_before_for_validation(
+    root, count, share, blocks
+):
     root.mkdir(exist_ok=True)
     for kind in ("image", "label"):
         np.save(root / f"a_{kind}.npy", np.zeros((count, 3, 3), np.uint8))

@@ -55,7 +55,8 @@ def find_pages(stacks: Mapping[str, tuple[AnyPath, ...]], given: Given) -> Found
         own = {f"{name}/{n:03}": tuple(Part((file,), n) for file in files) for n in range(count)}
         rest = count - _count_test(count, given.test_fraction)
         first = rest - (max(1, rest // VAL_SHARE) if rest > 1 else 0)
-        for split, pages in (("train", (0, first)), ("val", (first, rest)), ("test", (rest, count))):
+        ends = {"train": (0, first), "val": (first, rest), "test": (rest, count)}
+        for split, pages in ends.items():
             splits[split] += list(own)[slice(*pages)]
         ids |= own
     pairs = FilePairs(tuple(ids), list(ids.values()), given.largest, reader=given.reader)
