@@ -13,7 +13,7 @@ from support.masks import draw
 from unet_jax.errors import UserError
 from unet_jax.metrics import choices, make
 from unet_jax.metrics.base import Outcome
-from unet_jax.metrics.segments import THRESHOLDS, Segments, rand_and_info
+from unet_jax.metrics.segments import THRESHOLDS, Segments, part, rand_and_info
 
 NAMES = ("border", "cell")
 
@@ -57,9 +57,15 @@ def test_both_are_those_of_scikit_image_and_of_pairs_of_pixels():
     assert rand == pytest.approx(2 * both / (one + other))
 
 
-@pytest.mark.parametrize("overlap", [False, True])
-def test_images_and_slices_equal_a_loop(overlap):
-    rng, metric = np.random.default_rng(1), Segments(NAMES, threshold=0.3)
+def parted(border, known):
+    """Numbers what is left of an image without the lines of its border."""
+    line = skeletonize(np.pad(border & known, 32, mode="edge"))[32:-32, 32:-32]
+    return number(~line & known, connectivity=1)
+
+
+@pytest.mark.parametrize(("overlap", "thin"), [(False, False), (True, False), (False, True)])
+def test_images_and_slices_equal_a_loop(overlap, thin):
+    rng, metric = np.random.default_rng(1), Segments(NAMES, threshold=0.3, thin=thin)
     label = rng.random((3, 10, 14)) < 0.75
     label[1] = True
     label[2, :, 5:8], label[2, :, 8:] = False, True
@@ -72,13 +78,29 @@ def test_images_and_slices_equal_a_loop(overlap):
     for index, threshold in ((None, 0.3), (0, THRESHOLDS[0]), (12, THRESHOLDS[12])):
         sums = np.zeros(2)
         for own, inside, known in zip(score, label, weight > 0, strict=True):
-            cells = ~skeletonize(~inside & known) & known
-            cells = number(cells, connectivity=1)
-            sums += rand_and_info(cells, number(own > threshold, connectivity=1))
+            guess = own > threshold
+            guess = parted(~guess, known) if thin else number(guess, connectivity=1)
+            sums += rand_and_info(parted(~inside, known), guess)
         ends = ("", "") if index is None else ("_by_threshold",) * 2
         for name, end, value in zip(("V_rand", "V_info"), ends, sums, strict=True):
             got = found[name + end][0]
             assert (got if index is None else got[index]) == pytest.approx(value)
+
+
+@pytest.mark.parametrize("thin", [False, True])
+def test_a_border_that_leaves_the_image_parts_it(thin):
+    inside = np.ones((31, 46), bool)
+    inside[:, 10:17], inside[12:20] = False, False  # a cross: four cells
+    corners = [(0, 0), (0, -1), (-1, 0), (-1, -1)]
+    cells = part(~inside, np.ones_like(inside))
+    assert len({int(cells[corner]) for corner in corners}) == cells.max() == 4
+    logits = np.stack([~inside, inside], -1) * 9.0
+    metric = Segments(NAMES, thin=thin)
+    outcome = Outcome(logits[None], None, None, inside[None].astype(int), np.ones((1, 31, 46)))
+    found = metric.count(outcome)
+    whole = rand_and_info(cells, number(inside, connectivity=1))[0]
+    assert whole < 0.9
+    assert found["V_rand"][0] == pytest.approx(1.0 if thin else whole)
 
 
 def test_scores_at_thresholds():

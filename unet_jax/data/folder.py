@@ -105,7 +105,8 @@ def open_folder(
         weight: With patterns, that of the files that are black where pixels count neither in the
             loss nor in the scores, such as fields of view; one file may be for several images.
         layout: Name of the layout, one of those in `layouts.LAYOUTS`; "" to recognise it.
-        test_fraction: Share of the training images kept for the test.
+        test_fraction: Share of the training images kept for the test; of the pages of a file, the
+            last ones, and the last fifth of those before them for validation.
         lists: Folder of the lists: below `path`, or anywhere where it begins with / or ~ or is
             remote; "" for `path` itself.
         exclude: Images that are left out of every split: ids, or ends of paths of images or masks,
@@ -144,7 +145,8 @@ def open_folder(
     )
     if class_names or by_class:  # what is wrong with them is told before any folder is listed
         make_labels(class_names, label_map, ignore_values, by_class=by_class)
-    found = find_pairs(root, layout, given._replace(must_match=kept is None))
+    given = given._replace(must_match=kept is None, test_fraction=test_fraction)
+    found = find_pairs(root, layout, given)
     if ignore_masks:
         found = found._replace(pairs=_ignoring(found.pairs, root, ignore_masks))
     files = [[one for image in pair for one in files_of(image)] for pair in found.pairs.files]

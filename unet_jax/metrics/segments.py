@@ -15,6 +15,7 @@ from unet_jax.metrics.tubes import skeletonize
 
 THRESHOLDS = np.arange(1, 20) / 20
 _T = len(THRESHOLDS)
+_BEYOND = 32  # pixels by which a border goes on beyond the image before it is thinned
 
 
 def rand_and_info(truth: np.ndarray, guess: np.ndarray) -> tuple[float, float]:
@@ -49,6 +50,9 @@ def rand_and_info(truth: np.ndarray, guess: np.ndarray) -> tuple[float, float]:
 def part(border: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Numbers the segments that a border parts once it is thinned to lines.
 
+    Thinning shortens lines at their ends, also where they leave the image, and would join all
+    segments at its sides; so the image is thinned with its edge repeated beyond it.
+
     Args:
         border: bool [H, W].
         counts: Likewise; a pixel that does not count is of no segment.
@@ -56,7 +60,9 @@ def part(border: np.ndarray, counts: np.ndarray) -> np.ndarray:
     Returns:
         Integers [H, W], the number of a pixel's segment, 4-connected; 0 for none.
     """
-    labelled: Any = ndimage.label(~skeletonize(border & counts) & counts)
+    inner = (slice(_BEYOND, -_BEYOND),) * 2
+    line = skeletonize(np.pad(border & counts, _BEYOND, mode="edge"))[inner]
+    labelled: Any = ndimage.label(~line & counts)
     return labelled[0]
 
 
@@ -66,8 +72,8 @@ class Segments(Metric):
 
     A true segment is a 4-connected component of what is left when the border, all that is not of
     the class inside, was thinned to lines; a predicted one is a 4-connected component of the pixels
-    whose probability of being inside is above a threshold. Slices of volumes are images. See
-    `rand_and_info`.
+    whose probability of being inside is above a threshold, or of what is left when all others were
+    thinned too. Slices of volumes are images. See `rand_and_info`.
 
     "V_rand" and "V_info" are at one threshold for both: the one that is given, or of val
     "V_rand_threshold", where "V_rand" of val is highest; on val itself they are there too. Beside
@@ -79,11 +85,14 @@ class Segments(Metric):
         inside: Id of the class that is inside of segments.
         threshold: Of the probability; 0.0 for the one that is chosen on val, and then "V_rand" and
             "V_info" are counted as -1.
+        thin: Whether predicted borders are thinned too, as in the challenge of ISBI 2012. Then a
+            mask that equals the truth has 1; without, the less the wider its borders are.
     """
 
     class_names: tuple[str, ...]
     inside: int = 1
     threshold: float = 0.0
+    thin: bool = False
     on_device: ClassVar[bool] = False
     reads: ClassVar[tuple[str, ...]] = ("logits", "label", "weight")
     axes: ClassVar[Mapping[str, tuple[int, ...]]] = {
@@ -108,14 +117,22 @@ class Segments(Metric):
             truth = part(border, known)
             if not truth.any():
                 continue
-            rands, infos = zip(*(_at(truth, score, t) for t in THRESHOLDS), strict=True)
+            values = [self._at(truth, score, known, t) for t in THRESHOLDS]
+            rands, infos = zip(*values, strict=True)
             given = self.threshold
-            rand, info = _at(truth, score, given) if given else (-1.0, -1.0)
+            rand, info = self._at(truth, score, known, given) if given else (-1.0, -1.0)
             own_counts = {"V_rand": rand, "V_info": info, "images": 1}
             own_counts |= {"V_rand_by_threshold": rands, "V_info_by_threshold": infos}
             for name, value in own_counts.items():
                 found[name][0] += value
         return found
+
+    def _at(
+        self, truth: np.ndarray, odds: np.ndarray, known: np.ndarray, threshold: float
+    ) -> tuple[float, float]:
+        inside = odds > np.log(threshold / (1 - threshold))
+        labelled: Any = ndimage.label(inside)
+        return rand_and_info(truth, part(~inside, known) if self.thin else labelled[0])
 
     def kinds(self) -> dict[str, Kind]:
         """Returns the names of the scores; see `Metric`."""
@@ -133,11 +150,6 @@ class Segments(Metric):
         kind, _, end = name.rpartition("_")
         sums = np.concatenate([counts[f"{kind}_by_threshold"], images], axis=-1)
         return Function(sums, _best if end == "best" else _threshold, images)
-
-
-def _at(truth: np.ndarray, odds: np.ndarray, threshold: float) -> tuple[float, float]:
-    labelled: Any = ndimage.label(odds > np.log(threshold / (1 - threshold)))
-    return rand_and_info(truth, labelled[0])
 
 
 def _best(sums: np.ndarray) -> np.ndarray:

@@ -52,6 +52,31 @@ def test_stacks_of_pages(root, dtype, capsys):
     assert len(listed["train"]) == 11
 
 
+@pytest.mark.parametrize(
+    ("count", "share", "blocks"),
+    [
+        (30, 0.2, (20, 24)),
+        (12, 0.2, (8, 10)),
+        (7, 0.5, (2, 3)),
+        (4, 0.01, (2, 3)),
+        (3, 0.4, (1, 2)),
+    ],
+)
+def test_the_last_pages_are_for_the_test_and_those_before_for_validation(
+    root, count, share, blocks
+):
+    root.mkdir(exist_ok=True)
+    for kind in ("image", "label"):
+        np.save(root / f"a_{kind}.npy", np.zeros((count, 3, 3), np.uint8))
+    given = {"images": "{name}_image.npy/{page}", "masks": "{name}_label.npy/{page}", **CELLS}
+    splits = opened(root, test_fraction=share, **given).splits
+    pages = {name: [int(one.split("/")[1]) for one in split.ids] for name, split in splits.items()}
+    val, test = blocks
+    assert pages["test"] == list(range(test, count))
+    assert pages["val"] == list(range(val, test))
+    assert pages["train"] == list(range(val))
+
+
 def test_any_pair_of_files_with_pages(root):
     volume, labels = miniatures.stacks(root)
     np.save(root / "a_image.npy", volume[:4])

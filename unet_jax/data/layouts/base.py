@@ -36,6 +36,7 @@ class Given(NamedTuple):
         largest: MiB of the largest file that is read.
         exclusion: What is left out of every split.
         must_match: Whether an image without its mask is an error; else both are left out.
+        test_fraction: Share of the pages of a stack that are for the test.
     """
 
     images: str = "images"
@@ -48,6 +49,7 @@ class Given(NamedTuple):
     largest: int = LARGEST
     exclusion: Exclusion = NOTHING
     must_match: bool = True
+    test_fraction: float = 0.0
 
 
 class OtherSourceError(UserError):
