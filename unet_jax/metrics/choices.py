@@ -11,6 +11,7 @@ from unet_jax.metrics.curves import Curves, check_curves
 from unet_jax.metrics.objects import Objects, check_objects
 from unet_jax.metrics.per_image import PerImage, check_per_image
 from unet_jax.metrics.segments import Segments, check_segments
+from unet_jax.metrics.sizes import Sizes, check_sizes
 from unet_jax.metrics.surface import Surface, check_surface
 from unet_jax.metrics.tubes import ClDice, check_cldice
 
@@ -36,6 +37,7 @@ CHOICES: dict[str, Choice] = {
     "boundary": Choice(Boundary, check_boundary),
     "cldice": Choice(ClDice, check_cldice),
     "objects": Choice(Objects, check_objects),
+    "sizes": Choice(Sizes, check_sizes),
     "segments": Choice(Segments, check_segments),
     "curves": Choice(Curves, check_curves),
     "calibration": Choice(Calibration, check_calibration),

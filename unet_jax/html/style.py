@@ -56,5 +56,23 @@ svg { display: block; width: 100%; height: auto; background: var(--card); border
 .ends { display: flex; justify-content: space-between; font-size: 14px; color: var(--muted); }
 .value { margin: 0 0 .9rem; }
 details summary { cursor: pointer; padding: .3rem 0; }
+.broad { max-width: 1480px; }
+.tiles { display: flex; flex-wrap: wrap; gap: .8rem; margin: 0 0 .8rem; }
+.tile { padding: .5rem 1rem; border-radius: 8px; background: var(--card); }
+.tile strong { display: block; font-size: 2.1rem; line-height: 1.15; }
+.tile:first-child strong { color: var(--fine); }
+.tile span { color: var(--muted); font-size: 14px; }
+.glance { display: grid; gap: .4rem 2rem;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 320px), 1fr)); }
+.glance h3 { margin-top: .6rem; }
+.glance ul { margin: .3rem 0; padding-left: 1.1rem; }
+.row { display: grid; grid-template-columns: 1fr max-content; gap: 0 .8rem; margin: .25rem 0; }
+.row .bar { grid-column: 1 / -1; margin: 0; }
+.score div { background: var(--fine); }
+.wide { max-width: 100%; margin: .6rem 0; overflow-x: auto; -webkit-overflow-scrolling: touch; }
+.wide img { display: block; width: 100%; height: auto; border-radius: 6px; }
+.small { max-width: 480px; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .15rem .8rem .15rem 0; text-align: left; }
 footer { margin-top: 2.5rem; color: var(--muted); font-size: 14px; }
 """
