@@ -4,13 +4,13 @@ import base64
 import io
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 from PIL import Image
+from support.parsed import Page
 from support.plain import plain_logits
 from support.planting import change, draw, save
 
@@ -30,40 +30,11 @@ from unet_jax.restore import restore
 from unet_jax.runs.intact import read_counts
 
 SIZE = (48, 64)
-VOID = {"meta", "img", "br", "hr", "link", "input"}
 
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("UNET_JAX_CACHE", str(tmp_path / "cache"))
-
-
-class Page(HTMLParser):
-    """Reads a page: its elements, texts by element, and whether elements are closed."""
-
-    def __init__(self, html):
-        super().__init__()
-        self.elements, self.texts, self.open = [], [], []
-        self.feed(html)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.texts.append((self.open[-1] if self.open else "", data))
-
-    def all(self, tag, **wanted):
-        return [a for t, a in self.elements if t == tag and wanted.items() <= a.items()]
-
-    def text(self, tag):
-        return [text for name, text in self.texts if name == tag]
 
 
 def white(seed, mask):
