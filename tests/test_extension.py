@@ -60,7 +60,8 @@ def train(config, workdir, *, draws=True):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Checkpoints, "save", scored)
         if not draws:
-            patch.setattr(Gallery, "draw", lambda *_, **__: None)
+            for draw in ("draw", "draw_end"):
+                patch.setattr(Gallery, draw, lambda *_, **__: None)
         train_and_evaluate(config, workdir)
 
 
@@ -106,7 +107,8 @@ def test_a_constant_schedule_goes_on_with_the_figures_a_death_prevented(undistur
 
 
 def test_what_a_longer_run_would_not_have_left_goes(tmp_path, monkeypatch):
-    for name in ("prediction_grid", "prediction_history", "confusion_matrix", "learning_curves"):
+    of_all = ("prediction_history", "learning_curves")
+    for name in ("prediction_grid", "confusion_matrix", "class_error_grid", *of_all):
         monkeypatch.setattr(figures, name, lambda file, *drawn, **_: note(file, drawn))
     train(with_horizon("8 steps"), tmp_path / "undisturbed")
     train(with_horizon("5 steps"), tmp_path / "run")

@@ -26,11 +26,11 @@ def test_lines_are_means_over_objects(k, tmp_path, monkeypatch):
 
     monkeypatch.setattr(sizes, "_line", keep)
     objects, shares = np.zeros((2, k, 10))
-    objects[:, 2], shares[:, 2] = 4, np.arange(k) / k
+    objects[:, 2], shares[:, 2] = 4, 2.9 + np.arange(k) / k
     objects[0, 4], shares[0, 4] = 2, 1.5
     names = [f"class {i}" for i in range(k)]
     sizes.recall_by_size(tmp_path / "s.png", objects, shares, SIZES, names, "title")
-    np.testing.assert_allclose(drawn["class 0"], [[0, 0], [2, 0.75]])
+    np.testing.assert_allclose(drawn["class 0"], [[0, 2.9 / 4], [2, 0.75]])
     assert len(drawn) == min(k, 8) + (k > 1)
     if k > 1:
         of_all = [[0, shares[:, 2].sum() / (4 * k)], [2, 0.75]]

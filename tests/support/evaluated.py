@@ -3,12 +3,13 @@
 import dataclasses
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from unet_jax.config import to_json
 from unet_jax.data.sample import Sample, Spec
-from unet_jax.defaults import page
+from unet_jax.defaults import PARTS, page
 from unet_jax.evaluate import Evaluation, save_counts, summarise
 from unet_jax.figures import flat_label
 from unet_jax.metrics import make
@@ -18,7 +19,7 @@ from unet_jax.runs import history
 from unet_jax.runs.gallery import Gallery
 from unet_jax.task import make_task
 
-CHOSEN = {"sizes": {}}
+CHOSEN = {"sizes": PARTS["eval.metrics"]["sizes"]}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Made:
 
     def read(self, index, window=None):
         label = self._label(index)
-        label[0] = 255
+        label[:, 0] = 255
         noise = np.random.default_rng(index).normal(100, 30, (*self.size, self.channels))
         return Sample(noise.astype(self.dtype), label, self.ids[index], (1.0,) * len(self.size))
 
@@ -69,29 +70,28 @@ class Made:
 
 def evaluate(source):
     """Counts what a network would be counted for that predicts `Made.predict`."""
-    task, rows, masks = source.task, [], {}
+    task, axes = source.task, len(source.size)
     metrics = make.make_metrics(task.names, (), task.decides, CHOSEN)
-    for index in range(len(source)):
-        label = source.read(index).label
-        weight = (label != 255).astype(np.uint8)
-        weight = weight.min(axis=-1) if weight.ndim > len(source.size) else weight
-        known = np.where(label == 255, 0, label)
-        mask = source.predict(index)
-        truth, decision = (np.asarray(task.truth(jnp.asarray(x))) for x in (known, mask))
-        loss = np.full(decision.shape, 0.5, np.float32)
-        given = (None, loss, decision, truth, weight)
-        on_device = Outcome(*(None if x is None else jnp.asarray(x)[None] for x in given))
-        on_host = Outcome(*(None if x is None else x[None] for x in given))
-        on_host = on_host._replace(spacing=(1.0,) * len(source.size))
-        found = make.count(metrics, on_device)
-        found |= make.count(metrics, on_host, on_device=False)
-        rows.append({name: np.asarray(array)[0] for name, array in found.items()})
-        masks[index] = np.asarray(task.mask(jnp.asarray(decision)))
-    counts = {}
-    for name in rows[0]:
-        array = np.stack([row[name] for row in rows])
-        counts[name] = array.astype(np.float64 if array.dtype.kind == "f" else np.int64)
-    return counts, masks
+    label = np.stack([source.read(index).label for index in range(len(source))])
+    weight = (label != 255).reshape(*label.shape[: axes + 1], -1).all(axis=-1).astype(np.uint8)
+
+    @jax.jit
+    def count(label, guess):
+        truth, decision = task.truth(label), task.truth(guess)
+        loss = jnp.full(decision.shape, 0.5)
+        outcome = Outcome(None, loss, decision, truth, jnp.asarray(weight))
+        return make.count(metrics, outcome), task.mask(decision), outcome[2:4]
+
+    guess = np.stack([source.predict(index) for index in range(len(source))])
+    found = jax.device_get(count(np.where(label == 255, 0, label), guess))
+    counts, masks, (decision, truth) = found
+    rows = []
+    for part in zip(decision, truth, weight, strict=True):
+        own = Outcome(None, None, *(x[None] for x in part), spacing=(1.0,) * axes)
+        rows.append(make.count(metrics, own, on_device=False))
+    counts |= {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+    kinds = {name: np.float64 if x.dtype.kind == "f" else np.int64 for name, x in counts.items()}
+    return {name: array.astype(kinds[name]) for name, array in counts.items()}, masks
 
 
 def make_run(workdir, kind="exclusive", classes=3, count=8, size=(24, 30), channels=3, **more):

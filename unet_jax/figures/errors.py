@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from unet_jax.figures.colours import IGNORED, hatch, same_size
-from unet_jax.figures.pages import legend_entries, save_pages, shown, shown_mask
+from unet_jax.figures.colours import IGNORED, hatch, ignored_pixels, same_size
+from unet_jax.figures.pages import save_pages, shown, shown_mask
 
 FOUND, MISSED, INVENTED = (86, 180, 233), (213, 94, 0), (40, 10, 90)
 """Pixels of a class that are predicted so, that are not, and that are wrongly predicted so: a light
@@ -127,7 +127,8 @@ def class_error_grid(
         rows.append((name, tiles, captions))
     colours = {"found": FOUND, "missed": MISSED, "invented": INVENTED}
     legend = [(name, np.full((13, 20, 3), c, np.uint8)) for name, c in colours.items()]
-    legend += [e for e in legend_entries(labels, [], (), errors=False) if e[0] == "ignored"]
+    if any(ignored_pixels(label).any() for label in labels):
+        legend.append(("ignored", hatch(13, 20)[..., None].repeat(3, axis=-1)))
     note = "classes of these images, the lowest IoU first"
     if others:
         note += f"; left out: {others} with a higher one"

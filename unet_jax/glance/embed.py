@@ -42,7 +42,7 @@ def _encode(data: bytes, opened: Image.Image) -> tuple[str, bytes]:
     while True:
         for quality in _QUALITIES:
             buffer = io.BytesIO()
-            image.save(buffer, "JPEG", quality=quality, subsampling=0, optimize=True)
+            image.save(buffer, "JPEG", quality=quality, subsampling=0)
             if buffer.tell() <= MOST:
                 return "jpeg", buffer.getvalue()
         size = round(image.width * _SMALLER), round(image.height * _SMALLER)

@@ -25,9 +25,9 @@ def title(material: Material) -> str:
 
 def _argument(command: list[str], name: str) -> str:
     """Returns the value of a flag of a command; "" where it has none."""
-    for word, after in zip(command, [*command[1:], ""], strict=True):
+    for index, word in enumerate(command):
         if word == name:
-            return after
+            return "".join(command[index + 1 : index + 2])
         if word.startswith(f"{name}="):
             return word.removeprefix(f"{name}=")
     return ""

@@ -249,7 +249,8 @@ def draw_missing(config: ConfigDict, workdir: Path) -> None:
         ours.remove_leftovers(workdir)
         gallery = _open(config, workdir)
         gallery.draw_missing()
-        gallery.draw_end(best)
+        if history.lacks_end(workdir, best):
+            gallery.draw_end(best)
     elif history.lacks_end(workdir, best):
         with contextlib.suppress(UserError):  # a run of an older version needs no data
             _open(config, workdir).draw_end(best)
