@@ -9,7 +9,7 @@ from PIL import Image
 from unet_jax.html.elements import Html, make
 
 MOST = 240_000  # bytes of a figure in a page
-_QUALITIES = (88, 75, 60)
+_QUALITIES = (85, 70, 50)
 _SMALLER = 0.75
 _READABLE = 0.72  # of its width that a wide figure keeps, where its text can still be read
 
@@ -42,8 +42,8 @@ def _encode(data: bytes, opened: Image.Image) -> tuple[str, bytes]:
     while True:
         for quality in _QUALITIES:
             buffer = io.BytesIO()
-            image.save(buffer, "JPEG", quality=quality, subsampling=0)
+            image.save(buffer, "WEBP", quality=quality, method=3)
             if buffer.tell() <= MOST:
-                return "jpeg", buffer.getvalue()
+                return "webp", buffer.getvalue()
         size = round(image.width * _SMALLER), round(image.height * _SMALLER)
         image = image.resize((max(1, size[0]), max(1, size[1])), Image.Resampling.BOX)

@@ -95,7 +95,7 @@ def _facts(material: Material) -> dict[str, Html]:
         "time": _minutes(material),
         "parameters": f"{run['parameters']:,}" if "parameters" in run else "",
         "device": _device(run),
-        "commit": run.get("git_commit") or "",
+        "commit": _commit(run.get("git_commit") or ""),
     }
     facts = {key: make("dd", str(value)) for key, value in about.items() if value}
     if command := run.get("command"):
@@ -126,6 +126,12 @@ def _device(run: dict[str, Any]) -> str:
     if not device:
         return ""
     return f"{device['count']} x {device['kind']} ({device['platform']}), {run.get('cores')} cores"
+
+
+def _commit(text: str) -> str:
+    """Shortens a commit as git does, and keeps what says that the code was changed."""
+    name, dash, more = text.partition("-")
+    return f"{name[:12]}{dash}{more}"
 
 
 def evaluation_of(material: Material, split: str, *flags: str) -> str:
