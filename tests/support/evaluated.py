@@ -76,14 +76,13 @@ def evaluate(source):
     weight = (label != 255).reshape(*label.shape[: axes + 1], -1).all(axis=-1).astype(np.uint8)
 
     @jax.jit
-    def count(label, guess):
+    def count(label, guess, weight):
         truth, decision = task.truth(label), task.truth(guess)
-        loss = jnp.full(decision.shape, 0.5)
-        outcome = Outcome(None, loss, decision, truth, jnp.asarray(weight))
+        outcome = Outcome(None, jnp.where(truth, 0.5, 0.2), decision, truth, weight)
         return make.count(metrics, outcome), task.mask(decision), outcome[2:4]
 
     guess = np.stack([source.predict(index) for index in range(len(source))])
-    found = jax.device_get(count(np.where(label == 255, 0, label), guess))
+    found = jax.device_get(count(np.where(label == 255, 0, label), guess, weight))
     counts, masks, (decision, truth) = found
     rows = []
     for part in zip(decision, truth, weight, strict=True):

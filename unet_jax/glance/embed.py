@@ -42,7 +42,7 @@ def _encode(data: bytes, opened: Image.Image) -> tuple[str, bytes]:
     while True:
         for quality in _QUALITIES:
             buffer = io.BytesIO()
-            image.save(buffer, "WEBP", quality=quality, method=3)
+            image.save(buffer, "WEBP", quality=quality, method=0)  # the fastest
             if buffer.tell() <= MOST:
                 return "webp", buffer.getvalue()
         size = round(image.width * _SMALLER), round(image.height * _SMALLER)

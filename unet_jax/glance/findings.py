@@ -12,6 +12,7 @@ from unet_jax.metrics.sizes import SIZES
 
 _CONFUSIONS = 3  # that are listed
 _LEAST_SHARE = 0.005  # of a class's pixels: a rarer confusion is not listed
+_LEAST_OF_ALL = 0.02  # of all wrong pixels, likewise
 _FEW = 5  # objects of a size, of which a mean says little
 
 
@@ -56,8 +57,8 @@ def _confusions(evaluated: Evaluated) -> Iterator[str]:
     order = np.argsort(-wrong, axis=None, kind="stable")[:_CONFUSIONS]
     for true, guess in zip(*np.unravel_index(order, wrong.shape), strict=True):
         share = wrong[true, guess] / max(truth[true], 1)
-        if share >= _LEAST_SHARE:
-            of_all = wrong[true, guess] / wrong.sum()
+        of_all = wrong[true, guess] / max(wrong.sum(), 1)
+        if share >= _LEAST_SHARE and of_all >= _LEAST_OF_ALL:
             yield (
                 f"{share:.1%} of the pixels of {names[true]} are taken for {names[guess]} "
                 f"({of_all:.0%} of all wrong pixels)."
