@@ -79,9 +79,10 @@ def choose_classes(
         classes are in one of the images. Those that are in none have no errors.
     """
     pairs = list(zip(labels, predictions, strict=True))
-    sums = [sum(class_sums(*pair, k) for pair in pairs) for k in range(num_classes)]
-    there = [k for k in range(num_classes) if np.any(sums[k])]
-    there.sort(key=lambda k: sums[k][0] / np.sum(sums[k]))
+    found = [[class_sums(*pair, k) for pair in pairs] for k in range(num_classes)]
+    sums = np.sum(found, axis=1)
+    there = np.flatnonzero(sums.any(axis=1)).tolist()
+    there.sort(key=lambda k: sums[k, 0] / sums[k].sum())
     return there[:MOST], len(there[MOST:])
 
 
