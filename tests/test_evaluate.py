@@ -9,6 +9,7 @@ from scipy.ndimage import map_coordinates
 from support.scored import scores
 from support.tasks import exclusive
 
+from unet_jax import evaluate as evaluation_of_splits
 from unet_jax.augment.scale import standardise
 from unet_jax.data.base import IGNORE
 from unet_jax.data.sample import RGB, Sample
@@ -80,12 +81,13 @@ def bilinear(logits, size):
     )
 
 
-def run(model, fit, batch_size, devices=1, chosen=None):
+def run(model, fit, batch_size, devices=1, chosen=None, choose=None):
     module, variables = model
     shardings = make_shardings(devices)
     loading, images = Loading((16, 16), fit, 2), Images()
     step = Predictor(module, RGB, loading, shardings, evaluation(exclusive(4), chosen or {}))
-    return evaluate(step, variables, images, batch_size=batch_size, keep=(1, 4))
+    options = {"batch_size": batch_size, "keep": (1, 4), "choose": choose}
+    return evaluate(step, variables, images, **options)
 
 
 def test_logits_are_resized_bilinearly_to_each_own_size():
@@ -184,6 +186,26 @@ def test_counts_of_volumes_do_not_depend_on_the_mesh(fit):
     expected = np.zeros((6, 6), int)
     np.add.at(expected, (label.ravel(), one.predictions[2].ravel()), 1)
     np.testing.assert_array_equal(one.counts["overlap/confusion"][2], expected)
+
+
+def test_predictions_of_images_that_their_counts_choose(model, monkeypatch):
+    given = []
+
+    def choose(counts):
+        given.append(counts)
+        return [4, 0, 1]
+
+    found = run(model, "resize", 4, choose=choose)
+    assert list(found.extremes) == [4, 0, 1]
+    for index, prediction in found.extremes.items():
+        assert prediction.shape == SIZES[index]
+        expected, label = np.zeros((4, 4), int), Images().items[index].label
+        known = label != IGNORE
+        np.add.at(expected, (label[known], prediction[known]), 1)
+        np.testing.assert_array_equal(given[0]["overlap/confusion"][index], expected)
+    monkeypatch.setattr(evaluation_of_splits, "HELD", 1)
+    assert run(model, "resize", 4, choose=choose).extremes == {}
+    assert run(model, "resize", 4).extremes == {}
 
 
 def test_summary_has_every_class_and_leaves_absent_ones_out(model):

@@ -111,13 +111,18 @@ def test_where_and_how_may_differ(run, capsys):
 def test_a_run_of_before_is_evaluated_with_more_metrics(run):
     config, before = make_config(), read_results(run)
     config.eval = to_config({**config.eval.to_dict(), "metrics": PARTS["eval.metrics"]})
+    config.eval.figures = True
+    assert not (run / "report.html").exists(), "a run without figures has no page"
     evaluate_run(config, run, split="val", checkpoint="best")
     after = read_results(run)["val"]
     want = known(before)
     assert {name: after[name] for name in want} == pytest.approx(want, rel=1e-5)
     names = ("HD95", "boundary_IoU", "clDice", "AP@0.5", "V_rand", "AUROC", "ECE", "image_IoU")
     assert all(after[name] is not None for name in names)
-    assert (run / "figures" / "curves_val_00000002.png").is_file()
+    kinds = {"predictions", "errors", "worst", "sizes", "confusion", "curves"}
+    drawn = {file.name for file in (run / "figures").glob("*.png")}
+    assert drawn == {f"{kind}_val_00000002.png" for kind in kinds}
+    assert (run / "report.html").read_text().count("<img") == len(kinds)
     check_intact(run)
     _, counts = read_counts(run / "evaluations" / "val_00000002.npz")
     classes = class_names_of(after)
@@ -150,9 +155,9 @@ def test_what_val_chose_counts_on_test(run, monkeypatch, capsys):
     capsys.readouterr()
     evaluate_run(config, run, split="test", checkpoint="best")
     temperature, threshold = val["temperature"], val["V_rand_threshold"]
-    want = {"segments": (1, threshold), "calibration": (temperature,)}
+    want = {"segments": (1, threshold, False), "calibration": (temperature,)}
     assert [{key: tuple(x.values()) for key, x in each.items()} for each in told] == [
-        {"segments": (1, 0.0), "calibration": (0.0,)},
+        {"segments": (1, 0.0, False), "calibration": (0.0,)},
         want,
     ]
     test = read_results(run)["test"]

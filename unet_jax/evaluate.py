@@ -1,7 +1,9 @@
 """Evaluation: every image once, scored at its label's own resolution."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -15,10 +17,9 @@ from unet_jax.data.check import check
 from unet_jax.data.sample import Source
 from unet_jax.defaults import complete
 from unet_jax.errors import UserError
-from unet_jax.figures.rates import Curve, Panel, rates
+from unet_jax.glance.page import leave_page
 from unet_jax.metrics import make as metrics
-from unet_jax.metrics.calibration import reliability
-from unet_jax.metrics.curves import precision_recall, roc
+from unet_jax.metrics.by_image import choose_extremes
 from unet_jax.metrics.views import View
 from unet_jax.network import check_labels
 from unet_jax.predict.eval_step import make_eval_step
@@ -31,6 +32,7 @@ from unet_jax.process.whole import remove_leftovers, temporary_folder
 from unet_jax.restore import restore
 from unet_jax.runs import layout, looks, of_val
 from unet_jax.runs import workdir as run_dir
+from unet_jax.runs.counted import draw_counted
 from unet_jax.runs.gallery import Gallery
 from unet_jax.runs.history import write_arrays
 from unet_jax.runs.intact import check_intact
@@ -39,6 +41,8 @@ from unet_jax.runs.results import write_results
 from unet_jax.runs.splits import open_run, pick_split
 from unet_jax.task import Task
 
+HELD = 64 * 2**20  # bytes of predictions that are held until it is known which are wanted
+
 
 class Evaluation(NamedTuple):
     """What an evaluation found.
@@ -46,10 +50,12 @@ class Evaluation(NamedTuple):
     Attributes:
         counts: By "METRIC/COUNT", int64 or float64 [N, ...]; see `metrics.make.METRICS`.
         predictions: Masks uint8 [*n], or [*n, K], by index, for the images that were asked for.
+        extremes: Likewise, for those that were chosen by their counts.
     """
 
     counts: Mapping[str, np.ndarray]
     predictions: dict[int, np.ndarray]
+    extremes: Mapping[int, np.ndarray] = MappingProxyType({})
 
     @property
     def confusion(self) -> np.ndarray:
@@ -71,6 +77,7 @@ def evaluate(
     *,
     batch_size: int,
     keep: Collection[int] = (),
+    choose: Callable[[Mapping[str, np.ndarray]], Collection[int]] | None = None,
 ) -> Evaluation:
     """Evaluates every image of a source once.
 
@@ -80,11 +87,13 @@ def evaluate(
         source: N images.
         batch_size: B.
         keep: Indices of images whose predictions are returned.
+        choose: (counts) -> indices of more images whose predictions are returned, where they are
+            among the first of the split, whose predictions are held until then: `HELD` bytes.
 
     Returns:
         What was found; the same whatever B and the mesh are, but for rounding of the logits.
     """
-    found, predictions = [], {}
+    found, predictions, held, room = [], {}, [], HELD if choose else 0
     with HostCounts(step.metrics, source, step.loading.workers) as on_host:
         for batch, result in step.batches(variables, source, batch_size):
             found.append((batch["index"], result["counts"]))  # fetched when all is under way
@@ -93,13 +102,28 @@ def evaluate(
             if any(index in keep for index in batch["index"]):
                 own = cut(result["prediction"], batch)
                 predictions |= {index: label for index, label in own.items() if index in keep}
+            if (room := room - result["prediction"].nbytes) >= 0:
+                places = {name: batch[name] for name in ("index", "sizes")}
+                held.append((places, result["prediction"]))
         counted = on_host.result()
     rows = {index: counted.get(index, {}) for index in range(len(source))}
     for indices, counts in found:
         values = jax.device_get(counts)
         for row, index in enumerate(indices):
             rows[index] |= {name: array[row] for name, array in values.items()}
-    return Evaluation(_stack(rows), predictions)
+    counts = _stack(rows)
+    return Evaluation(counts, predictions, _cut_held(held, choose(counts) if choose else ()))
+
+
+def _cut_held(
+    held: Sequence[tuple[dict[str, Any], jax.Array]], chosen: Collection[int]
+) -> dict[int, np.ndarray]:
+    """Returns the predictions of the chosen images, in their order, that are held."""
+    found = {}
+    for places, predictions in held:
+        if any(index in chosen for index in places["index"]):
+            found |= cut(predictions, places)
+    return {index: found[index] for index in chosen if index in found}
 
 
 def _stack(rows: Mapping[int, Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -126,42 +150,6 @@ def summarise(
     return metrics.values(metrics.scores(of_data, evaluation.counts))
 
 
-def draw_rates(
-    file: Path, title: str, counts: Mapping[str, np.ndarray], class_names: Sequence[str]
-) -> None:
-    """Draws ROC and precision-recall curves, and reliability, of what was counted for them.
-
-    Args:
-        file: A PNG to write; without such counts none is.
-        title: Above it.
-        counts: Of an evaluation.
-        class_names: K names.
-    """
-    panels = []
-    if "curves/histogram" in counts:
-        sums = counts["curves/histogram"].sum(axis=0)
-        known = [k for k, own in enumerate(sums) if own.any(axis=-1).all()]
-        for name, across, up, of in (
-            ("ROC", "false positive rate", "true positive rate", roc),
-            ("Precision by recall", "recall", "precision", precision_recall),
-        ):
-            both = [of(sums[k]) for k in known]
-            x, y = (0, 1) if of is roc else (1, 0)
-            curves = [
-                Curve(one[x], one[y], class_names[k]) for one, k in zip(both, known, strict=True)
-            ]
-            panels += [Panel(name, across, up, curves, of is roc)] if curves else []
-    if "calibration/elements" in counts:
-        names = ("confidence", "right", "elements")
-        sums = np.concatenate([counts[f"calibration/{name}"].sum(axis=0) for name in names])
-        confidence, accuracy, share = reliability(sums)
-        points = Curve(confidence[share > 0], accuracy[share > 0], "by bin of confidence", True)
-        used = Curve(confidence[share > 0], share[share > 0], "share of what is in the bin", True)
-        panels.append(Panel("Reliability", "confidence", "accuracy", [points, used], True))
-    if panels:
-        rates(file, title, panels)
-
-
 def save_counts(file: Path, counts: Mapping[str, np.ndarray], source: Source) -> None:
     """Writes the counts of every image, for comparisons image by image.
 
@@ -184,14 +172,12 @@ class OfRun(NamedTuple):
 
     Attributes:
         evaluated: What was evaluated, and its counts.
-        predictions: See `Evaluation`.
-        confusion: Likewise.
+        result: All of it.
         scores: See `summarise`.
     """
 
     evaluated: Evaluated
-    predictions: dict[int, np.ndarray]
-    confusion: np.ndarray
+    result: Evaluation
     scores: dict[str, float | None]
 
 
@@ -228,18 +214,20 @@ def score_run(config: ConfigDict, workdir: Path, *, split: str, checkpoint: str)
     network = network._replace(settings=network.settings._replace(metrics=told.metrics))
     check(source, split, len(dataset.class_names), network.known_range)
     say_other_scale(source, network.loading, workdir)
+    names, headline = network.task.names, network.settings.headline
     result = evaluate(
         make_eval_step(network),
         trained.variables,
         source,
         batch_size=network.settings.batch_size,
         keep=fixed_images(source, network.settings.shown),
+        choose=partial(choose_extremes, headline=headline, class_names=names, views=dataset.views),
     )
     title = f"{split}, {checkpoint} checkpoint (step {trained.step}), {len(source)} images"
     counted = dataset, source, network, result.counts
     evaluated = Evaluated(split, checkpoint, trained.step, title, *counted)
     scores = summarise(result, network.task, dataset.views) | told.said
-    return OfRun(evaluated, result.predictions, result.confusion, scores)
+    return OfRun(evaluated, result, scores)
 
 
 def evaluate_run(config: ConfigDict, workdir: Path, *, split: str, checkpoint: str) -> None:
@@ -269,16 +257,19 @@ def evaluate_run(config: ConfigDict, workdir: Path, *, split: str, checkpoint: s
         return
     evaluated, network = found.evaluated, found.evaluated.network
     step, title, source = evaluated.step, evaluated.title, evaluated.source
-    name, names = f"{entry}_{step:08d}", evaluated.dataset.class_names
-    gallery = Gallery(workdir, source, names, network.task, network.settings.headline)
+    name, dataset = f"{entry}_{step:08d}", evaluated.dataset
+    given = dataset.class_names, network.task, network.settings.headline, dataset.views
+    gallery = Gallery(workdir, source, *given)
     remove_leftovers(workdir / layout.FIGURES)
     told = {"metrics": network.settings.metrics}
     told |= {"of_val": of_val.choose(told["metrics"], found.scores)} if split == "val" else {}
     listed = looks.add(workdir, split, checkpoint, step, **told)
     with temporary_folder(workdir, ".evaluation_") as folder:
         figure = folder / f"predictions_{name}.png"
-        gallery.draw_split(figure, title, found.predictions, found.confusion)
-        draw_rates(folder / f"curves_{name}.png", title, evaluated.counts, network.task.names)
+        gallery.draw_split(figure, title, found.result.predictions, found.result.confusion)
+        draw_counted(folder, name, title, evaluated.counts, network.task.names)
+        if network.settings.figures:
+            gallery.draw_result(folder, name, title, found.result)
         save_counts(folder / f"{name}.npz", evaluated.counts, source)
         card = card_of_run(config, workdir, evaluated)
         write_files(folder / layout.CARDS, name, card, sorted(folder.glob("*.png")))
@@ -287,6 +278,8 @@ def evaluate_run(config: ConfigDict, workdir: Path, *, split: str, checkpoint: s
         run_dir.move(folder.glob("*.npz"), workdir / layout.EVALUATIONS)
         run_dir.move((folder / layout.CARDS).glob("*"), workdir / layout.CARDS)
     write_results(workdir, **{entry: {"step": step, **found.scores}})
+    if network.settings.figures:
+        leave_page(workdir)
     print_scores(title, found.scores, network.task.names)
     console.print(headline(card))
     console.print(f"figures: {workdir / layout.FIGURES / figure.name}")

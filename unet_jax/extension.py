@@ -11,11 +11,12 @@ from unet_jax.defaults import complete
 from unet_jax.durations import Plan, to_seconds, to_steps
 from unet_jax.errors import UserError
 from unet_jax.experiment import Experiment, plan_of
+from unet_jax.html.document import is_by
 from unet_jax.metrics.make import Headline
 from unet_jax.optim.schedule import count_warmup
 from unet_jax.process.owner import turn
 from unet_jax.process.whole import write_text
-from unet_jax.runs import checkpoint, layout
+from unet_jax.runs import checkpoint, history, layout
 from unet_jax.runs.logs import read_lines
 from unet_jax.runs.results import read_results
 
@@ -165,6 +166,9 @@ def take_back(workdir: Path, shorter: Plan, longer: Plan) -> None:
             write_text(file, json.dumps(results, indent=2) + "\n")
         else:
             file.unlink(missing_ok=True)
+    if is_by(workdir / layout.REPORT, layout.REPORT_BY):
+        (workdir / layout.REPORT).unlink()
+    history.remove_end(workdir)
     if not goes:
         return
     checkpoint.delete(workdir / layout.CHECKPOINTS, last)

@@ -53,8 +53,9 @@ def make_eval_settings(
         shown: How many fixed images are shown in figures.
         headline: The score on the validation split that decides the best checkpoint, searches and
             reports, such as "Dice/disk".
-        figures: Whether training draws figures. What they are drawn from is kept without them too,
-            and the same command with True draws them later.
+        figures: Whether training draws figures, and training and evaluation the page of the run.
+            What they are drawn from is kept without them too, and the same command with True draws
+            them later.
         metrics: Metrics beside those that every evaluation has, by name of `CHOICES` in
             `metrics/choices.py`, each with its own keys.
 

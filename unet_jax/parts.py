@@ -62,6 +62,7 @@ PARTS: dict[str, dict[str, dict[str, Any]]] = {
         "boundary": {"width": 0.02, "classes": ()},
         "cldice": {"classes": ()},
         "objects": {"connectivity": "sides", "classes": ()},
+        "sizes": {"connectivity": "sides", "classes": ()},
         "segments": {"inside": 1, "threshold": 0.0, "thin": False},
         "curves": {"classes": ()},
         "calibration": {"temperature": 0.0},

@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,6 +15,7 @@ from unet_jax import config as configs
 from unet_jax.errors import StoppedError
 from unet_jax.evaluate import evaluate, fixed_images, save_counts, summarise
 from unet_jax.experiment import Experiment
+from unet_jax.metrics.by_image import choose_extremes
 from unet_jax.predict.predictor import Predictor
 from unet_jax.process.console import console
 from unet_jax.process.multihost import is_first
@@ -162,12 +164,13 @@ class Run:
         self._recorder.restart_clock(step)
 
     def results(self) -> dict[str, Any]:
-        """Returns what results.json says of a run that has ended.
+        """Returns what results.json says of a run that has ended, and starts its last figures.
 
         To be asked for in the run's context, and written after it, when the figures are there.
         """
         steps = self.checkpoints.steps()
         best = steps["best"]
+        self._validation.draw_end(best)
         scores = self.checkpoints.meta(best)["scores"]
         train = {"step": steps["latest"], "best_step": best}
         return {"val": {"step": best, **scores}, "train": train}
@@ -187,7 +190,10 @@ class Validation:
         names, network = experiment.dataset.class_names, experiment.network
         settings = network.settings
         self._draws = settings.figures
-        self._gallery = Gallery(workdir, self._source, names, network.task, settings.headline)
+        views, headline = experiment.dataset.views, settings.headline
+        self._gallery = Gallery(workdir, self._source, names, network.task, headline, views)
+        about = {"headline": headline, "class_names": network.task.names, "views": views}
+        self._choose = partial(choose_extremes, **about)
 
     def __enter__(self) -> "Validation":
         """Starts the thread."""
@@ -219,11 +225,13 @@ class Validation:
             self._source,
             batch_size=e.network.settings.batch_size,
             keep=self._shown,
+            choose=self._choose,
         )
         if is_first():
             file = self._workdir / layout.EVALUATIONS / f"val_{step:08d}.npz"
             save_counts(file, result.counts, self._source)
-            history.save(self._workdir, step, result.predictions, result.confusion)
+            found = result.predictions, result.confusion, result.extremes
+            history.save(self._workdir, step, *found)
         return summarise(result, e.network.task, e.dataset.views)
 
     def draw(self, step: int) -> None:
@@ -231,6 +239,11 @@ class Validation:
         if self._draws and is_first():
             self._last = step
             self._drawings.append(self._thread.submit(self._draw, step))
+
+    def draw_end(self, step: int) -> None:
+        """Starts to draw what the evaluation of the best step alone has."""
+        if self._draws and is_first():
+            self._drawings.append(self._thread.submit(self._gallery.draw_end, step))
 
     def _draw(self, step: int) -> None:
         self._gallery.draw(step, is_last=step == self._last)

@@ -17,6 +17,7 @@ from unet_jax.defaults import complete
 from unet_jax.durations import Plan, to_seconds
 from unet_jax.errors import StoppedError
 from unet_jax.experiment import assemble
+from unet_jax.glance.page import leave_page
 from unet_jax.header import print_start, write_run
 from unet_jax.metrics.names import class_names_of
 from unet_jax.models import fast
@@ -188,6 +189,8 @@ def train_owned(
         console.print(f"{workdir} holds a finished run; --overwrite would train it again.")
         if is_first():
             draw_missing(config, workdir)
+            if config.eval.figures:
+                leave_page(workdir)
             report(workdir)
         wait_for_all("the run has all its figures")
         return
@@ -241,6 +244,8 @@ def train_owned(
         results = run.results()
     if is_first():
         write_results(workdir, **results)
+        if config.eval.figures:
+            leave_page(workdir)
         report(workdir)
 
 

@@ -92,7 +92,10 @@ class Work:
         self.has_begun = False
 
 
-_DRAWN = ("prediction_grid", "prediction_history", "confusion_matrix", "learning_curves")
+_DRAWN = (
+    *("prediction_grid", "prediction_history", "confusion_matrix", "learning_curves"),
+    "class_error_grid",
+)
 
 
 def _once_each(make: Callable[..., Any]) -> Callable[..., Any]:

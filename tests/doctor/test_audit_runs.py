@@ -14,11 +14,11 @@ from unet_jax.data.sources import open_data
 from unet_jax.defaults import page
 from unet_jax.doctor.audit_page import audit_section
 from unet_jax.doctor.audit_runs import FILE, MASKS, audit_runs
-from unet_jax.doctor.html import make
 from unet_jax.doctor.survey import survey
 from unet_jax.doctor.thumbnails import Album
 from unet_jax.errors import UserError
 from unet_jax.figures.colours import ERROR_COLOUR
+from unet_jax.html.elements import make
 
 NAMES = ("ground", "disk", "ring")
 

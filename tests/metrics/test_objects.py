@@ -3,27 +3,13 @@
 import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
-from support.masks import cases, neighbours, outcome_of
+from support.masks import cases, flood, outcome_of
 
 from unet_jax.errors import UserError
 from unet_jax.metrics import choices, make
 from unet_jax.metrics.objects import THRESHOLDS, Objects
 
 NAMES = ("rest", "a", "b")
-
-
-def flood(mask, *, corners):
-    """Returns the components as sets of pixels."""
-    left, found = {tuple(map(int, p)) for p in np.argwhere(mask)}, []
-    while left:
-        grown, edge = set(), {left.pop()}
-        while edge:
-            grown |= edge
-            around = {q for p in edge for q in neighbours(p, mask.shape, corners=corners)}
-            edge = around & left
-            left -= edge
-        found.append(grown)
-    return found
 
 
 def slow_counts(truth, guess):

@@ -95,7 +95,7 @@ def test_a_border_that_leaves_the_image_parts_it(thin):
     cells = part(~inside, np.ones_like(inside))
     assert len({int(cells[corner]) for corner in corners}) == cells.max() == 4
     logits = np.stack([~inside, inside], -1) * 9.0
-    metric = Segments(NAMES, thin=thin)
+    metric = Segments(NAMES, threshold=0.5, thin=thin)
     outcome = Outcome(logits[None], None, None, inside[None].astype(int), np.ones((1, 31, 46)))
     found = metric.count(outcome)
     whole = rand_and_info(cells, number(inside, connectivity=1))[0]

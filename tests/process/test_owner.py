@@ -240,6 +240,10 @@ WRITTEN = (
     "checkpoints/30.orbax-checkpoint-tmp/state/d",
     "figures/predictions_00000020.png",
     "figures/confusion_test_latest_00000020.png",
+    "figures/errors_00000020.png",
+    "figures/worst_val_00000020.png",
+    "figures/curves_test_00000020.png",
+    "figures/sizes_val_latest_00000020.png",
     "figures/predictions_over_time.png",
     "figures/learning_curves.png",
     "figures/history/00000020.npz",
@@ -275,6 +279,7 @@ def make_run(folder, names):
     scores = dict.fromkeys(("pixel_accuracy", "mIoU", "mDice", "mean_class_accuracy"), 0.5)
     results = {"train": {"step": 40, "best_step": 20}, "val": {"step": 20, **scores}}
     (folder / layout.RESULTS).write_text(json.dumps(results))
+    (folder / layout.REPORT).write_text(f'<meta name="generator" content="{layout.REPORT_BY}">')
 
 
 def files(folder):

@@ -52,10 +52,11 @@ def test_figures_that_were_not_asked_for_are_drawn_by_the_same_command(tmp_path,
     train_and_evaluate(config, folders[0].parent)
     assert "drawing the figures of 1 evaluations" in capsys.readouterr().out
     names = {file.name for file in folders[1].glob("*.png")}
-    assert len(names) == 4
+    assert len(names) == 6
     assert names == {file.name for file in folders[0].glob("*.png")}
     for name in names - {"learning_curves.png"}:  # which shows the clock
         assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
+    assert all((folder.parent / "report.html").is_file() for folder in folders)
 
 
 def test_the_figures_of_an_evaluation_say_the_split_the_step_and_how_many(tmp_path, monkeypatch):

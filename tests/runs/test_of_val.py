@@ -40,10 +40,13 @@ def test_the_last_evaluation_of_val_that_counted_alike(run):
         assert chosen == {"segments.threshold": threshold}
         looks.add(run, split, "best", step, metrics=told, of_val=chosen)
     told, said = settle(run, ASKED, 4)
-    assert told == {"segments": {"inside": 2, "threshold": 0.45}}
+    assert told == {"segments": {"inside": 2, "threshold": 0.45, "thin": False}}
     assert said == {"threshold_from_val": 0.45}
     assert settle(run, ASKED, 4, "train").said == said
-    assert settle(run, ASKED, 4, "val") == ({"segments": {"inside": 2, "threshold": 0.0}}, {})
+    assert settle(run, ASKED, 4, "val") == (
+        {"segments": {"inside": 2, "threshold": 0.0, "thin": False}},
+        {},
+    )
     assert settle(run, ASKED, 6).said == {"threshold_from_val": 0.7}
     assert settle(run, ASKED, 8).said == {"threshold_from_val": 0.35}, "that of training"
     given = settle(run, {"segments": {"inside": 2, "threshold": 0.5}}, 4)

@@ -58,3 +58,17 @@ def neighbours(pixel, size, *, corners=False):
         if moved == 1 or (corners and moved > 1):
             there = tuple(np.add(pixel, step).tolist())
             yield there if all(0 <= i < n for i, n in zip(there, size, strict=True)) else None
+
+
+def flood(mask, *, corners):
+    """Returns the components as sets of pixels."""
+    left, found = {tuple(map(int, p)) for p in np.argwhere(mask)}, []
+    while left:
+        grown, edge = set(), {left.pop()}
+        while edge:
+            grown |= edge
+            around = {q for p in edge for q in neighbours(p, mask.shape, corners=corners)}
+            edge = around & left
+            left -= edge
+        found.append(grown)
+    return found

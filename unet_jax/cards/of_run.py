@@ -1,7 +1,6 @@
 """The card of an evaluation of a run: what it says beside the scores."""
 
 import inspect
-import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,10 +19,15 @@ from unet_jax.metrics.views import View
 from unet_jax.network import Network
 from unet_jax.process.runtime import cores
 from unet_jax.runs import looks
-from unet_jax.runs.provenance import Training, read_provenance, time_trained, versions
+from unet_jax.runs.provenance import (
+    Training,
+    read_provenance,
+    time_trained,
+    versions,
+    written_command,
+)
 from unet_jax.sharding import describe_devices
 
-_MAIN = ("main.py", "unet-jax")  # ends of sys.argv[0] of the command
 _FITS = {
     "resize": "Every image is resized to {size}, and its logits, bilinear, to the size of its "
     "label.",
@@ -85,7 +89,7 @@ def card_of_run(config: ConfigDict, workdir: Path, evaluated: Evaluated) -> dict
         **_of_training(config, workdir),
         "checkpoint": e.checkpoint,
         "step": e.step,
-        "evaluated_by": command([sys.executable, *sys.argv]),
+        "evaluated_by": written_command([sys.executable, *sys.argv]),
         "evaluated_on": {
             "devices": describe_devices(),
             "cores": cores(),
@@ -112,7 +116,7 @@ def _of_training(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     said = read_provenance(workdir)
     trained: Training | None = time_trained(said)
     run = {
-        "command": command(said.get("command", [])),
+        "command": written_command(said.get("command", [])),
         "commit": said.get("git_commit"),
         "seed": config.train.seed,
         "devices": said.get("devices"),
@@ -125,20 +129,6 @@ def _of_training(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         name = "minutes" if trained.is_all else "minutes_at_least"
         run[name] = round(trained.seconds / 60, 1)
     return {name: value for name, value in run.items() if value not in (None, "")}
-
-
-def command(line: list[str]) -> str:
-    """Writes a command that is kept, as anybody can start it: without the places of this machine.
-
-    Args:
-        line: The interpreter, the program, and what it was given.
-
-    Returns:
-        The command; of another program only its name.
-    """
-    if len(line) > 1 and line[1].endswith(_MAIN):
-        return shlex.join(["python", "-m", "unet_jax.main", *line[2:]])
-    return shlex.join([Path(part).name for part in line[1:2]])
 
 
 def _sizes(sizes: list[tuple[int, ...]]) -> str:

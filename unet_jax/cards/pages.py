@@ -1,22 +1,17 @@
 """A card to read: as Markdown, and as one HTML page with its figures."""
 
-import base64
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from unet_jax.cards.card import write_card
-from unet_jax.doctor.html import Html, make
-from unet_jax.doctor.style import STYLE
+from unet_jax.glance.embed import embed
+from unet_jax.html.document import Section, write_document
+from unet_jax.html.elements import Html, make
 from unet_jax.metrics.names import MEANS
 from unet_jax.process.whole import write_text
 
-_TABLE = """
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .8rem .25rem 0; text-align: left; vertical-align: top; }
-.scroll { overflow-x: auto; }
-.wide img { display: block; max-width: 100%; height: auto; margin: .6rem 0; }
-"""
+GENERATOR = "unet_jax --mode=eval"
 
 
 class Table(NamedTuple):
@@ -27,12 +22,11 @@ class Table(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A part of a card: under a heading, tables, points and a command."""
+    """A part of a card: under a heading, tables and points."""
 
     heading: str
     tables: Sequence[Table] = ()
     points: Sequence[str] = ()
-    command: str = ""
 
 
 def number(value: float | None) -> str:
@@ -168,30 +162,21 @@ def to_html(card: Mapping[str, Any], file: str, figures: Sequence[Path]) -> str:
     Returns:
         HTML.
     """
-    head = make(
-        "head",
-        make("meta", charset="utf-8"),
-        make("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        make("title", card["title"]),
-        make("style", Html(STYLE + _TABLE)),
-    )
-    body = [make("h1", card["title"]), make("p", make("b", headline(card)))]
+    sections = []
     for part in parts(card):
-        body.append(make("h2", part.heading))
-        body += [make("div", _table(table), kind="scroll") for table in part.tables]
-        body += [make("ul", *(make("li", point) for point in part.points))] if part.points else []
-    if figures:
-        body += [make("h2", "Figures"), make("div", *map(_image, figures), kind="wide")]
-    body += [make("h2", "Every number again"), make("pre", verify_command(file), tabindex="0")]
-    return f"<!DOCTYPE html>\n{make('html', head, make('body', *body), lang='en')}\n"
+        children = [make("div", _table(one), kind="wide", tabindex="0") for one in part.tables]
+        children += [make("ul", *(make("li", point) for point in part.points))] * bool(part.points)
+        sections.append(Section(part.heading.lower(), part.heading, children))
+    shown = [embed(figure, figure.stem.replace("_", " ")) for figure in figures]
+    sections.append(Section("figures", "Figures", shown))
+    again = [make("pre", verify_command(file), tabindex="0")]
+    sections.append(Section("again", "Every number again", again))
+    footer = f"All numbers, and the counts that they are computed from, are in {file}."
+    lead = [make("p", make("b", headline(card)))]
+    return write_document(card["title"], GENERATOR, lead, sections, footer)
 
 
 def _table(table: Table) -> Html:
     rows = [make("tr", *(make("th", heading) for heading in table.headings))]
     rows += [make("tr", *(make("td", cell) for cell in row)) for row in table.rows]
     return make("table", *rows)
-
-
-def _image(file: Path) -> Html:
-    data = base64.b64encode(file.read_bytes()).decode("ascii")
-    return make("img", src=f"data:image/png;base64,{data}", alt=file.stem.replace("_", " "))

@@ -7,9 +7,9 @@ from unet_jax.data.sample import written
 from unet_jax.doctor.audit import Audit, Judged, Region
 from unet_jax.doctor.audit_runs import FILE, KEY, masks_of, read_suspects
 from unet_jax.doctor.finding import setting
-from unet_jax.doctor.html import Html, make
 from unet_jax.doctor.mends import flag
 from unet_jax.doctor.thumbnails import Album, find_thumbnails, frame
+from unet_jax.html.elements import Html, make
 
 SHOWN, LISTED = 12, 5  # images; regions of an image
 

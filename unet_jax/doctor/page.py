@@ -11,11 +11,11 @@ from unet_jax.doctor.audit import Audit
 from unet_jax.doctor.audit_page import audit_section
 from unet_jax.doctor.examine import ClassShare, Examination, class_shares
 from unet_jax.doctor.finding import Finding
-from unet_jax.doctor.html import Html, make
 from unet_jax.doctor.mends import flag, flags
 from unet_jax.doctor.recommend import sentence
-from unet_jax.doctor.style import STYLE
 from unet_jax.doctor.thumbnails import BINS, Album, Histogram, Thumbnail, find_thumbnails, frame
+from unet_jax.html.document import Section, write_document
+from unet_jax.html.elements import Html, make
 
 GENERATOR = "unet_jax --mode=doctor"
 SHOWN = 5  # thumbnails of a finding
@@ -46,14 +46,6 @@ def write_html(
     albums = [Album(survey) for survey in reversed(found.surveys)]
     audited = audit_section(audit, folder, albums) if audit and folder else ()
     title = record.title(found)
-    head = make(
-        "head",
-        make("meta", charset="utf-8"),
-        make("meta", name="generator", content=GENERATOR),
-        make("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        make("title", title),
-        make("style", Html(STYLE)),
-    )
     sections = [
         ("findings", "Findings", list(_findings(found, albums))),
         ("labels", "Suspect labels", list(audited)),
@@ -62,18 +54,9 @@ def write_html(
         ("values", "Values of the images", list(_values(found, albums[0]))),
         ("page", "Recommended page", list(_recommended(found, page, command))),
     ]
-    shown = [one for one in sections if one[2]]
-    links = [make("a", heading, href=f"#{name}") for name, heading, _ in shown]
-    body = make(
-        "body",
-        make("header", make("h1", title), *_header(found), make("nav", *links)),
-        *(
-            make("section", make("h2", heading), *children, id=name)
-            for name, heading, children in shown
-        ),
-        make("footer", f"Written by {GENERATOR}. The numbers are in {record.FILE}."),
-    )
-    return f"<!DOCTYPE html>\n{make('html', head, body, lang='en')}\n"
+    footer = f"Written by {GENERATOR}. The numbers are in {record.FILE}."
+    told = (Section(*section) for section in sections)
+    return write_document(title, GENERATOR, _header(found), told, footer)
 
 
 def _header(found: Examination) -> Iterable[Html]:

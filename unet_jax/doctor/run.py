@@ -19,6 +19,7 @@ from unet_jax.doctor.examine import Examination, examine
 from unet_jax.doctor.finding import setting
 from unet_jax.doctor.page import GENERATOR, write_html
 from unet_jax.errors import UserError
+from unet_jax.html.document import is_by
 from unet_jax.process.console import console
 from unet_jax.process.streams import printable
 from unet_jax.process.whole import remove_leftovers, write_text
@@ -26,7 +27,6 @@ from unet_jax.sharding import ROWS, make_shardings
 
 HTML = "doctor.html"
 _LONGEST = 500  # letters of a mend that are printed
-_BEGINNING = 1000  # letters in which a page names who wrote it
 
 
 def doctor_run(
@@ -114,7 +114,7 @@ def check_targets(config: ConfigDict, workdir: Path, page: Path | None) -> None:
         above = next(path for path in (real, *real.parents) if os.path.lexists(path))
         if not above.is_dir() or not os.access(above, os.W_OK):
             raise UserError(f"{flag}={target} cannot be written: {above} is no folder to write in.")
-    for name, is_ours in ((record.FILE, _is_record), (HTML, _is_page)):
+    for name, is_ours in ((record.FILE, _is_record), (HTML, lambda file: is_by(file, GENERATOR))):
         file = workdir / name
         if os.path.lexists(file) and not is_ours(file):
             raise UserError(
@@ -129,14 +129,6 @@ def _is_record(file: Path) -> bool:
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(found, dict) and set(found) >= record.KEYS
-
-
-def _is_page(file: Path) -> bool:
-    try:
-        with file.open(encoding="utf-8") as stream:
-            return f'content="{GENERATOR}"' in stream.read(_BEGINNING)
-    except (OSError, ValueError):
-        return False
 
 
 def _about(found: Examination, command: str) -> str:

@@ -12,9 +12,9 @@ from unet_jax import figures
 from unet_jax.config import call
 from unet_jax.data.base import Dataset, PairSource
 from unet_jax.data.sources import open_data
-from unet_jax.doctor.html import Html, make
 from unet_jax.doctor.survey import Survey
 from unet_jax.errors import UserError
+from unet_jax.html.elements import Html, make
 
 SIDE = 256  # pixels of a thumbnail's longer side at most
 SAMPLES, COUNTED = 6, 16  # images of a split that are shown, and whose values are counted

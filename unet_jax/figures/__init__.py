@@ -18,6 +18,7 @@ from unet_jax.figures.colours import (
 )
 from unet_jax.figures.confusion import confusion_matrix
 from unet_jax.figures.curves import learning_curves
+from unet_jax.figures.errors import class_error_grid
 from unet_jax.figures.flat import flat_image, flat_label
 from unet_jax.figures.pages import prediction_grid, prediction_history
 
@@ -26,6 +27,7 @@ __all__ = [
     "IGNORED",
     "Example",
     "augmentation_sheet",
+    "class_error_grid",
     "confusion_matrix",
     "error_map",
     "flat_image",

@@ -99,8 +99,12 @@ def save_pages(
     headings: Sequence[str],
     rows: Sequence[tuple[str, Sequence[np.ndarray], Sequence[str]]],
     legend: list[tuple[str, np.ndarray]],
+    note: str = "",
 ) -> None:
-    """Lays out rows of (id, tiles, caption of each tile) in columns under `headings`."""
+    """Lays out rows of (id, tiles, caption of each tile) in columns under `headings`.
+
+    A note stands below the title.
+    """
     widths = [
         max(_MIN_COLUMN, *(tiles[column].shape[1] for _, tiles, _ in rows))
         for column in range(len(headings))
@@ -109,9 +113,11 @@ def save_pages(
     width = lefts[-1] + widths[-1] + _MARGIN
     page = Page()
     page.text(_MARGIN, _MARGIN + 14, title, 13, width - 2 * _MARGIN, weight="bold")
-    y = add_legend(page, legend, _MARGIN + 30, width)
-    for left, heading in zip(lefts, headings, strict=True):
-        page.text(left, y + 13, heading, 10.5, weight="bold", color=MUTED)
+    if note:
+        page.text(_MARGIN, _MARGIN + 34, note, 9, width - 2 * _MARGIN, color=MUTED)
+    y = add_legend(page, legend, _MARGIN + 30 + _LINE * bool(note), width)
+    for left, heading, across in zip(lefts, headings, widths, strict=True):
+        page.text(left, y + 13, heading, 10.5, across, weight="bold", color=MUTED)
     y += _LINE
     for name, tiles, captions in rows:
         # The id may run on over the columns without a caption of their own.

@@ -12,6 +12,7 @@ from unet_jax.metrics.curves import Curves, check_curves
 from unet_jax.metrics.objects import Objects, check_objects
 from unet_jax.metrics.per_image import PerImage, check_per_image
 from unet_jax.metrics.segments import Segments, check_segments
+from unet_jax.metrics.sizes import Sizes, check_sizes
 from unet_jax.metrics.surface import Surface, check_surface
 from unet_jax.metrics.tubes import ClDice, check_cldice
 
@@ -39,6 +40,7 @@ CHOICES: dict[str, Choice] = {
     "boundary": Choice(Boundary, check_boundary),
     "cldice": Choice(ClDice, check_cldice),
     "objects": Choice(Objects, check_objects),
+    "sizes": Choice(Sizes, check_sizes),
     "segments": Choice(Segments, check_segments, {"threshold": "V_rand_threshold"}),
     "curves": Choice(Curves, check_curves),
     "calibration": Choice(Calibration, check_calibration, {"temperature": "temperature"}),

@@ -5,11 +5,17 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from scipy import ndimage
 
 from unet_jax.config import choose
 from unet_jax.metrics.base import SHARE, Counts, K, Kind, Outcome, Ratio
-from unet_jax.metrics.regions import OverImages, check_classes, regions
+from unet_jax.metrics.regions import (
+    CONNECTIVITY,
+    OverImages,
+    check_classes,
+    components,
+    regions,
+    true_objects,
+)
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 _T = len(THRESHOLDS)
@@ -125,10 +131,8 @@ class Objects(OverImages):
             for name, axes in self.axes.items()
         }
         for k, truth, guess, _ in regions(outcome, classes, self.classes):
-            own = self._label(truth)
-            if outcome.objects is not None:
-                own = np.where(truth, outcome.objects[0], 0)
-            pairs = pair(own, self._label(guess))
+            own = true_objects(truth, outcome, self.connectivity)
+            pairs = pair(own, components(guess, self.connectivity))
             iou, most = pairs.iou, pairs.both > pairs.true_sizes[pairs.truth] / 2
             found["matched"][0, k] = [matches(pairs, t) for t in THRESHOLDS]
             found["true"][0, k] = len(pairs.true_sizes)
@@ -137,11 +141,6 @@ class Objects(OverImages):
             found["paired"][0, k] = (iou > 0.5).sum()
             found["seg"][0, k] = iou[most].sum()
         return found
-
-    def _label(self, mask: np.ndarray) -> np.ndarray:
-        reach = mask.ndim if self.connectivity == "corners" else 1
-        labelled: Any = ndimage.label(mask, ndimage.generate_binary_structure(mask.ndim, reach))
-        return labelled[0]
 
     def ratio(self, name: str, counts: Counts) -> Ratio:
         """Returns what a score is computed from; see `Metric`."""
@@ -181,5 +180,5 @@ def check_objects(values: Mapping[str, Any], num_classes: int) -> None:
         UserError: One does not fit.
     """
     key = "config.eval.metrics.objects"
-    choose({"sides": 1, "corners": 2}, f"{key}.connectivity", values["connectivity"])
+    choose(CONNECTIVITY, f"{key}.connectivity", values["connectivity"])
     check_classes(key, values["classes"], num_classes)

@@ -5,9 +5,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+from scipy import ndimage
 
 from unet_jax.errors import UserError
 from unet_jax.metrics.base import Counts, Kind, Metric, Outcome, Ratio
+
+CONNECTIVITY = {"sides": (4, 6), "corners": (8, 26)}
+"""By name, how many neighbours a pixel has in its component at most, in 2-D and in 3-D."""
 
 
 class Region(NamedTuple):
@@ -44,6 +48,37 @@ def regions(outcome: Outcome, num_classes: int, classes: Sequence[int] = ()) -> 
         guess, truth = (x[..., k] > 0 if by_class else x == k for x in (decision, label))
         counts = (weight[..., k] if weight.ndim > len(outcome.spacing) else weight) > 0
         yield Region(k, truth & counts, guess & counts, counts)
+
+
+def components(mask: np.ndarray, connectivity: str) -> np.ndarray:
+    """Numbers the connected components of a mask from 1 on.
+
+    Args:
+        mask: bool [*n].
+        connectivity: A key of `CONNECTIVITY`.
+
+    Returns:
+        int [*n], 0 outside.
+    """
+    reach = mask.ndim if connectivity == "corners" else 1
+    labelled: Any = ndimage.label(mask, ndimage.generate_binary_structure(mask.ndim, reach))
+    return labelled[0]
+
+
+def true_objects(truth: np.ndarray, outcome: Outcome, connectivity: str) -> np.ndarray:
+    """Numbers the true objects of a class: those that the data number, or else its components.
+
+    Args:
+        truth: bool [*n].
+        outcome: Of the image.
+        connectivity: A key of `CONNECTIVITY`.
+
+    Returns:
+        Integers [*n], 0 outside.
+    """
+    if outcome.objects is not None:
+        return np.where(truth, outcome.objects[0], 0)
+    return components(truth, connectivity)
 
 
 def check_classes(key: str, classes: Sequence[Any], num_classes: int) -> None:

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,8 +12,10 @@ from unet_jax.process.whole import write_whole
 from unet_jax.runs import layout
 from unet_jax.runs.intact import read_arrays, read_counts
 
+OF_END = ("curves", "sizes", "worst", "errors")
+"""Figures of the evaluation of the best step; where the last one is, all are that can be drawn."""
 OVER_TIME, CURVES = "predictions_over_time.png", "learning_curves.png"
-_CONFUSION = "confusion"
+_CONFUSION, _EXTREME = "confusion", "extreme_"
 
 
 class Material(NamedTuple):
@@ -22,14 +25,20 @@ class Material(NamedTuple):
         predictions: uint8 [*n] by index, of the images that are shown.
         confusion: int [K, K] of the split, or [K, 2, 2] of independent classes; None where an older
             version left none.
+        extremes: As `predictions`, of the images that stand out by their score.
     """
 
     predictions: dict[int, np.ndarray]
     confusion: np.ndarray | None
+    extremes: dict[int, np.ndarray]
 
 
 def save(
-    workdir: Path, step: int, predictions: Mapping[int, np.ndarray], confusion: np.ndarray
+    workdir: Path,
+    step: int,
+    predictions: Mapping[int, np.ndarray],
+    confusion: np.ndarray,
+    extremes: Mapping[int, np.ndarray] = MappingProxyType({}),
 ) -> None:
     """Leaves what the figures of an evaluation are drawn from.
 
@@ -41,10 +50,12 @@ def save(
         step: Steps taken.
         predictions: uint8 [*n], or [*n, K] by class, by index, of the images that are shown.
         confusion: int [K, K] of the split, or [K, 2, 2] of independent classes.
+        extremes: As `predictions`, of the images that stand out by their score.
     """
-    for figure in figures_of(workdir, step):
+    for figure in (*figures_of(workdir, step), *_figures_of_end(workdir, f"{step:08d}")):
         figure.unlink(missing_ok=True)
     arrays = {str(index): label for index, label in predictions.items()}
+    arrays |= {f"{_EXTREME}{index}": label for index, label in extremes.items()}
     write_arrays(_file(workdir, step), arrays | {_CONFUSION: confusion})
 
 
@@ -83,15 +94,58 @@ def load(workdir: Path, step: int) -> Material | None:
             by_image = read_counts(counts)[1].get("overlap/confusion")
             arrays |= {} if by_image is None else {_CONFUSION: by_image.sum(axis=0)}
         confusion = arrays.pop(_CONFUSION, None)
-        return Material({int(index): arrays[index] for index in sorted(arrays, key=int)}, confusion)
+        extremes = {
+            int(name.removeprefix(_EXTREME)): arrays.pop(name)
+            for name in list(arrays)
+            if name.startswith(_EXTREME)
+        }
+        shown = {int(index): arrays[index] for index in sorted(arrays, key=int)}
+        return Material(shown, confusion, extremes)
     except ValueError:
         return None
+
+
+def load_counts(workdir: Path, step: int) -> dict[str, np.ndarray]:
+    """Reads what was counted of every validation image; {} where it is not what a run wrote.
+
+    Args:
+        workdir: The run's directory.
+        step: Of the evaluation.
+    """
+    try:
+        return read_counts(workdir / layout.EVALUATIONS / f"val_{step:08d}.npz")[1]
+    except ValueError:
+        return {}
 
 
 def figures_of(workdir: Path, step: int) -> tuple[Path, Path]:
     """Returns the files of the figures of one evaluation, the last one to be written last."""
     names = f"confusion_{step:08d}.png", f"predictions_{step:08d}.png"
     return workdir / layout.FIGURES / names[0], workdir / layout.FIGURES / names[1]
+
+
+def _figures_of_end(workdir: Path, step: str) -> list[Path]:
+    return [
+        file for kind in OF_END for file in (workdir / layout.FIGURES).glob(f"{kind}_{step}.png")
+    ]
+
+
+def remove_end(workdir: Path) -> None:
+    """Removes the figures that the evaluation of the best step alone has: another may be the best.
+
+    Args:
+        workdir: The run's directory.
+    """
+    for figure in _figures_of_end(workdir, "[0-9]" * 8 + "*"):
+        figure.unlink()
+
+
+def lacks_end(workdir: Path, step: int) -> bool:
+    """Tells whether a figure is missing that the evaluation of the best step alone has."""
+    if (workdir / layout.FIGURES / f"errors_{step:08d}.png").exists():
+        return False
+    material = load(workdir, step) if step in steps(workdir) else None
+    return material is not None and bool(material.predictions)
 
 
 def missing(workdir: Path, until: int | None = None) -> list[int]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from unet_jax import config as configs
 from unet_jax.errors import UserError
+from unet_jax.html.document import is_by
 from unet_jax.process import whole
 from unet_jax.process.owner import turn
 from unet_jax.runs import layout
@@ -20,6 +21,7 @@ FOLDERS = (
 FILES = (
     *(layout.CONFIG, layout.RUN, layout.SPLIT, layout.STATISTICS),
     *(layout.CLASS_WEIGHTS, layout.DURATION, layout.METRICS, layout.RESULTS, layout.LOOKS),
+    layout.REPORT,
 )
 _HISTORY = f"{layout.FIGURES}/history"
 _SECTIONS = {"data", "augment", "model", "loss", "optim", "train", "eval"}  # of every version
@@ -27,7 +29,8 @@ _RUN_KEYS = {"command", "overrides", "git_commit", "versions", "devices"}
 _ENTRY = r"(val|test|train|train_split)(_latest)?"
 _WRITTEN = {  # by folder, what a run names its files in it
     _HISTORY: r"\d{8,}\.npz",
-    layout.FIGURES: rf"(predictions|confusion|curves)_(\d{{8,}}|{_ENTRY}(_\d{{8,}})?)\.png"
+    layout.FIGURES: rf"(predictions|confusion|errors|worst|curves|sizes)"
+    rf"_(\d{{8,}}|{_ENTRY}(_\d{{8,}})?)\.png"
     r"|predictions_over_time\.png|learning_curves\.png",
     layout.EVALUATIONS: rf"{_ENTRY}(_\d{{8,}})?\.npz",
     layout.CARDS: rf"{_ENTRY}_\d{{8,}}\.(json|md|html)",
@@ -108,6 +111,8 @@ def delete(workdir: Path) -> None:
             if re.fullmatch(names, file.name) and not file.is_dir():
                 file.unlink()
     remove_leftovers(workdir)
+    if is_by(workdir / layout.REPORT, layout.REPORT_BY):
+        (workdir / layout.REPORT).unlink()
     kept = (layout.STATISTICS, layout.CLASS_WEIGHTS, layout.DURATION, layout.SPLIT)
     for name in (layout.METRICS, layout.LOOKS, *kept, layout.RUN):
         (workdir / name).unlink(missing_ok=True)

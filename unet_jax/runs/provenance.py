@@ -3,9 +3,10 @@
 import importlib.metadata
 import json
 import os
+import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +32,7 @@ _RUN = {
 }
 
 ROUNDING = "sums may round otherwise (about 1e-7)."
+_MAIN = ("main.py", "unet-jax")  # ends of sys.argv[0] of the command
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
@@ -179,3 +181,17 @@ def _git_commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return result.stdout.strip()
+
+
+def written_command(line: Sequence[str]) -> str:
+    """Writes a command that is kept, as anybody can start it: without the places of this machine.
+
+    Args:
+        line: The interpreter, the program, and what it was given.
+
+    Returns:
+        The command; of another program only its name.
+    """
+    if len(line) > 1 and line[1].endswith(_MAIN):
+        return shlex.join(["python", "-m", "unet_jax.main", *line[2:]])
+    return shlex.join([Path(part).name for part in line[1:2]])

@@ -17,6 +17,7 @@ from unet_jax.data.sample import Sample, Source, reduced
 from unet_jax.data.sources import Loading
 from unet_jax.errors import NonFiniteLossError, UserError
 from unet_jax.experiment import Experiment, assemble
+from unet_jax.glance.page import leave_page
 from unet_jax.header import describe_accumulation, write_run
 from unet_jax.models import fast
 from unet_jax.predict.eval_step import make_eval_step
@@ -84,6 +85,8 @@ def _train_owned(
     for folder, config in configs.items():
         if says_finished(read_results(folder)):
             draw_missing(config, folder)
+            if config.eval.figures:
+                leave_page(folder)
     configs = {
         folder: config for folder, config in configs.items() if not run_dir.is_finished(folder)
     }
@@ -159,6 +162,8 @@ def _train(
         results = pack.results()
     for run, result in results.items():
         write_results(run.workdir, **result)
+        if run.experiment.network.settings.figures:
+            leave_page(run.workdir)
     return list(pack.failures.values())
 
 

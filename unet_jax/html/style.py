@@ -2,10 +2,11 @@
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b1b1f; --muted: #5c5c66; --ground: #fff; --card: #f5f5f8;
-  --rule: #d9d9df; --error: #b3003c; --warning: #8a5300; --fine: #00694c; --code: #ececf1; }
+  --rule: #d9d9df; --error: #b3003c; --warning: #8a5300; --fine: #00694c; --code: #ececf1;
+  --score: #0072b2; }
 @media (prefers-color-scheme: dark) { :root { --ink: #ececf0; --muted: #a6a6b2; --ground: #141417;
   --card: #1e1e23; --rule: #3a3a42; --error: #ff7a9c; --warning: #f2b35a; --fine: #4fd1a5;
-  --code: #2a2a31; } }
+  --code: #2a2a31; --score: #56b4e9; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 1rem; max-width: 1080px; color: var(--ink);
   background: var(--ground); overflow-wrap: anywhere;
@@ -56,5 +57,22 @@ svg { display: block; width: 100%; height: auto; background: var(--card); border
 .ends { display: flex; justify-content: space-between; font-size: 14px; color: var(--muted); }
 .value { margin: 0 0 .9rem; }
 details summary { cursor: pointer; padding: .3rem 0; }
+.broad { max-width: 1480px; }
+.tiles { display: flex; flex-wrap: wrap; gap: .8rem; margin: 0 0 .8rem; }
+.tile { padding: .5rem 1rem; border-radius: 8px; background: var(--card); }
+.tile strong { display: block; font-size: 2.1rem; line-height: 1.15; }
+.tile span { color: var(--muted); font-size: 14px; }
+.glance { display: grid; gap: .4rem 2rem;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 320px), 1fr)); }
+.glance h3 { margin-top: .6rem; }
+.glance ul { margin: .3rem 0; padding-left: 1.1rem; }
+.row { display: grid; grid-template-columns: 1fr max-content; gap: 0 .8rem; margin: .25rem 0; }
+.row .bar { grid-column: 1 / -1; margin: 0; }
+.score div { background: var(--score); }
+.wide { max-width: 100%; margin: .6rem 0; overflow-x: auto; -webkit-overflow-scrolling: touch; }
+.wide img { display: block; width: 100%; height: auto; border-radius: 6px; }
+.small { max-width: 480px; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .15rem .8rem .15rem 0; text-align: left; }
 footer { margin-top: 2.5rem; color: var(--muted); font-size: 14px; }
 """

@@ -1,0 +1,1 @@
+"""The page that shows a run in one glance, from what the run left on the disk."""
