@@ -358,7 +358,8 @@ def small(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     if data["source"] != "synthetic":
         data["source"], data["path"] = "folder", str(write_images(folder / "data"))
         names = data["folder"]["class_names"] or ("background", "object")
-        data["folder"] = {**data["folder"], "class_names": names}
+        written = {"class_names": names, "layout": "", "test_fraction": 0.0}
+        data["folder"] = {**data["folder"], **written}
     values["train"] |= {"duration": "1", "batch_size": 8, "log_every": "1"}
     values["eval"] |= {"batch_size": 8, "shown": 1}
     return values
