@@ -1,5 +1,6 @@
 """Asks the program, in this process, what it makes of damaged files."""
 
+import base64
 import contextlib
 import hashlib
 import io
@@ -65,7 +66,7 @@ class Work:
             return called
 
         def draw(file: Path, *given: Any, **named: Any) -> None:
-            Path(file).write_bytes(b"")
+            Path(file).write_bytes(_PIXEL)
 
         from unet_jax.studies.pack import train as pack
 
@@ -92,6 +93,9 @@ class Work:
         self.has_begun = False
 
 
+_PIXEL = base64.b64decode(  # of a PNG that is read, as by cards
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+)
 _DRAWN = (
     *("prediction_grid", "prediction_history", "confusion_matrix", "learning_curves"),
     "class_error_grid",

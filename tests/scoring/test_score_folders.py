@@ -116,7 +116,7 @@ def command(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def run(*given):
-        with flagsaver.flagsaver():
+        with flagsaver.flagsaver(mode="score", workdir=None, output=None):  # as others left it
             code = main.command_line.run(["main", "--mode=score", *given], main.run, main)
             flags.FLAGS.mark_as_parsed()
             return code

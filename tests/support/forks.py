@@ -59,7 +59,9 @@ IMPORTED = (
 )
 """What commands import, except for their own modules, which define flags."""
 READ_LATE = ("CXX", "NPROC", "PYTEST_CURRENT_TEST", "XLA_FLAGS")
-"""Variables that no import reads, beside those that begin with UNET_JAX_."""
+"""Variables that no import of a command reads, beside those that begin with `LATE`."""
+LATE = ("UNET_JAX_", "KMP_", "MLFLOW_", "_MLFLOW_", "RAY_", "WANDB_")
+"""Packages of others set some of these in a process of tests, once a test imports them."""
 _PAGES = "GLIBC_TUNABLES"  # a command starts again with it, and the server has done so
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER of prctl(2)
 _LONGEST = 2**20  # bytes of a message
@@ -132,7 +134,7 @@ class Server:
         differ = {name for name in names if self._env.get(name) != env.get(name)}
         if env.get("PYTHONPATH") == str(ROOT):  # where the package is in any case
             differ.discard("PYTHONPATH")
-        is_late = [name in READ_LATE or name.startswith("UNET_JAX_") for name in differ]
+        is_late = [name in READ_LATE or name.startswith(LATE) for name in differ]
         is_ours = line[1:2] == ["-c"] or (line[1:2] == ["-m"] and line[2] in MODULES)
         return line[0] == sys.executable and is_ours and all(is_late)
 
