@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from unet_jax.metrics import make as metrics
-from unet_jax.metrics.base import SHARE, Metric, Ratio, Statistic
+from unet_jax.metrics.base import SHARE, Kind, Metric, Ratio, Statistic
+from unet_jax.metrics.by_image import worst_first
 from unet_jax.metrics.resampling import by_image, held, intervals, sum_groups
 from unet_jax.metrics.views import View
 
@@ -48,7 +49,7 @@ class Origin(NamedTuple):
 
     key: str
     statistic: Statistic
-    kind: Any
+    kind: Kind
 
 
 def judge(counted: Counted) -> dict[str, Any]:
@@ -157,12 +158,10 @@ def _has_interval(name: str, source: Origin, headline: str) -> bool:
 
 def _images(counted: Counted, source: Origin | None) -> dict[str, list[list[Any]]]:
     """Lists the worst images by the headline score, and those about the median one."""
-    values = np.full(len(counted.ids), np.nan) if source is None else source.statistic.value()
-    known = np.flatnonzero(np.isfinite(values))
-    if source is None or not known.size:
+    if source is None:
         return {"worst": [], "median": []}
-    ranks = [source.kind.rank(values[index]) for index in known]
-    order = known[np.argsort(ranks, kind="stable")]
+    values = source.statistic.value()
+    order = worst_first(values, source.kind)
     middle = max(0, (len(order) - SHOWN) // 2)
     places = {"worst": order[:SHOWN], "median": order[middle : middle + SHOWN]}
     return {

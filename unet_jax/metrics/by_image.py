@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from unet_jax.metrics.base import Counts
+from unet_jax.metrics.base import Counts, Kind
 from unet_jax.metrics.make import Headline, of_counts, of_metric
 from unet_jax.metrics.views import View
 
@@ -32,6 +32,17 @@ def score_by_image(
     return None
 
 
+def worst_first(scores: np.ndarray, kind: Kind) -> np.ndarray:
+    """Returns the indices of images that have a score, the worst first, of equal ones the first.
+
+    Args:
+        scores: [N], not finite where an image has none.
+        kind: What values the score can have.
+    """
+    known = np.flatnonzero(np.isfinite(scores))
+    return known[np.argsort([kind.rank(x) for x in scores[known]], kind="stable")]
+
+
 def choose_extremes(
     counts: Counts, headline: Headline, class_names: Sequence[str], views: Sequence[View] = ()
 ) -> list[int]:
@@ -50,7 +61,6 @@ def choose_extremes(
     scores = score_by_image(counts, headline.name, class_names, views)
     if scores is None:
         return []
-    known = np.flatnonzero(np.isfinite(scores))
-    order = known[np.argsort([headline.kind.rank(x) for x in scores[known]], kind="stable")]
+    order = worst_first(scores, headline.kind)
     begin = max(0, (len(order) - MIDDLE + 1) // 2)
     return list(dict.fromkeys([*order[:WORST].tolist(), *order[begin : begin + MIDDLE].tolist()]))

@@ -108,7 +108,7 @@ def count_masks(
 
 
 def near_border(label: np.ndarray, width: int, axes: int) -> np.ndarray:
-    """Finds the pixels near borders of true classes: a trimap (Kohli et al., 2009).
+    """Finds the pixels near borders of true classes: a trimap.
 
     A pixel is near one where the square of 2 w + 1 pixels around it (the cube of voxels) holds two
     labels. Void is a label, since in PASCAL VOC it is what lies between objects.
