@@ -9,15 +9,17 @@ from unet_jax.defaults import ConfigDict, page
 from unet_jax.models.variants import section
 
 COLOUR = {"brightness": 0.2, "contrast": 0.3, "saturation": 0.3, "hue": 0.03}
+RATES = {"cpu": (3e-3, 0.995, 16), "folded": (3e-3, 0.99, 8), "full": (1e-3, 0.999, 32)}
 
 
 def get_config(recipe: str = "full") -> ConfigDict:
-    if not (cpu := recipe in ("cpu", "folded")) and recipe != "full":
+    if recipe not in RATES:
         raise ValueError(f"oxford_pets.py:{recipe} is no recipe; allowed are full, cpu, folded.")
+    cpu = recipe != "full"
     zoom = {"scale": (0.9, 1.4), "aspect": 1.2} if cpu else {"scale": (0.8, 1.6), "aspect": 1.3}
     fold = 2 if recipe == "folded" else 1
     features = (16, 32, 64, 128, 256)[fold - 1 :] if cpu else (64, 128, 256, 512, 1024)
-    rate, decay, size = (3e-3, 0.995, 16) if cpu else (1e-3, 0.999, 32)
+    rate, decay, size = RATES[recipe]
     duration = "5 epochs" if recipe == "cpu" else "60 epochs" if cpu else "200 epochs"
     often = {"eval_every": "50%" if recipe == "cpu" else "5%", "checkpoint_every": "5%"}
     return page(
