@@ -20,7 +20,7 @@ def get_config(recipe: str = "full") -> ConfigDict:
     fold = 2 if recipe == "folded" else 1
     features = (16, 32, 64, 128, 256)[fold - 1 :] if cpu else (64, 128, 256, 512, 1024)
     rate, decay, size = RATES[recipe]
-    duration = "5 epochs" if recipe == "cpu" else "60 epochs" if cpu else "200 epochs"
+    duration = "5 epochs" if recipe == "cpu" else "40 epochs" if cpu else "200 epochs"
     often = {"eval_every": "50%" if recipe == "cpu" else "5%", "checkpoint_every": "5%"}
     return page(
         data={"source": "tfds", "workers": 2 if cpu else 8},
