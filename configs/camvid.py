@@ -2,8 +2,8 @@
 
 python -m unet_jax.main --config=configs/camvid.py --config.data.path=CamVid --workdir=runs/camvid
 CamVid holds train/, trainannot/ and so on: 367 images train, 101 are val, 233 the test, which
-is scored whole, at its own size. Expected score: not measured.
-On two CPU cores add --config.train.duration="15 minutes", "1 hour" or "2 hours".
+is scored whole, at its own size. Expected score: not measured. 4x4 pixels are folded into
+channels, so that 100 epochs take about an hour on two CPU cores; a GPU takes fold=1.
 """
 
 from unet_jax.defaults import ConfigDict, page
@@ -17,9 +17,9 @@ def get_config() -> ConfigDict:
     return page(
         data={"source": "folder", "image_size": (352, 480), "fit": "crop", "workers": 2},
         augment={"flip": {"left_right": True}, "zoom": zoom, "colour": colour},
-        model=section("folded", features=(24, 48, 96, 192)),
+        model=section(fold=4, features=(32, 64, 128, 256)),
         loss={"cross_entropy": {"weight": 1.0}, "dice": {"weight": 1.0}},
         optim={"learning_rate": 3e-3, "weight_decay": 1e-2, "ema_decay": 0.99},
-        train={"duration": "120 epochs", "batch_size": 4, **often},
+        train={"duration": "100 epochs", "batch_size": 4, **often},
         eval={"batch_size": 1},
     )
