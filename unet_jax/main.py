@@ -156,6 +156,8 @@ FULL_DISK = {
     "score": "Free some space and score again: each file that is there is whole.",
 }
 """What a full disk means, by mode."""
+TOGETHER = ("train", "eval", "predict")
+"""The modes that several processes can do together."""
 OF_MANY = {"coordinator": (True,), "num_processes": (True,), "process_id": (True,)}
 """The values of --multihost that take a flag, where no launcher started several processes."""
 
@@ -187,6 +189,11 @@ def run() -> None:
         signals.leave(LEFT[MODE.value])
     if not runtime.is_one_of_many(MULTIHOST.value):
         command_line.refuse_unused("multihost", OF_MANY)
+    elif MODE.value not in TOGETHER:
+        raise UserError(
+            f"--mode={MODE.value} works in one process, and this is one of several; start it once, "
+            "without --multihost."
+        )
     else:
         runtime.supervise()
         from unet_jax.process import multihost

@@ -58,6 +58,8 @@ def page(folder, line):
         (["--config=configs/oxford_pets.py:nosuch"], ["nosuch", "full", "cpu"]),
         (["--mode=eval"], ["run/config.json", "--workdir"]),
         (["--mode", "predict", "--input=x.png"], ["run/config.json", "--workdir"]),
+        ([TINY, "--mode=doctor", "--multihost"], ["--mode=doctor", "one process", "--multihost"]),
+        (["--mode=score", "--multihost"], ["--mode=score", "one process", "--multihost"]),
     ],
 )
 def test_flags(refuse, flags, says):

@@ -68,6 +68,7 @@ _LONGEST = 2**20  # bytes of a message
 _ROOM = 2**13  # bytes for a command line, as `ps` shows it
 _PROGRAM = "from support import forks; forks.serve({fd})"
 
+_env = {**os.environ}  # before any test changes it
 _server: "Server | None" = None
 
 
@@ -157,19 +158,18 @@ def _get_server() -> Server:
     global _server
     if _server is None:
         ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        env = {**os.environ}
-        path = os.pathsep.join([str(ROOT / "tests"), *filter(None, [env.get("PYTHONPATH")])])
+        path = os.pathsep.join([str(ROOT / "tests"), *filter(None, [_env.get("PYTHONPATH")])])
         process = subprocess.Popen(
             [sys.executable, "-c", _PROGRAM.format(fd=its.fileno()), "." * _ROOM],
             cwd=ROOT,
-            env=env | {"PYTHONPATH": path},
+            env=_env | {"PYTHONPATH": path},
             pass_fds=[its.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
         )
         its.close()
         own = json.loads(ours.recv(_LONGEST))
-        _server = Server(ours, env, own)
+        _server = Server(ours, _env, own)
         atexit.register(_end, ours, process)
     return _server
 
