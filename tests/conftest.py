@@ -30,6 +30,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # it has reported; jax would free all p
     atexit.register(os._exit, 0)
 # Each full collection walks all that jax keeps: a fourth of the time that tracing takes.
 gc.set_threshold(100_000, 20, 20)
+forks.remember()
 
 
 @pytest.fixture(scope="session")

@@ -68,8 +68,13 @@ _LONGEST = 2**20  # bytes of a message
 _ROOM = 2**13  # bytes for a command line, as `ps` shows it
 _PROGRAM = "from support import forks; forks.serve({fd})"
 
-_env = {**os.environ}  # before any test changes it
+_env: dict[str, str] = {}
 _server: "Server | None" = None
+
+
+def remember() -> None:
+    """Takes the environment as it is for that of the server, before any test changes it."""
+    _env.update(os.environ)
 
 
 class Popen(subprocess.Popen):
