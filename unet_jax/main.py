@@ -62,7 +62,7 @@ INPUT = flags.DEFINE_multi_string("input", [], "predict: an image or folder; may
 OUTPUT = flags.DEFINE_string(
     "output",
     None,
-    "predict: folder for masks; WORKDIR/predictions. score: for score.json and score.csv; WORKDIR.",
+    "predict: folder for masks; WORKDIR/predictions. score: for scores and their card; WORKDIR.",
 )
 REPLACE = flags.DEFINE_bool(
     "replace", False, "predict, score: Replace results that are there already."

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from unet_jax.cards.card import counted_of, digest, find_wrong, make_card, read_card, write_card
-from unet_jax.cards.judge import SHOWN, Counted, judge
+from unet_jax.cards.judge import DIGITS, SHOWN, Counted, judge
 from unet_jax.cards.packing import pack, pack_names, unpack, unpack_names
-from unet_jax.cards.pages import to_html, to_markdown
+from unet_jax.cards.pages import number, to_html, to_markdown
 from unet_jax.errors import UserError
 from unet_jax.metrics.base import SHARE
 from unet_jax.metrics.overlap import Overlap
@@ -56,15 +56,15 @@ def test_scores_and_worst_images_are_those_of_a_loop():
     found = judge(counted(confusion, views=[VIEW]))
     whole = iou(confusion.sum(axis=0))
     for name, want in zip(NAMES, whole, strict=True):
-        assert found["scores"][f"IoU/{name}"]["value"] == round(want, 6)
-    assert found["scores"]["mIoU"]["value"] == round(sum(whole) / 3, 6)
+        assert found["scores"][f"IoU/{name}"]["value"] == round(want, DIGITS)
+    assert found["scores"]["mIoU"]["value"] == round(sum(whole) / 3, DIGITS)
     seen = confusion.sum(axis=0)[:2]  # cars are left out of the truth
     merged = np.stack([seen[:, 0] + seen[:, 2], seen[:, 1]], axis=1)
-    assert found["scores"]["road_or_not/IoU/road"]["value"] == round(iou(merged)[1], 6)
+    assert found["scores"]["road_or_not/IoU/road"]["value"] == round(iou(merged)[1], DIGITS)
     values = {}
     for index, one in enumerate(confusion):
         present = [x for x in iou(one) if x is not None]
-        values[f"image_{index}"] = round(sum(present) / len(present), 6)
+        values[f"image_{index}"] = round(sum(present) / len(present), DIGITS)
     order = sorted(values, key=values.get)
     assert found["images"]["worst"] == [[name, values[name]] for name in order[:SHOWN]]
     middle = order[(len(order) - SHOWN) // 2 :][:SHOWN]
@@ -106,8 +106,8 @@ def test_scores_of_each_group_alone_are_those_of_a_loop():
                 overlap.append(both / (of_either - both))
                 dice.append(2 * both / of_either)
         assert len(dice) == (4 if name == "road" else 3)
-        assert found[f"group_IoU/{name}"]["value"] == round(sum(overlap) / len(overlap), 6)
-        assert found[f"group_Dice/{name}"]["value"] == round(sum(dice) / len(dice), 6)
+        assert found[f"group_IoU/{name}"]["value"] == round(sum(overlap) / len(overlap), DIGITS)
+        assert found[f"group_Dice/{name}"]["value"] == round(sum(dice) / len(dice), DIGITS)
         assert found[f"group_Dice/{name}"]["why"].endswith("it takes 10")
     assert "group_IoU/sky" not in found, "the background"
     mean = (found["group_IoU/road"]["value"] + found["group_IoU/car"]["value"]) / 2
@@ -125,7 +125,7 @@ def test_groups_of_classes_that_overlap_each_other():
         rows = [index for index in range(6) if groups[index] == group]
         hit, more, less, _ = (counts[f"binary_overlap/{n}"][rows, 0].sum() for n in names)
         dice.append(2 * hit / (2 * hit + more + less))
-    assert found["group_Dice/sky"]["value"] == round(sum(dice) / 2, 6)
+    assert found["group_Dice/sky"]["value"] == round(sum(dice) / 2, DIGITS)
 
 
 def test_slices_of_one_volume_have_no_interval():
@@ -179,6 +179,14 @@ def numbers(card, where=()):
         yield where
 
 
+def test_a_printed_value_is_that_of_the_score_and_not_of_a_rounded_one():
+    hit, wrong = 90735019, 9264981  # IoU 0.90735019, of which 0.907350 would become 0.9073
+    confusion = np.zeros((1, 3, 3), int)
+    confusion[0, 0] = hit, wrong, 0
+    value = judge(counted(confusion))["scores"]["IoU/sky"]["value"]
+    assert number(value) == f"{hit / (hit + wrong):.4f}" == "0.9074"
+
+
 def test_a_changed_digit_is_named(tmp_path):
     card = card_of(draw(), views=[VIEW])
     file = tmp_path / "card.json"
@@ -191,7 +199,7 @@ def test_a_changed_digit_is_named(tmp_path):
         inner = other
         for key in place[:-1]:
             inner = inner[key]
-        inner[place[-1]] += 1e-6
+        inner[place[-1]] += 1e-9
         (line,) = find_wrong(other, file)
         assert str(place[1]) in line
         assert "the counts give" in line

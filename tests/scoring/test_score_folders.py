@@ -13,6 +13,7 @@ from support.predicting import begin_run
 from support.quick import get_config
 
 from unet_jax import main
+from unet_jax.cards.card import read_card
 from unet_jax.data.sets.pets import VIEWS
 from unet_jax.data.sources import open_data
 from unet_jax.defaults import complete, page
@@ -79,7 +80,15 @@ def test_the_scores_are_those_of_the_evaluation(shapes, capsys, tmp_path):
             assert int(row[name]) == counts[name][n][k]
         union = int(row["true"]) + int(row["predicted"]) - int(row["both"])
         assert row["IoU"] == ("" if not union else str(int(row["both"]) / union))
+    card = read_card(tmp_path / "scores" / "cards" / "score.json")
+    scored = {n: score["value"] for n, score in card["scores"].items()}
+    assert scored == {n: x if x is None else round(x, 9) for n, x in wanted.items()}
+    assert "low" in card["scores"]["IoU/disk"] or "why" in card["scores"]["IoU/disk"]
+    assert card["run"]["evaluated_by"]
+    masks = Masks(str(folder / "out"), str(folder / "truth"))
+    verify_card(tmp_path / "scores" / "cards" / "score.json", config, None, masks)
     said = capsys.readouterr().out
+    assert "every count of every image" in said
     assert f"{wanted['mIoU']:.4f}" in said
     for name, own in found["scopes"]["whole"]["scores"].items():
         numbers = "".join(f"{own[kind]:8.4f}" for kind in ("IoU", "Dice"))
@@ -134,7 +143,11 @@ def test_the_command_needs_two_folders_alone(command, tmp_path, capsys):
     assert {path.name for path in tmp_path.iterdir()} == {"truth", "guess"}
     assert command("--predictions=guess", "--truth=truth", "--config=folder.py", "--output=o") == 0
     assert "classes: 0 background, 1 object (of the config)" in capsys.readouterr().out
-    assert {path.name for path in (tmp_path / "o").iterdir()} == {"score.json", "score.csv"}
+    assert {path.name for path in (tmp_path / "o").iterdir()} == {
+        "score.json",
+        "score.csv",
+        "cards",
+    }
     both = "--predictions=guess", "--truth=truth"
     assert command(*both, "--trimap=0") == 0
     assert "near borders" not in capsys.readouterr().out

@@ -11,8 +11,9 @@ from unet_jax.metrics.by_image import worst_first
 from unet_jax.metrics.resampling import by_image, held, intervals, sum_groups
 from unet_jax.metrics.views import View
 
-DIGITS = 6
-"""After the point, of every number of a card."""
+DIGITS = 9
+"""After the point, of every number of a card: so many that rounding them to the four that are
+printed gives what rounding the score itself gives."""
 
 SHOWN = 5
 """Images that are listed as the worst, and as many as median ones."""

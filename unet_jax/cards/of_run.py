@@ -1,6 +1,5 @@
 """The card of an evaluation of a run: what it says beside the scores."""
 
-import inspect
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,11 +10,10 @@ from ml_collections import ConfigDict
 
 from unet_jax.cards.card import make_card
 from unet_jax.cards.judge import Counted
+from unet_jax.cards.rules import INTERVALS, VOID, say_rules
 from unet_jax.data.base import Dataset
 from unet_jax.data.images import read_sizes
 from unet_jax.data.sample import Source, written
-from unet_jax.metrics import make as metrics
-from unet_jax.metrics.views import View
 from unet_jax.network import Network
 from unet_jax.process.runtime import cores
 from unet_jax.runs import looks
@@ -97,15 +95,12 @@ def card_of_run(config: ConfigDict, workdir: Path, evaluated: Evaluated) -> dict
         },
         "evaluations_of_this_list": {"run": own, "study": study},
     }
-    rules = [_FITS[config.data.fit].format(size=written(e.network.loading.image_size))]
-    rules += ["Pixels that are ignored in the label count neither as truth nor as prediction."]
-    rules += ["An interval is of images drawn anew, 95%, a studentised bootstrap of 10,000 draws."]
+    rules = [_FITS[config.data.fit].format(size=written(e.network.loading.image_size)), VOID]
+    rules += [INTERVALS]
     if groups:
         rules[-1] += f" Drawn are the {len(set(groups))} groups of images, whole."
         rules += ["group_IoU and group_Dice are means over groups of what each has alone."]
-    rules += [_say_view(view, names) for view in e.dataset.views]
-    made = metrics.of_counts(e.counts, names, e.dataset.views)
-    rules += [f"{key}: {_definition(metric)}" for key, metric in made.items()]
+    rules += say_rules(counted)
     chosen = e.network.settings.metrics.items()
     rules += [f"config.eval.metrics.{key}: {dict(values)}" for key, values in chosen if values]
     return make_card(counted, title=e.title, data=data, run=run, rules=rules)
@@ -136,18 +131,3 @@ def _sizes(sizes: list[tuple[int, ...]]) -> str:
     order = sorted(set(sizes), key=lambda size: (int(np.prod(size)), size))
     ends = [written(size) for size in (order[0], order[-1])]
     return ends[0] if len(order) == 1 else f"{len(order)} sizes from {ends[0]} to {ends[1]}"
-
-
-def _say_view(view: View, names: tuple[str, ...]) -> str:
-    """Says what a view counts as what."""
-    own = view.class_names
-    truth = [f"{n} counts as {own[k]}" for n, k in zip(names, view.truth, strict=True) if k >= 0]
-    left_out = [f"{n} is left out" for n, k in zip(names, view.truth, strict=True) if k < 0]
-    guess = [f"{n} as {own[k]}" for n, k in zip(names, view.prediction, strict=True)]
-    return f"{view.name}: in truth {', '.join(truth + left_out)}; predicted {', '.join(guess)}."
-
-
-def _definition(metric: metrics.Metric) -> str:
-    """Returns what a metric's documentation says of its scores."""
-    text = inspect.getdoc(type(metric)) or ""
-    return " ".join(text.partition("\nAttributes:")[0].split())

@@ -168,7 +168,7 @@ def to_html(card: Mapping[str, Any], file: str, figures: Sequence[Path]) -> str:
         children += [make("ul", *(make("li", point) for point in part.points))] * bool(part.points)
         sections.append(Section(part.heading.lower(), part.heading, children))
     shown = [embed(figure, figure.stem.replace("_", " ")) for figure in figures]
-    sections.append(Section("figures", "Figures", shown))
+    sections += [Section("figures", "Figures", shown)] * bool(shown)
     again = [make("pre", verify_command(file), tabindex="0")]
     sections.append(Section("again", "Every number again", again))
     footer = f"All numbers, and the counts that they are computed from, are in {file}."

@@ -1,9 +1,16 @@
 """`--mode=score`: scores masks, whoever predicted them; needs no network, checkpoint or run."""
 
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
+from unet_jax.cards.card import make_card
+from unet_jax.cards.judge import Counted
+from unet_jax.cards.pages import write_files
+from unet_jax.cards.rules import INTERVALS, VOID, say_rules
 from unet_jax.config import check_range, check_sections
 from unet_jax.data.sources import read_loading
 from unet_jax.defaults import complete
@@ -12,13 +19,14 @@ from unet_jax.metrics import make as metrics
 from unet_jax.metrics.choices import check_metrics
 from unet_jax.process.console import console
 from unet_jax.process.paths import local_path
-from unet_jax.runs.provenance import versions
+from unet_jax.process.runtime import cores
+from unet_jax.runs.provenance import versions, written_command
 from unet_jax.scoring.count import MaskCounts, count_masks, of_masks
 from unet_jax.scoring.definitions import Scope, find_scopes
 from unet_jax.scoring.meaning import FLAG, LABELS, Meaning, find_meaning, read_meaning
 from unet_jax.scoring.pairs import find_pairs
 from unet_jax.scoring.show import show
-from unet_jax.scoring.write import check_results, write_results
+from unet_jax.scoring.write import CARD, check_results, write_results
 
 MOST_WIDTH = 1000
 
@@ -45,7 +53,7 @@ def score_folders(
         field_of_view: Likewise of the files that are black outside the field of view; "" for none.
         predictions_are: What predicted masks hold; see `read_meaning`.
         width: Of the band along borders, in pixels; 0 for none.
-        output: Folder of score.json and score.csv; None to write nothing.
+        output: Folder of score.json, score.csv and the card; None to write nothing.
         replace: Whether they are replaced where they are there.
         names_classes: Whether the config says what masks mean; else their values are class ids.
 
@@ -92,8 +100,50 @@ def score_folders(
         }
         facts |= {"scores": scores, "metrics": own}
         write_results(folder, facts, counted.ids, scopes)
+        card = make_score_card(config, counted, meaning, says, given)
+        write_files((folder / CARD).parent, Path(CARD).stem, card)
         console.print(f"counts by image and all scores: {folder}")
+        console.print(f"card: {folder / CARD}, .md and .html")
     return scopes
+
+
+def make_score_card(
+    config: ConfigDict,
+    counted: MaskCounts,
+    meaning: Meaning,
+    says: Sequence[str],
+    given: Mapping[str, str],
+) -> dict[str, Any]:
+    """Makes the card of scored masks, whose scores are those of `summarise`.
+
+    Args:
+        config: The whole config.
+        counted: What was counted.
+        meaning: What the masks mean.
+        says: What was assumed.
+        given: The folders or patterns, by flag.
+
+    Returns:
+        The card.
+    """
+    names, views = meaning.task.names, meaning.views
+    keys = metrics.of_counts(counted.counts, names, views)
+    own = {n: x for n, x in counted.counts.items() if n.partition("/")[0] in keys}
+    asked = config.eval.headline
+    headline = asked if asked in summarise(counted, meaning) else "mIoU"
+    of_card = Counted(counted.ids, (), own, names, views, headline)
+    title = f"{len(counted.ids)} masks of {given['predictions']} against {given['truth']}"
+    rules = ["Masks are compared as they are, pixel by pixel.", VOID, INTERVALS, *says]
+    return make_card(
+        of_card,
+        title=title,
+        data={"source": "masks", **{flag: text for flag, text in given.items() if text}},
+        run={
+            "evaluated_by": written_command([sys.executable, *sys.argv]),
+            "evaluated_on": {"cores": cores(), "versions": versions()},
+        },
+        rules=[*rules, *say_rules(of_card)],
+    )
 
 
 def summarise(counted: MaskCounts, meaning: Meaning) -> dict[str, float | None]:

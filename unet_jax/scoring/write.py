@@ -15,7 +15,7 @@ from unet_jax.predict.write import check_output
 from unet_jax.process.whole import remove_leftovers, write_text
 from unet_jax.scoring.definitions import DEFINITIONS, KINDS, Scope, ratios, score_all
 
-JSON, CSV = "score.json", "score.csv"
+JSON, CSV, CARD = "score.json", "score.csv", "cards/score.json"
 
 
 def check_results(folder: Path, *, replace: bool) -> None:
@@ -29,7 +29,9 @@ def check_results(folder: Path, *, replace: bool) -> None:
         UserError: They cannot, or are there.
     """
     check_output(folder)
-    for file in (folder / JSON, folder / CSV):
+    card = folder / CARD
+    pages = (card.with_suffix(ending) for ending in (".md", ".html"))
+    for file in (folder / JSON, folder / CSV, card, *pages):
         if os.path.lexists(file) and not (replace and file.is_file()):
             raise UserError(
                 f"{file} is there already; replace it with --replace if an earlier score wrote it, "
