@@ -91,7 +91,9 @@ def _line(row: Row, cards: list[tuple[Path, dict[str, Any]]]) -> str:
     command = runs[0].get("command", runs[0]["evaluated_by"])
     command = re.sub(rf" --({_OWN})=\S+", "", command).removeprefix("python -m unet_jax.main ")
     seeds = f"seed{'s' if len(cards) > 1 else ''} {links}"
-    cells = [row.data, f"`{command}`, {seeds}", "; ".join(scores), "; ".join(ends), _time(runs)]
+    over = "; ".join(ends)
+    over = over if " to " in over else "none"
+    cells = [row.data, f"`{command}`, {seeds}", "; ".join(scores), over, _time(runs)]
     return f"| {' | '.join(cells)} |"
 
 

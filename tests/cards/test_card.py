@@ -130,7 +130,7 @@ def test_groups_of_classes_that_overlap_each_other():
 
 def test_slices_of_one_volume_have_no_interval():
     found = judge(counted(draw(30), ["one stack"] * 30))["scores"]["mIoU"]
-    assert found["why"] == "1 labelled image, it takes 10"
+    assert found["why"] == "1 group of labelled images, it takes 10"
     assert found.keys() == {"value", "why"}
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from unet_jax.metrics import make as metrics
 from unet_jax.metrics.base import SHARE, Kind, Metric, Ratio, Statistic
 from unet_jax.metrics.by_image import worst_first
-from unet_jax.metrics.resampling import by_image, held, intervals, sum_groups
+from unet_jax.metrics.resampling import GROUPS, IMAGES, by_image, held, intervals, sum_groups
 from unet_jax.metrics.views import View
 
 DIGITS = 9
@@ -81,7 +81,8 @@ def judge(counted: Counted) -> dict[str, Any]:
         scores |= {name: {"value": _round(ratio.whole())} for name, ratio in alone.items()}
         chosen |= {name: Origin("overlap", ratio, SHARE) for name, ratio in alone.items()}
         grouped |= alone
-    ends = intervals(list(grouped.values()), [s.kind for s in chosen.values()])
+    units = GROUPS if counted.groups else IMAGES
+    ends = intervals(list(grouped.values()), [s.kind for s in chosen.values()], units=units)
     for (name, source), own in zip(chosen.items(), ends, strict=True):
         if isinstance(own, str):
             scores[name]["why"] = own

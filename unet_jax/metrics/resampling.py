@@ -21,6 +21,8 @@ LEAST = 10
 Of fewer, so many draws hold one image alone, and have no spread, that they reach into its ends.
 """
 
+IMAGES = ("labelled image", "labelled images")
+GROUPS = ("group of labelled images", "groups of labelled images")
 RESAMPLES, SEED = 10_000, 0
 _CHUNK = 250_000  # weights at a time
 
@@ -139,6 +141,7 @@ def intervals(
     kinds: Sequence[Kind],
     resamples: int = RESAMPLES,
     seed: int = SEED,
+    units: tuple[str, str] = IMAGES,
 ) -> list[Ends | str]:
     """Computes the intervals of several scores of the same images; see `bootstrap`.
 
@@ -148,6 +151,7 @@ def intervals(
         kinds: What values each can have.
         resamples: R.
         seed: Of the draws, the same for all scores.
+        units: What one of the N is called, and several.
 
     Returns:
         The interval of each, or why there is none.
@@ -157,7 +161,7 @@ def intervals(
     for place, score in enumerate(scores):
         labelled = int(np.sum(score.present.any(axis=1)))
         if labelled < LEAST:
-            found[place] = _too_few(labelled)
+            found[place] = _too_few(labelled, units)
             continue
         once = np.ones((1, len(score.present)))
         value, slope = _linearise([[score]], once)
@@ -199,8 +203,8 @@ def sum_groups(counts: Counts, groups: Sequence[str]) -> dict[str, np.ndarray]:
     return found
 
 
-def _too_few(labelled: int) -> str:
-    return f"{labelled} labelled image{'s' if labelled != 1 else ''}, it takes {LEAST}"
+def _too_few(labelled: int, units: tuple[str, str] = IMAGES) -> str:
+    return f"{labelled} {units[labelled != 1]}, it takes {LEAST}"
 
 
 def _linearise(
