@@ -3,7 +3,7 @@
 python -m unet_jax.main --config=configs/isbi_em.py --config.data.path=PATH --workdir=runs/em
 PATH holds train-volume.tif and train-labels.tif; trained on slices 0 to 19, val is 20 to 23. Then
 --mode=eval --split=test, at the threshold of the probability that val chose.
-Expected of the test: V_rand 0.945 (seed 0), two CPU cores, 0.34 hours.
+Expected of the test: V_rand 0.945, mIoU 0.794 (seed 0), two CPU cores, 0.34 hours.
 """
 
 from unet_jax.defaults import ConfigDict, page

@@ -6,7 +6,7 @@ function whose keyword arguments a section is; `tests/test_defaults.py` holds th
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from ml_collections import ConfigDict
 
@@ -20,6 +20,7 @@ __all__ = [
     "PARTS",
     "ConfigDict",
     "add_part",
+    "choose",
     "complete",
     "fill",
     "page",
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 Values = Mapping[str, Any] | ConfigDict
+Recipe = TypeVar("Recipe")
 
 HEADLINE = "mIoU"
 """The score that decides the best checkpoint, searches and reports where a page names none."""
@@ -151,6 +153,24 @@ def page(**sections: Mapping[str, Any]) -> ConfigDict:
     for name, values in sections.items():
         _check_names(f"config.{name}", values, known.get(name))
     return to_config(fill({name: sections.get(name, {}) for name in DEFAULTS}))
+
+
+def choose(name: str, recipes: Mapping[str, Recipe]) -> Recipe:
+    """Returns the recipe of a page that has several.
+
+    Args:
+        name: What follows the page's name and ":".
+        recipes: By name.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        UserError: There is none of that name.
+    """
+    if name not in recipes:
+        raise UserError(f"{name!r} is no recipe of this page; allowed are {', '.join(recipes)}.")
+    return recipes[name]
 
 
 def _check_names(key: str, values: Any, defaults: Any) -> None:
