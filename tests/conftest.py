@@ -30,7 +30,6 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # it has reported; jax would free all p
     atexit.register(os._exit, 0)
 # Each full collection walks all that jax keeps: a fourth of the time that tracing takes.
 gc.set_threshold(100_000, 20, 20)
-forks.remember()
 
 
 @pytest.fixture(scope="session")
@@ -54,6 +53,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts files with slow tests first, so that no worker waits for one at the end."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_collection_finish() -> None:
+    """Takes the environment once all files of tests are imported, some of which add to it."""
+    forks.remember()
 
 
 def pytest_generate_tests(metafunc):

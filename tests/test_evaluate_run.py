@@ -358,7 +358,7 @@ def test_a_card_is_verified_from_its_counts_and_from_the_checkpoint(run, capsys,
     assert f"mIoU {scores['mIoU']:.4f} (" in said
     card = read_card(name.with_suffix(".json"))
     assert {key: one["value"] for key, one in card["scores"].items()} == {
-        key: value if value is None else round(value, 6)
+        key: value if value is None else round(value, 9)
         for key, value in scores.items()
         if key != "step"
     }

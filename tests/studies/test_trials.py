@@ -122,9 +122,7 @@ def test_what_set_refuses(given, message):
 def test_pages_that_are_none():
     with pytest.raises(UserError, match=r"page 'configs/nix\.py' is no file; give a config page"):
         make_config("configs/nix.py", {})
-    with pytest.raises(
-        UserError, match=r"configs/oxford_pets\.py, line \d+: ValueError: .*is no recipe"
-    ):
+    with pytest.raises(UserError, match=r"configs/oxford_pets\.py, line \d+: .*is no recipe"):
         make_config("configs/oxford_pets.py:x", {})
 
 
