@@ -23,7 +23,7 @@ train: install  ## trains configs/shapes.py: minutes on two cores
 	$(BIN)/python -m unet_jax.main --config=configs/shapes.py --workdir=runs/shapes
 
 test: install  ## runs the tests
-	$(BIN)/python -m pytest -m 'not pages' --numprocesses=3 --dist=loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m 'not pages' --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 check: install  ## formatting, lint, types, and who imports whom
 	$(BIN)/ruff format --check
