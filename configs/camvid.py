@@ -3,7 +3,7 @@
 python -m unet_jax.main --config=configs/camvid.py --config.data.path=CamVid --workdir=runs/camvid
 CamVid holds train/, trainannot/ and so on: 367 images train, 101 are val, 233 the test, which
 is scored whole, at its own size. Expected score: not measured. 4x4 pixels are folded into
-channels, so that 100 epochs take about an hour on two CPU cores; a GPU takes fold=1.
+channels, so that 100 epochs take little over an hour on two CPU cores; a GPU takes fold=1.
 """
 
 from unet_jax.defaults import ConfigDict, page

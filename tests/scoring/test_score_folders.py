@@ -24,7 +24,13 @@ from unet_jax.runs.results import read_results
 from unet_jax.scoring.run import score_folders
 from unet_jax.verify import Masks, verify_card
 
-METRICS = {"per_image": {}, "surface": {}, "boundary": {}, "objects": {}, "calibration": {}}
+METRICS = {
+    "per_image": {},
+    "surface": {"tolerance": 1.5},
+    "boundary": {},
+    "objects": {},
+    "calibration": {},
+}
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +91,10 @@ def test_the_scores_are_those_of_the_evaluation(shapes, capsys, tmp_path):
     assert scored == {n: x if x is None else round(x, 9) for n, x in wanted.items()}
     assert "low" in card["scores"]["IoU/disk"] or "why" in card["scores"]["IoU/disk"]
     assert card["run"]["evaluated_by"]
+    own = "config.eval.metrics."
+    told = dict(x.removeprefix(own).split(": ", 1) for x in card["rules"] if x.startswith(own))
+    assert list(told) == ["per_image", "surface", "boundary", "objects"]
+    assert told["surface"].startswith("{'tolerance': 1.5,")
     masks = Masks(str(folder / "out"), str(folder / "truth"))
     verify_card(tmp_path / "scores" / "cards" / "score.json", config, None, masks)
     said = capsys.readouterr().out

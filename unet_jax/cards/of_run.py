@@ -100,9 +100,7 @@ def card_of_run(config: ConfigDict, workdir: Path, evaluated: Evaluated) -> dict
     if groups:
         rules[-1] += f" Drawn are the {len(set(groups))} groups of images, whole."
         rules += ["group_IoU and group_Dice are means over groups of what each has alone."]
-    rules += say_rules(counted)
-    chosen = e.network.settings.metrics.items()
-    rules += [f"config.eval.metrics.{key}: {dict(values)}" for key, values in chosen if values]
+    rules += say_rules(counted, e.network.settings.metrics)
     return make_card(counted, title=e.title, data=data, run=run, rules=rules)
 
 

@@ -4,17 +4,19 @@ import inspect
 
 from unet_jax.cards.judge import Counted
 from unet_jax.metrics import make as metrics
+from unet_jax.metrics.choices import Chosen
 from unet_jax.metrics.views import View
 
 VOID = "Pixels that are ignored in the label count neither as truth nor as prediction."
 INTERVALS = "An interval is of images drawn anew, 95%, a studentised bootstrap of 10,000 draws."
 
 
-def say_rules(counted: Counted) -> list[str]:
-    """Says what each view counts as what, and how each metric is defined.
+def say_rules(counted: Counted, chosen: Chosen) -> list[str]:
+    """Says what each view counts as what, how each metric is defined, and what it was told.
 
     Args:
         counted: What was counted.
+        chosen: Of config.eval.metrics; said is what was told to metrics that were counted.
 
     Returns:
         A sentence, or several, for each.
@@ -22,7 +24,9 @@ def say_rules(counted: Counted) -> list[str]:
     names = tuple(counted.class_names)
     made = metrics.of_counts(counted.counts, names, counted.views)
     rules = [_say_view(view, names) for view in counted.views]
-    return rules + [f"{key}: {_definition(metric)}" for key, metric in made.items()]
+    rules += [f"{key}: {_definition(metric)}" for key, metric in made.items()]
+    told = {key: dict(values) for key, values in chosen.items() if values and key in made}
+    return rules + [f"config.eval.metrics.{key}: {values}" for key, values in told.items()]
 
 
 def _say_view(view: View, names: tuple[str, ...]) -> str:

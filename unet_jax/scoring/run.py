@@ -1,7 +1,7 @@
 """`--mode=score`: scores masks, whoever predicted them; needs no network, checkpoint or run."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from unet_jax.data.sources import read_loading
 from unet_jax.defaults import complete
 from unet_jax.errors import UserError
 from unet_jax.metrics import make as metrics
-from unet_jax.metrics.choices import check_metrics
+from unet_jax.metrics.choices import Chosen, check_metrics
 from unet_jax.process.console import console
 from unet_jax.process.paths import local_path
 from unet_jax.process.runtime import cores
@@ -100,7 +100,7 @@ def score_folders(
         }
         facts |= {"scores": scores, "metrics": own}
         write_results(folder, facts, counted.ids, scopes)
-        card = make_score_card(config, counted, meaning, says, given)
+        card = make_score_card(counted, meaning, facts, chosen, config.eval.headline)
         write_files((folder / CARD).parent, Path(CARD).stem, card)
         console.print(f"counts by image and all scores: {folder}")
         console.print(f"card: {folder / CARD}, .md and .html")
@@ -108,41 +108,38 @@ def score_folders(
 
 
 def make_score_card(
-    config: ConfigDict,
     counted: MaskCounts,
     meaning: Meaning,
-    says: Sequence[str],
-    given: Mapping[str, str],
+    facts: Mapping[str, Any],
+    chosen: Chosen,
+    headline: str,
 ) -> dict[str, Any]:
     """Makes the card of scored masks, whose scores are those of `summarise`.
 
     Args:
-        config: The whole config.
         counted: What was counted.
         meaning: What the masks mean.
-        says: What was assumed.
-        given: The folders or patterns, by flag.
+        facts: Of score.json.
+        chosen: Metrics beside those that every evaluation has.
+        headline: Name of the score that counts most; where masks do not suffice for it mIoU does.
 
     Returns:
         The card.
     """
-    names, views = meaning.task.names, meaning.views
-    keys = metrics.of_counts(counted.counts, names, views)
-    own = {n: x for n, x in counted.counts.items() if n.partition("/")[0] in keys}
-    asked = config.eval.headline
-    headline = asked if asked in summarise(counted, meaning) else "mIoU"
-    of_card = Counted(counted.ids, (), own, names, views, headline)
-    title = f"{len(counted.ids)} masks of {given['predictions']} against {given['truth']}"
-    rules = ["Masks are compared as they are, pixel by pixel.", VOID, INTERVALS, *says]
+    headline = headline if headline in facts["scores"] else "mIoU"
+    own = counted.ids, (), counted.counts, meaning.task.names, meaning.views
+    of_card = Counted(*own, headline)
+    rules = ["Masks are compared as they are, pixel by pixel.", VOID, INTERVALS, *facts["assumed"]]
+    given = {flag: facts[flag] for flag in ("predictions", "truth", "field_of_view")}
     return make_card(
         of_card,
-        title=title,
+        title=f"{len(counted.ids)} masks of {given['predictions']} against {given['truth']}",
         data={"source": "masks", **{flag: text for flag, text in given.items() if text}},
         run={
             "evaluated_by": written_command([sys.executable, *sys.argv]),
             "evaluated_on": {"cores": cores(), "versions": versions()},
         },
-        rules=[*rules, *say_rules(of_card)],
+        rules=[*rules, *say_rules(of_card, chosen)],
     )
 
 
