@@ -23,7 +23,9 @@ from unet_jax.models.pretrained.torch_layout import listed
 from unet_jax.predict.eval_step import make_mask_step
 from unet_jax.predict.fits import say_other_scale
 from unet_jax.predict.inputs import find_images
+from unet_jax.predict.large import Opened, Results, check_space, check_suffix, predict_all
 from unet_jax.predict.predictor import cut
+from unet_jax.predict.store import store_folder
 from unet_jax.predict.values import OtherValues
 from unet_jax.predict.write import Writer, check_output, plan_results
 from unet_jax.process.console import console
@@ -31,6 +33,7 @@ from unet_jax.process.multihost import in_any, is_first, wait_for_all
 from unet_jax.process.paths import local_path
 from unet_jax.process.regular import LARGEST
 from unet_jax.restore import mask_classes, restore
+from unet_jax.runs import layout
 from unet_jax.runs import workdir as run_dir
 
 
@@ -101,8 +104,16 @@ class Images:
         if len(failed) == len(self):
             raise UserError(next(iter(failed.values())))
         kept = [i for i, name in enumerate(self.ids) if name not in failed]
-        files = {self.ids[i]: self.files[i] for i in kept}
-        return Images(files, [self.headers[i] for i in kept], self._largest), failed
+        return self.pick(kept), failed
+
+    def pick(self, indices: Sequence[int]) -> "Images":
+        """Returns some of the images."""
+        files = {self.ids[i]: self.files[i] for i in indices}
+        return Images(files, [self.headers[i] for i in indices], self._largest)
+
+    def opened(self, index: int) -> Opened:
+        """Returns an image of which nothing is read yet."""
+        return Opened(self.files[index], self.headers[index], self._largest)
 
 
 def open_images(
@@ -163,6 +174,7 @@ def predict_run(
     inputs: Sequence[str],
     output: str | Path | None,
     checkpoint: str,
+    mask_suffix: str = "",
     replace: bool = False,
 ) -> None:
     """Writes a mask and an overlay for every image, none of them over an input.
@@ -180,6 +192,7 @@ def predict_run(
             slice) with the classes over it. Of classes that may overlap each has a mask of 0 and
             1, NAME_CLASS.png.
         checkpoint: "best" or "latest".
+        mask_suffix: Of the files of the masks, one of `MASKS`; "" for that of the image's format.
         replace: Whether results that are there are replaced.
 
     Raises:
@@ -195,7 +208,11 @@ def predict_run(
     by_class = mask_classes(config, workdir, checkpoint)
     loading = read_loading(config.data)
     axes = len(loading.image_size)
-    planned = plan_results(files, folder, by_class, axes=axes, replace=replace)
+    check_suffix(mask_suffix, axes)
+    stores = {name: store_folder(folder, name) for name in files}
+    begun = [name for name, store in stores.items() if store.exists()]
+    how = {"axes": axes, "suffix": mask_suffix, "begun": begun, "replace": replace}
+    planned = plan_results(files, folder, by_class, **how)
     results = dict(zip(files, planned, strict=True))
     for line in run_dir.check_same(workdir, config):
         console.print(line)
@@ -208,10 +225,24 @@ def predict_run(
     say_other_scale(images, network.loading, workdir)
     step, size = make_mask_step(network), network.settings.batch_size
     step.check(trained.variables, images, size)  # before anything is written
-    batches = step.batches(trained.variables, images, size)
     writer = Writer(folder, results, trained.class_names) if is_first() else None
     values = OtherValues(network.spec, network.loading.normalise)
-    failed |= _predict(batches, images, writer, values)
+    large = [i for i in range(len(images)) if step.tiling.is_large(images.shape(i))]
+    small = images.pick([i for i in range(len(images)) if i not in set(large)])
+    check_space(folder, [images.shape(i) for i in large], max(1, len(by_class)))
+    if len(small):
+        batches = step.batches(trained.variables, small, size)
+        failed |= _predict(batches, small, writer, values)
+    if large:
+        values_of_masks = 2 if by_class else len(trained.class_names)
+        places = {
+            images.ids[i]: Results(*results[images.ids[i]], values_of_masks, stores[images.ids[i]])
+            for i in large
+        }
+        opened = {images.ids[i]: images.opened(i) for i in large}
+        checkpoint_file = workdir / layout.CHECKPOINTS / str(trained.step)
+        of = {"run": [str(workdir), trained.step, checkpoint_file.stat().st_mtime_ns]}
+        failed |= predict_all(step, trained.variables, size, opened, places, of, values)
     if line := values.line():
         console.print(line)
     classes = ", ".join(f"{k} {name}" for k, name in enumerate(trained.class_names))
