@@ -28,7 +28,6 @@ from unet_jax.sharding import (
 from unet_jax.step import variable_shapes
 from unet_jax.task import Task, make_task
 
-
 MODES, WINDOWS = ("exact", "blended"), ("gaussian", "constant")
 MOST_TILE, MOST_WHOLE = 2**14, 2**40  # pixels along an axis, and in all
 
@@ -79,8 +78,8 @@ def make_tile_settings(
     are_sizes = all(type(n) is int and 1 <= n <= MOST_TILE for n in size)
     if len(size) > 3 or not are_sizes:
         raise UserError(
-            f"{key}.size={size} must be (side,) in pixels, or one for each axis, each 1 or more and "
-            f"{MOST_TILE} or less; or () to choose it."
+            f"{key}.size={size} must be (side,) in pixels, or one for each axis, each from 1 to "
+            f"{MOST_TILE}; or () to choose it."
         )
     check_range(f"{key}.whole", whole, 0, MOST_WHOLE)
     choose(dict.fromkeys(MODES), f"{key}.mode", mode)

@@ -80,7 +80,7 @@ def test_every_format_gives_the_labels_of_the_plain_network(run, tmp_path, capsy
     said = " ".join(capsys.readouterr().out.split())
     assert "4 images of more than 1,000 pixels: " in said
     assert " tiles of 40x40 with a halo of 10, which make up the whole result" in said
-    names = ("png.png", "npy.npy", "tiles.png", "zarr.tif")
+    names = ("png.png", "npy.npy", "tiles.png", "zarr.png")
     for name in names:
         np.testing.assert_array_equal(read_mask(tmp_path / "out" / name), expected)
         with Image.open(tmp_path / "out" / f"{name.partition('.')[0]}_overlay.png") as shown:
@@ -146,10 +146,11 @@ def test_a_killed_prediction_goes_on_to_the_same_bytes(run, tmp_path):
     whole, out = tree(tmp_path / "whole"), tmp_path / "out"
     # At a pixel's row of the small image, of the mask, and at a line of the journal.
     for count in (1, 500, 41, 62, 1100):
-        with pytest.MonkeyPatch.context() as patched, pytest.raises(KilledError):
+        with pytest.MonkeyPatch.context() as patched:
             kill_at(patched, count)
-            predict(run, [tmp_path / "a.tif"], out)
-        assert not [path for path in out.iterdir() if path.suffix == ".png"]  # nothing looks whole
+            with pytest.raises(KilledError):
+                predict(run, [tmp_path / "a.tif"], out)
+        assert not list(out.glob("*.png"))  # nothing looks whole
     predict(run, [tmp_path / "a.tif"], out)
     found = {path.relative_to(out): entry for path, entry in tree(out).items()}
     assert found == {path.relative_to(tmp_path / "whole"): entry for path, entry in whole.items()}
@@ -226,3 +227,20 @@ def test_decoding_whole_is_checked_first(run, tmp_path, monkeypatch, capsys):
     said = " ".join(capsys.readouterr().out.split())
     assert "(150x131 pixels) is of a format that is decoded whole, which takes" in said
     assert "convert it to a tiled TIFF file or OME-Zarr." in said
+
+
+def test_black_and_white_of_an_image_are_those_of_all_of_it(run, tmp_path):
+    config = config_of()
+    config.data.normalise.update({"kind": "z_score", "of": "image"})
+    own = begin_run(tmp_path / "run", config)
+    rows = np.linspace(10, 200, SIZE[0])[:, None, None]
+    image = np.random.default_rng(0).normal(rows, 20, (*SIZE, 3)).clip(0, 255).astype(np.uint8)
+    np.save(tmp_path / "a.npy", image)
+    predict(own, [tmp_path / "a.npy"], tmp_path / "out", config=config)
+    mean, deviation = image.mean((0, 1)), image.std((0, 1))
+    trained = restore(config, own, "latest")
+    plain = Plain(trained.network.model, trained.variables)
+    # Black -2 and white 2 are two deviations from the mean: `Plain` takes 0 and 255 for them.
+    scaled = (image - mean + 2 * deviation) / (4 * deviation) * 255
+    expected = plain(scaled, (1, 1)).argmax(-1)
+    assert (read_mask(tmp_path / "out" / "a.npy") == expected).mean() > 0.9999

@@ -44,7 +44,7 @@ def draw_image(size, seed=0):
 
 
 def read_length(predictor, variables):
-    return predictor.tiling.choose(variables, BATCH)[0]
+    return predictor.tiling.choose(variables, BATCH).lengths
 
 
 class Plain:

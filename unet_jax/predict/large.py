@@ -19,6 +19,7 @@ from unet_jax.data.formats.base import Header
 from unet_jax.data.pipeline import Size
 from unet_jax.data.sample import Window, whole, written
 from unet_jax.data.storage import stamp
+from unet_jax.data.streamed import can_stream, find_ends
 from unet_jax.errors import UserError
 from unet_jax.predict.predictor import Predictor
 from unet_jax.predict.store import MOST_SIDE, Store, remove_store
@@ -32,6 +33,11 @@ from unet_jax.process.multihost import in_any, is_first
 MASKS = {2: (".png", ".tif", ".npy", ".zarr"), 3: (".tif", ".npy", ".zarr")}
 """Suffixes of masks that can be asked for, by the number of axes."""
 
+_WHOLE = "with percentiles of each image (config.data.normalise) is"
+_CURES = {
+    True: "use percentiles of the training images, or another kind",
+    False: "convert it to a tiled TIFF file or OME-Zarr",
+}
 _COPIES = 3  # of an image, that decoding it whole may hold at once
 
 
@@ -48,22 +54,26 @@ class Opened(NamedTuple):
     header: Header
     largest: int
 
-    def reader(self) -> Read:
+    def reader(self, *, is_whole: bool) -> Read:
         """Returns what reads its windows.
 
+        Args:
+            is_whole: Whether it has to be in memory in any case.
+
         Raises:
-            UserError: Its format is decoded whole, and there is too little memory for that.
+            UserError: It is decoded whole, and there is too little memory for that.
         """
         axes = len(self.header.shape)
-        if reads_windows(self.file, axes, self.largest):
+        if not is_whole and reads_windows(self.file, axes, self.largest):
             return self._window
         taken = math.prod(self.header.shape) * self.header.channels
         taken *= _COPIES * np.dtype(self.header.dtype).itemsize
         if taken > host_memory():
             raise UserError(
-                f"{self.file} ({written(self.header.shape)} pixels) is of a format that is decoded "
-                f"whole, which takes {write_bytes(taken)}, and there are "
-                f"{write_bytes(host_memory())}: convert it to a tiled TIFF file or OME-Zarr."
+                f"{self.file} ({written(self.header.shape)} pixels) "
+                f"{_WHOLE if is_whole else 'is of a format that is'} decoded whole, which takes "
+                f"{write_bytes(taken)}, and there are {write_bytes(host_memory())}: "
+                f"{_CURES[is_whole]}."
             )
         return self._check(read_image(self.file, axes, self.largest), whole(self.header.shape))
 
@@ -175,7 +185,7 @@ def predict_large(
         UserError: The results cannot be written.
     """
     size, preview = image.header.shape, Preview(image.header)
-    lengths, rows = step.tiling.choose(variables, batch_size)
+    lengths, rows, _ = step.tiling.choose(variables, batch_size)
     total = step.tiling.count(size, lengths)
     identity = {
         **of,
@@ -183,6 +193,8 @@ def predict_large(
         "size": size,
         "tiles": [lengths, rows, step.tiling.halo, step.tiling.settings],
     }
+    how, spec = step.loading.normalise, step.spec
+    is_whole = how.is_of_image and not can_stream(how, spec)
     store = None
     if is_first():
         store = Store(results.store, identity, size, len(results.masks), preview.shape)
@@ -193,12 +205,19 @@ def predict_large(
             return ""
         todo = [number for number, is_there in enumerate(in_any(there)) if not is_there]
         try:
-            reader, error = image.reader(), ""
+            reader, error = image.reader(is_whole=is_whole), ""
         except UserError as found:
             reader, error = None, str(found)
         if in_any([reader is None])[0] or reader is None:
             return error or _elsewhere(image)
-        read = _watched(reader, look, preview, store)
+        watched = _watched(reader, look, preview, store)
+        read = watched
+        if how.is_of_image:
+            ends = find_ends(how, spec, size, reader)
+
+            def read(window: Window) -> np.ndarray:
+                return how.scale(watched(window), ends)
+
         found = step.tiling.run(
             variables, Large(str(image.file), size, read), batch_size, ("is_read",), todo
         )
@@ -208,7 +227,7 @@ def predict_large(
             lost[part.number] = part.error
             if not part.error and store is not None:
                 if jax.process_count() > 1:  # another process may have read it
-                    read(part.kept)
+                    watched(part.kept)
                 label = part.values["prediction"]
                 by_class = label.ndim > len(size)
                 masks = list(np.moveaxis(label, -1, 0)) if by_class else [label]
@@ -249,7 +268,7 @@ def predict_all(
         Why the results of some are not there, by name.
     """
     sizes = [image.header.shape for image in images.values()]
-    lengths, _ = step.tiling.choose(variables, batch_size)
+    lengths = step.tiling.choose(variables, batch_size).lengths
     console.print(step.tiling.describe(sizes, lengths))
     failed = {}
     bar = Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=console)

@@ -1,53 +1,28 @@
 """Whole images through a network: what evaluates, predicts and plans calls this alone."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
-from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 import jax
 import numpy as np
-from jax.lax import with_sharding_constraint
 
-from unet_jax.augment.scale import standardise, to_unit
 from unet_jax.data.images import Batch, image_batches, read_sizes
-from unet_jax.data.pipeline import Size, label_and_weight
+from unet_jax.data.pipeline import Size
 from unet_jax.data.sample import Some, Source, Spec, Window, check_spec, written
 from unet_jax.data.sources import Loading
 from unet_jax.errors import UserError
-from unet_jax.metrics.make import Metrics
 from unet_jax.models.unet import UNet
 from unet_jax.network import Network, TileSettings
 from unet_jax.predict.fits import make_fit
-from unet_jax.predict.tiled import Assembled, Large
-from unet_jax.predict.tiling import Programs, Tiling
+from unet_jax.predict.programs import Outputs, Programs
+from unet_jax.predict.tiled import Assembled, open_large
+from unet_jax.predict.tiling import Tiling
 from unet_jax.process.capacity import bytes_per_device, device_memory, program_bytes, write_bytes
-from unet_jax.sharding import ROWS, Shardings, batch_shapes, process_rows, put_batch
+from unet_jax.process.console import console
+from unet_jax.sharding import ROWS, Shardings, process_rows, put_batch
 
 _WITH_LABEL, _WITHOUT_LABEL = ("image", "size", "label", "weight"), ("image", "size", "is_read")
-
-
-class Outputs(NamedTuple):
-    """What is computed of the logits of a batch.
-
-    Attributes:
-        label: The shape of a pixel's label, () for a class id; None where it takes no labels.
-        compute: (logits float32 [B, *n, K] of the images' own pixels, the batch's arrays by name)
-            -> arrays by name, which every process fetches.
-        metrics: Those among it, some of which may count on the host.
-        sums: Names of what is of a whole image and adds up over its parts; all else is of pixels.
-        of_part: As `compute`, of parts of images; None for the same.
-        finish: Makes of the result of an image that was put together from parts what one piece
-            would have given.
-    """
-
-    label: tuple[int, ...] | None
-    compute: Callable[[jax.Array, dict[str, jax.Array]], dict[str, Any]]
-    metrics: Metrics = MappingProxyType({})
-    sums: tuple[str, ...] = ()
-    of_part: Callable[[jax.Array, dict[str, jax.Array]], dict[str, Any]] | None = None
-    finish: Callable[[dict[str, Any]], dict[str, Any]] = lambda values: values
 
 
 class Sink(Protocol):
@@ -75,8 +50,7 @@ class Predictor:
         shardings: The mesh.
         metrics: What counts; see `Outputs`.
         tiling: How large images go.
-        run: run(variables, batch, canvas) -> what `Outputs.compute` returns; compiled for each
-            shape of a batch and its canvas.
+        apply: (variables, image, size, canvas) -> logits; see `Programs.apply`.
     """
 
     def __init__(
@@ -101,50 +75,10 @@ class Predictor:
         self.spec, self.loading, self.shardings = spec, loading, shardings
         self.fit = make_fit(loading, model)
         self._model, self._outputs, self.metrics = model, outputs, outputs.metrics
-        self._programs: dict[tuple[int, Size, bool], Any] = {}
-        where = {"static_argnums": (2, 3), "out_shardings": shardings.replicated}
-        self.run: Any = jax.jit(self._compute, **where)
-        self._logits: dict[tuple[int, Size], Any] = {}
-        self._decide: Any = jax.jit(self._of_logits, out_shardings=shardings.replicated)
-        programs = Programs(
-            partial(self._program, of_part=True),
-            self._logits_program,
-            self._decide,
-            lambda: device_memory(),
-        )
-        given = model, spec, loading, self.fit, shardings, tiles, programs
+        self._programs = Programs(model, spec, loading, self.fit, shardings, outputs)
+        self.apply = self._programs.apply
+        given = model, spec, loading, self.fit, shardings, tiles, self._programs
         self.tiling = Tiling(*given)
-
-    def apply(self, variables: Any, image: jax.Array, size: jax.Array, canvas: Size) -> jax.Array:
-        """Computes the logits of the images' own pixels; a pure function.
-
-        Args:
-            variables: {"params", "batch_stats"}.
-            image: [B, *m, C], what the network reads, of the type of `Normalise.dtype`.
-            size: float32 [B, axes], the images' own sizes.
-            canvas: [*n].
-
-        Returns:
-            float32 [B, *n, K]; what lies outside an image's size means nothing.
-        """
-        variables = with_sharding_constraint(variables, self.shardings.replicated)
-        how = self.loading.normalise
-        unit = to_unit(image, how.value_range(self.spec), cuts=how.cuts)
-        logits: Any = self._model.apply(variables, standardise(unit), train=False)
-        # Whole images, so that resizing sums over their rows in one order on every mesh.
-        logits = with_sharding_constraint(logits, self.shardings.rows)
-        return self.fit.back(logits, size, canvas)
-
-    def _compute(
-        self, variables: Any, batch: dict[str, jax.Array], canvas: Size, of_part: bool = False
-    ) -> dict[str, Any]:
-        logits = self.apply(variables, batch["image"], batch["size"], canvas)
-        own = self._outputs.of_part if of_part else None
-        return (own or self._outputs.compute)(logits, batch)
-
-    def _of_logits(self, batch: dict[str, jax.Array]) -> dict[str, Any]:
-        compute = self._outputs.of_part or self._outputs.compute
-        return compute(batch["logits"], batch)
 
     def batches(
         self, variables: Any, source: Source, batch_size: int
@@ -201,7 +135,7 @@ class Predictor:
             self._check_size(canvas, source, index)
             self._check_memory(variables, batch["batch_size"], canvas, source, index)
             arrays = put_batch({name: batch[name] for name in names}, self.shardings)
-            program = self._program(variables, batch["batch_size"], canvas)
+            program = self._programs.whole(variables, batch["batch_size"], canvas)
             under_way = batch, program(variables, arrays)
             if before is not None:
                 yield before
@@ -213,32 +147,16 @@ class Predictor:
         self, variables: Any, source: Source, index: int, batch_size: int
     ) -> tuple[Batch, dict[str, Any]]:
         """Computes a large image in tiles, and puts its results together as a batch of one."""
-        size, with_labels = source.shape(index), self._outputs.label is not None
-        places = {"index": [index], "sizes": [size], "batch_size": 1, "canvas": size}
-        sample, errors, label = None, {}, None
-        try:
-            sample = source.read(index)
-            image = sample.image
-        except UserError as error:
-            if with_labels:
-                raise
-            errors, image = (
-                {index: str(error)},
-                np.zeros((*size, self.spec.channels), self.spec.dtype),
-            )
-        if with_labels and sample is not None:
-            parts = label_and_weight(sample.truth(), len(size))
-            label = parts["label"], parts["weight"]
-            sample = sample._replace(image=sample.image[..., :0].copy())
-        given = Large(source.ids[index], size, image.__getitem__, label)
-        found = Assembled(size, self._outputs.sums)
-        for part in self.tiling.run(variables, given, batch_size, self._outputs.sums):
-            found.add(part)  # what cannot be read was found out above
+        with_labels = self._outputs.label is not None
+        how = self.loading.normalise
+        image, batch = open_large(source, index, how, with_labels=with_labels)
+        found = Assembled(image.size, self._outputs.sums)
+        for part in self.tiling.run(variables, image, batch_size, self._outputs.sums):
+            found.add(part)
         result = self._outputs.finish(found.batch())
         if not with_labels:
-            result["is_read"] = np.array([not errors])
-        places |= {"samples": {index: sample} if sample else {}, "errors": errors}
-        return places, result
+            result["is_read"] = np.array([not batch["errors"]])
+        return batch, result
 
     def check(self, variables: Any, source: Source, batch_size: int, known: int = 0) -> None:
         """Checks that no image of a source is too small or too large, before time is spent.
@@ -270,9 +188,16 @@ class Predictor:
         if size * math.prod(self.fit.read(canvases[index])) > known:
             self._check_memory(variables, size, canvases[index], source, index)
 
+    def say_tiles(self, variables: Any, source: Source, batch_size: int) -> None:
+        """Says in one line how the large images of a source go, where it has any; see `check`."""
+        sizes = read_sizes(source, self.loading.workers)
+        if large := [size for size in sizes if self.tiling.is_large(size)]:
+            lengths = self.tiling.choose(variables, batch_size).lengths
+            console.print(self.tiling.describe(large, lengths))
+
     def _check_tiles(self, variables: Any, source: Source, batch_size: int) -> None:
         """Checks that a tile is large enough for the network and fits into memory."""
-        lengths, _ = self.tiling.choose(variables, batch_size)
+        lengths = self.tiling.choose(variables, batch_size).lengths
         what = f"a tile of {written(lengths)} pixels (config.eval.tiles.size)"
         self._model.check_not_dead(what, self.fit.read(lengths))
 
@@ -291,7 +216,7 @@ class Predictor:
         self, variables: Any, batch_size: int, canvas: Size, source: Source, index: int
     ) -> None:
         there = device_memory()
-        needed = program_bytes(self._program(variables, batch_size, canvas))
+        needed = program_bytes(self._programs.whole(variables, batch_size, canvas))
         if needed is None or needed <= there:
             return
         axes = len(canvas)
@@ -317,45 +242,6 @@ class Predictor:
             f"{'height' if axes == 2 else 'depth'} over more devices with "
             f"config.mesh.space={-(-needed // there)}."
         )
-
-    def _program(
-        self, variables: Any, batch_size: int, canvas: Size, *, of_part: bool = False
-    ) -> Any:
-        """Returns `run` compiled for such a batch, of images or of parts of them."""
-        key = batch_size, canvas, of_part
-        if key not in self._programs:
-            image = (batch_size, *self.fit.read(canvas), self.spec.channels)
-            arrays: dict[str, tuple[tuple[int, ...], str]] = {
-                "image": (image, self.loading.normalise.dtype(self.spec)),
-                "size": ((batch_size, len(canvas)), "float32"),
-            }
-            if self._outputs.label is None:
-                arrays["is_read"] = (batch_size,), "bool"
-            else:
-                arrays["label"] = (batch_size, *canvas, *self._outputs.label), "uint8"
-                arrays["weight"] = (batch_size, *canvas), "uint8"
-            shapes = batch_shapes(arrays, self.shardings)
-            self._programs[key] = self.run.lower(variables, shapes, canvas, of_part).compile()
-        return self._programs[key]
-
-    def _logits_program(self, variables: Any, batch_size: int, canvas: Size) -> Any:
-        """Returns what computes logits alone, compiled for such a batch without labels."""
-        key = batch_size, canvas
-        if key not in self._logits:
-            image = (batch_size, *self.fit.read(canvas), self.spec.channels)
-            arrays: dict[str, tuple[tuple[int, ...], str]] = {
-                "image": (image, self.loading.normalise.dtype(self.spec)),
-                "size": ((batch_size, len(canvas)), "float32"),
-                "is_read": ((batch_size,), "bool"),
-            }
-
-            def logits(variables: Any, batch: dict[str, jax.Array]) -> jax.Array:
-                return self.apply(variables, batch["image"], batch["size"], canvas)
-
-            shapes = batch_shapes(arrays, self.shardings)
-            program = jax.jit(logits, out_shardings=self.shardings.replicated)
-            self._logits[key] = program.lower(variables, shapes).compile()
-        return self._logits[key]
 
 
 def make_predictor(network: Network, outputs: Outputs) -> Predictor:

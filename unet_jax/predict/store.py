@@ -185,7 +185,7 @@ def _runs(shape: Sequence[int], window: Window) -> Iterator[tuple[tuple[int, ...
 
 def _write_window(file: int, shape: Sequence[int], window: Window, values: np.ndarray) -> None:
     for place, start in _runs(shape, window):
-        data = memoryview(np.ascontiguousarray(values[place])).cast("B")
+        data = np.ascontiguousarray(values[place]).tobytes()
         while data:
             count = os.pwrite(file, data, start)
             data, start = data[count:], start + count

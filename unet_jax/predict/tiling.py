@@ -1,10 +1,8 @@
 """Which images go through a network in tiles, of what size, and by which programs."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
-
-import jax
 
 from unet_jax.data.images import Fit
 from unet_jax.data.pipeline import Size
@@ -16,29 +14,28 @@ from unet_jax.network import TileSettings
 from unet_jax.predict.blend import Blocks, block_side, run_blocks, tile_weights
 from unet_jax.predict.fits import Crop
 from unet_jax.predict.geometry import Geometry, find_geometry
+from unet_jax.predict.programs import Programs
 from unet_jax.predict.tiled import Done, Large, Reading, run_tiles
 from unet_jax.predict.tiles import Plan, plan_tiles
-from unet_jax.process.capacity import program_bytes, write_bytes
+from unet_jax.process.capacity import device_memory, program_bytes, write_bytes
 from unet_jax.sharding import ROWS, Shardings
 
 SIDES = {2: (1024, 768, 512, 384, 256, 192, 128, 96, 64), 3: (128, 96, 64, 48, 32)}
 """Pixels of a tile along each axis, by the number of axes: the first that fits into memory."""
 
 
-class Programs(NamedTuple):
-    """What is compiled for a batch of B reads of a canvas.
+class Chosen(NamedTuple):
+    """The reads that fit into memory.
 
     Attributes:
-        whole: (variables, B, canvas) -> the program of (variables, arrays) for all that is wanted.
-        logits: Likewise for the logits alone.
-        decide: (arrays of logits and what goes with them) -> all that is wanted.
-        memory: () -> bytes of each device.
+        lengths: Of a read, in pixels with logits.
+        rows: How many go at once.
+        needed: Bytes on each device; 0 where the compiler does not tell.
     """
 
-    whole: Callable[[Any, int, Size], Any]
-    logits: Callable[[Any, int, Size], Any]
-    decide: Callable[[dict[str, jax.Array]], Any]
-    memory: Callable[[], int]
+    lengths: Size
+    rows: int
+    needed: int
 
 
 class Tiling:
@@ -65,7 +62,7 @@ class Tiling:
         self.settings, self.block_side = settings, 0
         self._model, self._spec, self._loading = model, spec, loading
         self._fit, self._shardings, self._programs = fit, shardings, programs
-        self._chosen: dict[int, tuple[Size, int]] = {}
+        self._chosen: dict[tuple[int, int | None], Chosen] = {}
 
     @property
     def is_exact(self) -> bool:
@@ -82,8 +79,7 @@ class Tiling:
 
         That depends on its own size alone, so that its result does not depend on other images.
         """
-        can_be = isinstance(self._fit, Crop) and not self._loading.normalise.is_of_image
-        return can_be and math.prod(size) > self.settings.whole
+        return isinstance(self._fit, Crop) and math.prod(size) > self.settings.whole
 
     def plan(self, size: Size, lengths: Size) -> Plan:
         """Plans the tiles of an image of a size, whose reads have some lengths."""
@@ -109,7 +105,7 @@ class Tiling:
         Raises:
             UserError: No tile fits into memory.
         """
-        lengths, size = self.choose(variables, batch_size)
+        lengths, size, _ = self.choose(variables, batch_size)
         program = self._read(variables, size, lengths)
         return Reading(
             program=lambda arrays: program(variables, arrays),
@@ -123,14 +119,28 @@ class Tiling:
             workers=self._loading.workers,
         )
 
-    def choose(self, variables: Any, batch_size: int) -> tuple[Size, int]:
-        """Chooses the pixels with logits of a read, and how many go at once; see `reading`."""
-        if batch_size not in self._chosen:
-            self._chosen[batch_size] = self._choose(variables, batch_size)
-        return self._chosen[batch_size]
+    def choose(self, variables: Any, batch_size: int, there: int | None = None) -> Chosen:
+        """Chooses reads that fit into memory, and compiles their program.
 
-    def _choose(self, variables: Any, batch_size: int) -> tuple[Size, int]:
-        there, needed, last = self._programs.memory(), 0, None
+        Args:
+            variables: See `reading`.
+            batch_size: Likewise.
+            there: Bytes on each device; None for what the device reports.
+
+        Returns:
+            The reads.
+
+        Raises:
+            UserError: None fits.
+        """
+        key = batch_size, there
+        if key not in self._chosen:
+            limit = device_memory() if there is None else there
+            self._chosen[key] = self._choose(variables, batch_size, limit)
+        return self._chosen[key]
+
+    def _choose(self, variables: Any, batch_size: int, there: int) -> Chosen:
+        needed, last = 0, None
         for sides in self._sides():
             lengths = self.lengths(sides)
             pixels, size = math.prod(self._fit.read(lengths)), self._rows(batch_size, lengths)
@@ -139,7 +149,7 @@ class Tiling:
                 continue
             needed = program_bytes(self._read(variables, size, lengths)) or 0
             if needed <= there:
-                return lengths, size
+                return Chosen(lengths, size, needed)
             last = pixels * size
         raise UserError(
             f"a tile of {written(sides)} pixels needs {write_bytes(needed)} on each device, and "
@@ -148,7 +158,7 @@ class Tiling:
         )
 
     def _read(self, variables: Any, size: int, lengths: Size) -> Any:
-        make = self._programs.whole if self.is_exact else self._programs.logits
+        make = self._programs.part if self.is_exact else self._programs.logits
         return make(variables, size, lengths)
 
     def _sides(self) -> list[tuple[int, ...]]:
