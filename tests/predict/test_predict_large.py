@@ -13,7 +13,7 @@ from support.tiled import Plain
 from unet_jax.data.files import read_header, read_image
 from unet_jax.data.formats import find_format
 from unet_jax.errors import MissingResultsError, UserError
-from unet_jax.predict import large, store
+from unet_jax.predict import large, opened, store
 from unet_jax.predict.run import predict_run
 from unet_jax.restore import restore
 
@@ -103,8 +103,8 @@ def test_masks_of_every_format(run, tmp_path, suffix):
             assert tiff.is_bigtiff
             assert tiff.pages[0].is_tiled
     if suffix == ".png":
-        with Image.open(file) as opened:
-            assert opened.mode == "P"
+        with Image.open(file) as shown:
+            assert shown.mode == "P"
     if suffix == ".zarr":
         assert read_header(file).shape == SIZE
 
@@ -181,6 +181,38 @@ def test_parts_that_are_there_are_not_computed_again(run, tmp_path, monkeypatch)
     assert 0 in parts
 
 
+def test_a_kill_while_results_are_written_and_after_it(run, tmp_path, monkeypatch):
+    np.save(tmp_path / "a.npy", make_image())
+
+    def kill(*_):
+        raise KilledError
+
+    for module, name in ((large.figures, "save_png"), (large, "remove_store")):
+        with monkeypatch.context() as patched:
+            patched.setattr(module, name, kill)
+            with pytest.raises(KilledError):
+                predict(run, [tmp_path / "a.npy"], tmp_path / "out")
+    # All is there; a result that somebody took away comes again.
+    (tmp_path / "out" / "a.npy").unlink()
+    predict(run, [tmp_path / "a.npy"], tmp_path / "out")
+    np.testing.assert_array_equal(read_mask(tmp_path / "out" / "a.npy"), truth(run, make_image()))
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.npy", "a_overlay.png"}
+    with pytest.raises(UserError, match="replace them with --replace"):
+        predict(run, [tmp_path / "a.npy"], tmp_path / "out")
+
+
+def test_results_of_another_image_are_not_taken_for_begun(run, tmp_path, monkeypatch):
+    np.save(tmp_path / "a.npy", make_image())
+    with monkeypatch.context() as patched:
+        patched.setattr(large, "remove_store", lambda folder: None)
+        predict(run, [tmp_path / "a.npy"], tmp_path / "out")
+    before = tree(tmp_path / "out")
+    np.save(tmp_path / "a.npy", make_image(seed=1))
+    with pytest.raises(UserError, match="another model, image or tile made it; replace it with"):
+        predict(run, [tmp_path / "a.npy"], tmp_path / "out")
+    assert tree(tmp_path / "out") == before
+
+
 def test_a_tile_that_cannot_be_read_is_named_and_the_rest_is_kept(
     run, tmp_path, capsys, monkeypatch
 ):
@@ -221,7 +253,7 @@ def test_no_space_is_said_before_anything_is_written(run, tmp_path, monkeypatch)
 
 def test_decoding_whole_is_checked_first(run, tmp_path, monkeypatch, capsys):
     Image.fromarray(make_image()).save(tmp_path / "a.png")
-    monkeypatch.setattr(large, "host_memory", lambda: 100_000)
+    monkeypatch.setattr(opened, "host_memory", lambda: 100_000)
     with pytest.raises(MissingResultsError):
         predict(run, [tmp_path / "a.png"], tmp_path / "out")
     said = " ".join(capsys.readouterr().out.split())

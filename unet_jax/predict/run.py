@@ -23,7 +23,8 @@ from unet_jax.models.pretrained.torch_layout import listed
 from unet_jax.predict.eval_step import make_mask_step
 from unet_jax.predict.fits import say_other_scale
 from unet_jax.predict.inputs import find_images
-from unet_jax.predict.large import Opened, Results, check_space, check_suffix, predict_all
+from unet_jax.predict.large import Work, check_large, check_suffix, predict_all
+from unet_jax.predict.opened import Opened, Results
 from unet_jax.predict.predictor import cut
 from unet_jax.predict.store import store_folder
 from unet_jax.predict.values import OtherValues
@@ -111,9 +112,9 @@ class Images:
         files = {self.ids[i]: self.files[i] for i in indices}
         return Images(files, [self.headers[i] for i in indices], self._largest)
 
-    def opened(self, index: int) -> Opened:
-        """Returns an image of which nothing is read yet."""
-        return Opened(self.files[index], self.headers[index], self._largest)
+    def opened(self, index: int, results: Results) -> Opened:
+        """Returns an image of which nothing is read yet, with where its results go."""
+        return Opened(self.files[index], self.headers[index], self._largest, results)
 
 
 def open_images(
@@ -211,8 +212,8 @@ def predict_run(
     check_suffix(mask_suffix, axes)
     stores = {name: store_folder(folder, name) for name in files}
     begun = [name for name, store in stores.items() if store.exists()]
-    how = {"axes": axes, "suffix": mask_suffix, "begun": begun, "replace": replace}
-    planned = plan_results(files, folder, by_class, **how)
+    how = {"axes": axes, "suffix": mask_suffix, "replace": replace}
+    planned = plan_results(files, folder, by_class, **how, begun=begun)
     results = dict(zip(files, planned, strict=True))
     for line in run_dir.check_same(workdir, config):
         console.print(line)
@@ -227,22 +228,23 @@ def predict_run(
     step.check(trained.variables, images, size)  # before anything is written
     writer = Writer(folder, results, trained.class_names) if is_first() else None
     values = OtherValues(network.spec, network.loading.normalise)
-    large = [i for i in range(len(images)) if step.tiling.is_large(images.shape(i))]
-    small = images.pick([i for i in range(len(images)) if i not in set(large)])
-    check_space(folder, [images.shape(i) for i in large], max(1, len(by_class)))
+    are_large = [step.tiling.is_large(header.shape) for header in images.headers]
+    small = images.pick([i for i, is_large in enumerate(are_large) if not is_large])
+    again = {name: files[name] for name in small.ids if name in begun}  # large ones once
+    plan_results(again, folder, by_class, **how)
+    whose = [str(workdir), trained.step, _checkpoint_time(workdir, trained.step)]
+    work = Work(step, trained.variables, size, {"run": whose})
+    kept = 2 if by_class else len(trained.class_names)
+    large = {
+        name: images.opened(i, Results(*results[name], kept, stores[name]))
+        for i, name in enumerate(images.ids)
+        if are_large[i]
+    }
+    check_large(work, large, folder, replace=replace)
     if len(small):
         batches = step.batches(trained.variables, small, size)
         failed |= _predict(batches, small, writer, values)
-    if large:
-        values_of_masks = 2 if by_class else len(trained.class_names)
-        places = {
-            images.ids[i]: Results(*results[images.ids[i]], values_of_masks, stores[images.ids[i]])
-            for i in large
-        }
-        opened = {images.ids[i]: images.opened(i) for i in large}
-        checkpoint_file = workdir / layout.CHECKPOINTS / str(trained.step)
-        of = {"run": [str(workdir), trained.step, checkpoint_file.stat().st_mtime_ns]}
-        failed |= predict_all(step, trained.variables, size, opened, places, of, values)
+    failed |= predict_all(work, large, values)
     if line := values.line():
         console.print(line)
     classes = ", ".join(f"{k} {name}" for k, name in enumerate(trained.class_names))
@@ -255,6 +257,11 @@ def predict_run(
             f"{len(failed)} of {len(files)} images could not be read and were not predicted, see "
             f"the list above; all others have their results in {folder}."
         )
+
+
+def _checkpoint_time(workdir: Path, step: int) -> int:
+    """Returns when a checkpoint was written, which tells it from another one of that step."""
+    return (workdir / layout.CHECKPOINTS / str(step)).stat().st_mtime_ns
 
 
 def _predict(

@@ -24,7 +24,6 @@ from unet_jax.errors import UserError
 from unet_jax.process.whole import write_text
 
 _JOURNAL, _DONE, _SMALL = "journal", "done", "small"
-MOST_SIDE = 2048  # pixels of the small image, along each axis
 
 
 def store_folder(output: Path, name: str) -> Path:
@@ -93,7 +92,7 @@ class Store:
     @property
     def is_finished(self) -> bool:
         """Returns whether the results were written of it."""
-        return (self._folder / _DONE).exists()
+        return is_finished(self._folder)
 
     def put(self, number: int, window: Window, masks: Sequence[np.ndarray]) -> None:
         """Keeps a part.
@@ -140,6 +139,16 @@ class Store:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def is_finished(folder: Path) -> bool:
+    """Tells whether the results of a store were written."""
+    return (folder / _DONE).exists()
+
+
+def is_of(folder: Path, of: Mapping[str, Any]) -> bool:
+    """Tells whether there is a store of something; see `Store`."""
+    return _header_of(folder) == json.dumps(of, sort_keys=True)
 
 
 def remove_store(folder: Path) -> None:

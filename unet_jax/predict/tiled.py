@@ -157,7 +157,8 @@ def run_reads(
     options = grain.ReadOptions(
         num_threads=min(reading.workers, 2 * len(rows)), prefetch_buffer_size=2 * len(rows)
     )
-    loaded = iter(grain.MapDataset.range(len(flat)).map(load).to_iter_dataset(options))
+    loading = grain.MapDataset.range(len(flat)).map(load)
+    loaded = iter(loading.to_iter_dataset(options) if flat else ())
     before = None
     for batch, places in zip(batches, own, strict=True):
         found = list(itertools.islice(loaded, len(places)))
