@@ -62,16 +62,16 @@ def test_overlapping_reads_lie_alike_from_both_ends(multiple, halo, length, over
 
 
 def test_a_volume_and_the_tiles_that_meet_a_window():
-    plan = plan_tiles((5, 70, 41), (8, 32, 24), 4, 4)
+    plan = plan_tiles((5, 70, 41), (12, 32, 24), 4, 4)
     seen, reads = np.zeros((5, 70, 41), int), []
     for number in range(len(plan)):
         tile = plan.tile(number)
         assert tile.number == number
         seen[tile.kept] += 1
-        reads.append([(s, s + n) for s, n in zip(tile.start, (8, 32, 24), strict=True)])
+        reads.append([(s, s + n) for s, n in zip(tile.start, (12, 32, 24), strict=True)])
     assert (seen == 1).all()
     assert plan.counts == (1, 3, 3)
-    assert plan.work == 9 * 8 * 32 * 24 / seen.size
+    assert plan.work == 9 * 12 * 32 * 24 / seen.size
     for window in (whole(seen.shape), (slice(0, 1), slice(28, 33), slice(16, 17))):
         meets = [
             all(a < part.stop and b > part.start for (a, b), part in zip(read, window, strict=True))

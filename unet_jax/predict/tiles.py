@@ -83,24 +83,34 @@ def plan_overlapping(pixels: int, length: int, multiple: int, overlap: float) ->
     """
     last = _last(pixels, length, multiple)
     step = max(1, math.floor(length * (1 - overlap)) // multiple)
-    places, count = last // multiple, -(-last // (step * multiple)) + 1
-    starts = _spread(places, count)
-    while max(np.diff(starts), default=0) > step or not _is_symmetric(starts):
-        count += 1
-        starts = _spread(places, count)
+    starts = _spread(last // multiple, step)
     found = tuple(int(start) * multiple for start in starts)
     ends = tuple(start + length for start in found[:-1])
     return Axis(pixels, last + length, length, found, (*ends, pixels))
 
 
-def _spread(last: int, count: int) -> list[int]:
-    """Returns numbers from 0 to `last`, the second half as the first one turned around."""
-    first = [number * last // max(1, count - 1) for number in range((count + 1) // 2)]
-    return first + [last - number for number in reversed(first[: count // 2])]
+def _spread(last: int, step: int) -> list[int]:
+    """Returns few numbers from 0 to `last`, none further than `step` from the next.
+
+    The second half is the first one turned around, about a number in the middle or between two.
+    """
+    if not last:
+        return [0]
+    found = []
+    if last % 2 == 0:
+        first = _evenly(last // 2, step)
+        found.append(first + [last - number for number in reversed(first[:-1])])
+    middle = min(last, step - (step - last) % 2)  # between the two, as odd as `last`
+    if middle > 0:
+        first = _evenly((last - middle) // 2, step)
+        found.append(first + [last - number for number in reversed(first)])
+    return min(found, key=len)
 
 
-def _is_symmetric(starts: list[int]) -> bool:
-    return all(one + other == starts[-1] for one, other in zip(starts, starts[::-1], strict=True))
+def _evenly(last: int, step: int) -> list[int]:
+    """Returns few numbers from 0 to `last`, none further than `step` from the next."""
+    count = -(-last // step)
+    return [0, *(number * last // count for number in range(1, count + 1))]
 
 
 def _last(pixels: int, length: int, multiple: int) -> int:
