@@ -64,6 +64,12 @@ OUTPUT = flags.DEFINE_string(
     None,
     "predict: folder for masks; WORKDIR/predictions. score: for scores and their card; WORKDIR.",
 )
+MASK_SUFFIX = flags.DEFINE_enum(
+    "mask_suffix",
+    None,
+    [".png", ".tif", ".npy", ".zarr"],
+    "predict: of the files of masks; default: that of the image's format.",
+)
 REPLACE = flags.DEFINE_bool(
     "replace", False, "predict, score: Replace results that are there already."
 )
@@ -126,6 +132,7 @@ PROCESS_ID = flags.DEFINE_integer(
 MODES = {
     "input": ("predict",),
     "output": ("predict", "score"),
+    "mask_suffix": ("predict",),
     "replace": ("predict", "score"),
     "predictions": ("score", "verify"),
     "truth": ("score", "verify"),
@@ -280,6 +287,7 @@ def _work(config: Any, workdir: Path) -> None:
             inputs=INPUT.value,
             output=OUTPUT.value,
             checkpoint=CHECKPOINT.value,
+            mask_suffix=MASK_SUFFIX.value or "",
             replace=REPLACE.value,
         )
 

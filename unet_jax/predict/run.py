@@ -23,7 +23,10 @@ from unet_jax.models.pretrained.torch_layout import listed
 from unet_jax.predict.eval_step import make_mask_step
 from unet_jax.predict.fits import say_other_scale
 from unet_jax.predict.inputs import find_images
+from unet_jax.predict.large import Work, check_large, check_suffix, predict_all
+from unet_jax.predict.opened import Opened, Results
 from unet_jax.predict.predictor import cut
+from unet_jax.predict.store import store_folder
 from unet_jax.predict.values import OtherValues
 from unet_jax.predict.write import Writer, check_output, plan_results
 from unet_jax.process.console import console
@@ -31,6 +34,7 @@ from unet_jax.process.multihost import in_any, is_first, wait_for_all
 from unet_jax.process.paths import local_path
 from unet_jax.process.regular import LARGEST
 from unet_jax.restore import mask_classes, restore
+from unet_jax.runs import layout
 from unet_jax.runs import workdir as run_dir
 
 
@@ -101,8 +105,16 @@ class Images:
         if len(failed) == len(self):
             raise UserError(next(iter(failed.values())))
         kept = [i for i, name in enumerate(self.ids) if name not in failed]
-        files = {self.ids[i]: self.files[i] for i in kept}
-        return Images(files, [self.headers[i] for i in kept], self._largest), failed
+        return self.pick(kept), failed
+
+    def pick(self, indices: Sequence[int]) -> "Images":
+        """Returns some of the images."""
+        files = {self.ids[i]: self.files[i] for i in indices}
+        return Images(files, [self.headers[i] for i in indices], self._largest)
+
+    def opened(self, index: int, results: Results) -> Opened:
+        """Returns an image of which nothing is read yet, with where its results go."""
+        return Opened(self.files[index], self.headers[index], self._largest, results)
 
 
 def open_images(
@@ -163,6 +175,7 @@ def predict_run(
     inputs: Sequence[str],
     output: str | Path | None,
     checkpoint: str,
+    mask_suffix: str = "",
     replace: bool = False,
 ) -> None:
     """Writes a mask and an overlay for every image, none of them over an input.
@@ -180,6 +193,7 @@ def predict_run(
             slice) with the classes over it. Of classes that may overlap each has a mask of 0 and
             1, NAME_CLASS.png.
         checkpoint: "best" or "latest".
+        mask_suffix: Of the files of the masks, one of `MASKS`; "" for that of the image's format.
         replace: Whether results that are there are replaced.
 
     Raises:
@@ -195,7 +209,11 @@ def predict_run(
     by_class = mask_classes(config, workdir, checkpoint)
     loading = read_loading(config.data)
     axes = len(loading.image_size)
-    planned = plan_results(files, folder, by_class, axes=axes, replace=replace)
+    check_suffix(mask_suffix, axes)
+    stores = {name: store_folder(folder, name) for name in files}
+    begun = [name for name, store in stores.items() if store.exists()]
+    how = {"axes": axes, "suffix": mask_suffix, "replace": replace}
+    planned = plan_results(files, folder, by_class, **how, begun=begun)
     results = dict(zip(files, planned, strict=True))
     for line in run_dir.check_same(workdir, config):
         console.print(line)
@@ -208,10 +226,25 @@ def predict_run(
     say_other_scale(images, network.loading, workdir)
     step, size = make_mask_step(network), network.settings.batch_size
     step.check(trained.variables, images, size)  # before anything is written
-    batches = step.batches(trained.variables, images, size)
     writer = Writer(folder, results, trained.class_names) if is_first() else None
     values = OtherValues(network.spec, network.loading.normalise)
-    failed |= _predict(batches, images, writer, values)
+    are_large = [step.tiling.is_large(header.shape) for header in images.headers]
+    small = images.pick([i for i, is_large in enumerate(are_large) if not is_large])
+    again = {name: files[name] for name in small.ids if name in begun}  # large ones once
+    plan_results(again, folder, by_class, **how)
+    whose = [str(workdir), trained.step, _checkpoint_time(workdir, trained.step)]
+    work = Work(step, trained.variables, size, {"run": whose})
+    kept = 2 if by_class else len(trained.class_names)
+    large = {
+        name: images.opened(i, Results(*results[name], kept, stores[name]))
+        for i, name in enumerate(images.ids)
+        if are_large[i]
+    }
+    check_large(work, large, folder, replace=replace)
+    if len(small):
+        batches = step.batches(trained.variables, small, size)
+        failed |= _predict(batches, small, writer, values)
+    failed |= predict_all(work, large, values)
     if line := values.line():
         console.print(line)
     classes = ", ".join(f"{k} {name}" for k, name in enumerate(trained.class_names))
@@ -224,6 +257,11 @@ def predict_run(
             f"{len(failed)} of {len(files)} images could not be read and were not predicted, see "
             f"the list above; all others have their results in {folder}."
         )
+
+
+def _checkpoint_time(workdir: Path, step: int) -> int:
+    """Returns when a checkpoint was written, which tells it from another one of that step."""
+    return (workdir / layout.CHECKPOINTS / str(step)).stat().st_mtime_ns
 
 
 def _predict(

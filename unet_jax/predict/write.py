@@ -4,7 +4,7 @@ import errno
 import os
 import tempfile
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,6 +45,8 @@ def plan_results(
     by_class: Sequence[str] = (),
     *,
     axes: int = 2,
+    suffix: str = "",
+    begun: Collection[str] = (),
     replace: bool = False,
 ) -> list[Result]:
     """Plans the files of a prediction; writes nothing.
@@ -60,6 +62,8 @@ def plan_results(
             NAME_overlay.png.
         by_class: Classes that have a mask each, NAME_CLASS.png; () for one mask of all.
         axes: Of pixels: 2 of images, 3 of volumes.
+        suffix: Of the masks; "" for that of the image's format.
+        begun: Names of images of which a killed prediction left a part, which is finished.
         replace: Whether files that are there may be replaced.
 
     Returns:
@@ -71,15 +75,17 @@ def plan_results(
     """
     results = []
     for name, image in images.items():
-        suffix = find_format(_files(image)[0].name).mask_suffix(axes)
+        own_suffix = suffix or find_format(_files(image)[0].name).mask_suffix(axes)
         names = [mask_name(name, class_name) for class_name in by_class] or [name]
-        masks = tuple(output / f"{own}{suffix}" for own in names)
+        masks = tuple(output / f"{own}{own_suffix}" for own in names)
         results.append(Result(masks, output / f"{name}_{OVERLAY}.png"))
     files = [file for result in results for file in result.files]
     _check_folders(files, output)
     _check_names([_files(image)[0] for image in images.values()], results)
     _check_inputs([file for image in images.values() for file in _files(image)], files)
-    _check_existing(files, output, replace=replace)
+    pairs = zip(images, results, strict=True)
+    new = [file for name, result in pairs if name not in begun for file in result.files]
+    _check_existing(new, output, replace=replace)
     return results
 
 
