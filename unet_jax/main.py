@@ -64,6 +64,12 @@ OUTPUT = flags.DEFINE_string(
     None,
     "predict: folder for masks; WORKDIR/predictions. score: for score.json and score.csv; WORKDIR.",
 )
+OUTPUTS = flags.DEFINE_list(
+    "outputs",
+    ["mask", "overlay"],
+    "predict: what is written: mask, overlay, ids, colours, probability, geojson, imagej, coco, "
+    "yolo, csv; see docs/guide/prediction.md.",
+)
 REPLACE = flags.DEFINE_bool(
     "replace", False, "predict, score: Replace results that are there already."
 )
@@ -126,6 +132,7 @@ PROCESS_ID = flags.DEFINE_integer(
 MODES = {
     "input": ("predict",),
     "output": ("predict", "score"),
+    "outputs": ("predict",),
     "replace": ("predict", "score"),
     "predictions": ("score", "verify"),
     "truth": ("score", "verify"),
@@ -280,6 +287,7 @@ def _work(config: Any, workdir: Path) -> None:
             inputs=INPUT.value,
             output=OUTPUT.value,
             checkpoint=CHECKPOINT.value,
+            outputs=OUTPUTS.value,
             replace=REPLACE.value,
         )
 

@@ -23,6 +23,7 @@ from unet_jax.models.pretrained.torch_layout import listed
 from unet_jax.predict.eval_step import make_mask_step
 from unet_jax.predict.fits import say_other_scale
 from unet_jax.predict.inputs import find_images
+from unet_jax.predict.outputs import DEFAULT, OUTPUTS, check_outputs
 from unet_jax.predict.predictor import cut
 from unet_jax.predict.values import OtherValues
 from unet_jax.predict.write import Writer, check_output, plan_results
@@ -163,9 +164,10 @@ def predict_run(
     inputs: Sequence[str],
     output: str | Path | None,
     checkpoint: str,
+    outputs: Sequence[str] = DEFAULT,
     replace: bool = False,
 ) -> None:
-    """Writes a mask and an overlay for every image, none of them over an input.
+    """Writes masks, overlays and what else is asked for of every image, nothing over an input.
 
     An image that cannot be read has no result and does not keep the others from theirs: those
     whose headers are broken are named before the model is loaded, and all are listed at the end.
@@ -174,12 +176,9 @@ def predict_run(
         config: The run's config.
         workdir: The run's directory.
         inputs: Files and folders; see `find_images`.
-        output: Folder, by default "predictions" in the run's directory; NAME.png is an indexed PNG
-            of class ids in the image's own size, or an array of them where the image's format has
-            that (see `Format.mask_suffix`), and NAME_overlay.png the image (of a volume the middle
-            slice) with the classes over it. Of classes that may overlap each has a mask of 0 and
-            1, NAME_CLASS.png.
+        output: Folder, by default "predictions" in the run's directory.
         checkpoint: "best" or "latest".
+        outputs: What is written, names in `OUTPUTS`, each of which says what files it has.
         replace: Whether results that are there are replaced.
 
     Raises:
@@ -191,12 +190,12 @@ def predict_run(
     check_output(folder)
     check_sections(config)
     config = complete(config)
-    files = find_images(inputs, folder, read_patterns(config.data))
-    by_class = mask_classes(config, workdir, checkpoint)
     loading = read_loading(config.data)
     axes = len(loading.image_size)
-    planned = plan_results(files, folder, by_class, axes=axes, replace=replace)
-    results = dict(zip(files, planned, strict=True))
+    outputs = check_outputs(outputs, axes)
+    files = find_images(inputs, folder, read_patterns(config.data))
+    by_class = mask_classes(config, workdir, checkpoint)
+    planned = plan_results(files, folder, by_class, outputs=outputs, axes=axes, replace=replace)
     for line in run_dir.check_same(workdir, config):
         console.print(line)
     wait_for_all("the results are planned")  # before the first process writes any
@@ -206,17 +205,19 @@ def predict_run(
     images, others = images.only(network.spec)
     failed |= others
     say_other_scale(images, network.loading, workdir)
-    step, size = make_mask_step(network), network.settings.batch_size
+    with_probability = any(OUTPUTS[name].needs_probability for name in outputs)
+    step, size = make_mask_step(network, with_probability), network.settings.batch_size
     step.check(trained.variables, images, size)  # before anything is written
     batches = step.batches(trained.variables, images, size)
-    writer = Writer(folder, results, trained.class_names) if is_first() else None
+    writer = Writer(folder, planned, trained.class_names) if is_first() else None
     values = OtherValues(network.spec, network.loading.normalise)
     failed |= _predict(batches, images, writer, values)
     if line := values.line():
         console.print(line)
-    classes = ", ".join(f"{k} {name}" for k, name in enumerate(trained.class_names))
-    masks = f"masks of each of {', '.join(by_class)}" if by_class else f"masks (classes: {classes})"
-    console.print(f"{len(files) - len(failed)} {masks} and overlays: {folder}")
+    for line in writer.close() if writer else ():
+        console.print(line)
+    written = _said(outputs, trained.class_names, by_class)
+    console.print(f"{len(files) - len(failed)} {written}: {folder}")
     for name in (name for name in files if name in failed):
         console.print(failed[name])
     if failed:
@@ -224,6 +225,14 @@ def predict_run(
             f"{len(failed)} of {len(files)} images could not be read and were not predicted, see "
             f"the list above; all others have their results in {folder}."
         )
+
+
+def _said(outputs: Sequence[str], class_names: Sequence[str], by_class: Sequence[str]) -> str:
+    """Says what is written, such as "masks (classes: 0 background, 1 cell) and overlays"."""
+    classes = ", ".join(f"{k} {name}" for k, name in enumerate(class_names))
+    masks = f"masks of each of {', '.join(by_class)}" if by_class else f"masks (classes: {classes})"
+    *firsts, last = (masks if name == "mask" else OUTPUTS[name].said for name in outputs)
+    return f"{', '.join(firsts)} and {last}" if firsts else last
 
 
 def _predict(
@@ -252,11 +261,15 @@ def _predict(
                 values.look(str(images.files[index]), sample.image)
             is_read = np.asarray(result["is_read"])  # by whichever process
             labels = cut(result["prediction"], batch) if writer else {}
+            asked = writer and "probability" in result
+            probabilities = cut(result["probability"], batch) if asked else {}
             for row, index in enumerate(batch["index"]):
                 if is_read[row] and writer:
                     image = batch["samples"].get(index) or _read(images, index)
                     if isinstance(image, Sample):
-                        sink = writer.open(images.ids[index], image.image)
+                        name, file = images.ids[index], images.files[index]
+                        listed = f"{name}{file.suffix}"
+                        sink = writer.open(name, listed, image, probabilities.get(index))
                         sink.add(whole(image.image.shape[:-1]), labels[index])
                         sink.close()
                     else:
