@@ -47,8 +47,8 @@ def find_pairs(
 
     A name is the path below the folder, without what stands behind the last dot. Each of the three
     may also be a pattern, such as "DRIVE/test/1st_manual/{name}_manual1.gif": then the letters that
-    its placeholders stand for are the name; * stands for any. What `--mode=predict` draws beside
-    its masks, NAME_overlay.png, is passed over.
+    its placeholders stand for are the name; * stands for any. What `--mode=predict` writes
+    beside its masks, such as NAME_overlay.png, is passed over; see `by_class.BESIDE`.
 
     Args:
         predictions: Folder of the predicted masks, or pattern.
