@@ -7,13 +7,17 @@ import shutil
 import numpy as np
 import pytest
 import shapely
+from ml_collections import ConfigDict
 from PIL import Image
 from pycocotools.coco import COCO
-from support.predicting import draw, make_run, predict, tree
+from support.predicting import CONFIG, draw, make_run, predict, tree
 
 from unet_jax.data.layouts.yolo import draw_lines
 from unet_jax.errors import UserError
+from unet_jax.metrics.cleaned import to_rules
+from unet_jax.metrics.cleaning import clean
 from unet_jax.predict.outputs import DEFAULT, OUTPUTS
+from unet_jax.predict.run import predict_run
 from unet_jax.scoring.pairs import find_pairs
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -34,6 +38,11 @@ def everything(run, tmp_path_factory):
     return folder
 
 
+def read_png(file):
+    with Image.open(file) as image:
+        return np.asarray(image)
+
+
 def test_all_outputs_are_of_one_mask(everything, capsys):
     out = everything / "out"
     images = {"a": "a.jpg", "s/b": "s/b.png"}
@@ -43,9 +52,9 @@ def test_all_outputs_are_of_one_mask(everything, capsys):
     with (out / "classes.csv").open(newline="") as stream:
         rows = [*csv.DictReader(stream)]
     for number, (name, file) in enumerate(images.items(), start=1):
-        mask = np.asarray(Image.open(out / f"{name}.png"))
+        mask, ids = (read_png(out / f"{name}{end}.png") for end in ("", "_ids"))
         assert mask.shape == (37, 23)
-        assert np.array_equal(mask, np.asarray(Image.open(out / f"{name}_ids.png")))
+        assert np.array_equal(mask, ids)
         probability = np.load(out / f"{name}_probability.npy")
         assert probability.dtype == np.float32
         np.testing.assert_allclose(probability.sum(axis=-1), 1, atol=1e-5)
@@ -63,7 +72,7 @@ def test_all_outputs_are_of_one_mask(everything, capsys):
         pixels = [int(row["pixels"]) for row in rows if row["image"] == file]
         assert pixels == [(mask == k).sum() for k in range(probability.shape[-1])]
     for file in out.rglob("*.png"):
-        assert Image.open(file).size == (23, 37)
+        assert read_png(file).shape[:2] == (37, 23)
 
 
 def test_the_default_is_masks_and_overlays_and_the_rest_changes_neither(run, everything, tmp_path):
@@ -115,6 +124,27 @@ def test_files_of_all_images_are_replaced_with_the_flag_alone(run, everything, t
             predict(run, [everything / "photos"], tmp_path / "out", outputs=ALL)
         predict(run, [everything / "photos"], tmp_path / "out", outputs=ALL, replace=True)
         assert tree(tmp_path / "out") == first
+
+
+def test_masks_are_cleaned_by_the_rules_of_the_config(run, everything, tmp_path, capsys):
+    rules = ("as_it_is", "least_16", "largest_filled", "filled", "least_64", "largest")
+    config = ConfigDict(CONFIG.to_dict())
+    config.eval.metrics = {"cleaning": {"rules": rules}}
+    given = {"inputs": [str(everything / "photos")], "checkpoint": "latest"}
+    predict_run(config, run, output=str(tmp_path / "out"), outputs=["mask", "csv"], **given)
+    changed, pixels = 0, 0
+    for name in ("a", "s/b"):
+        mask, cleaned = (read_png(f / f"{name}.png") for f in (everything / "out", tmp_path / "out"))
+        assert np.array_equal(cleaned, clean(mask, to_rules(rules), 2))
+        changed, pixels = changed + (cleaned != mask).sum(), pixels + mask.size
+    assert changed > 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"largest_filled, triangle filled, ring least_64, cross largest) changed {changed / pixels:.3%}" in said
+    assert "of 2 images" in said
+    config.eval.metrics = {"cleaning": {"rules": ()}}
+    with pytest.raises(UserError, match=r"at step 1: first run --mode=eval --split=val"):
+        predict_run(config, run, output=str(tmp_path / "x"), **given)
+    assert not (tmp_path / "x").exists()
 
 
 def test_scores_of_masks_leave_other_outputs_aside(everything, tmp_path):

@@ -20,6 +20,7 @@ from unet_jax.data.sources import Loading, read_loading, read_patterns
 from unet_jax.defaults import complete
 from unet_jax.errors import MissingResultsError, UserError
 from unet_jax.models.pretrained.torch_layout import listed
+from unet_jax.predict.cleaner import Cleaner, make_cleaner
 from unet_jax.predict.eval_step import make_mask_step
 from unet_jax.predict.fits import say_other_scale
 from unet_jax.predict.inputs import find_images
@@ -33,6 +34,7 @@ from unet_jax.process.paths import local_path
 from unet_jax.process.regular import LARGEST
 from unet_jax.restore import mask_classes, restore
 from unet_jax.runs import workdir as run_dir
+from unet_jax.runs.cleaned import settle_rules
 
 
 class Images:
@@ -202,6 +204,8 @@ def predict_run(
     images, failed = open_images(files, loading)
     trained = restore(config, workdir, checkpoint)
     network = trained.network
+    asked = network.settings.metrics, workdir, trained.step, checkpoint
+    cleaner = make_cleaner(network.task, settle_rules(*asked, network.task.names), axes)
     images, others = images.only(network.spec)
     failed |= others
     say_other_scale(images, network.loading, workdir)
@@ -211,8 +215,8 @@ def predict_run(
     batches = step.batches(trained.variables, images, size)
     writer = Writer(folder, planned, trained.class_names) if is_first() else None
     values = OtherValues(network.spec, network.loading.normalise)
-    failed |= _predict(batches, images, writer, values)
-    if line := values.line():
+    failed |= _predict(batches, images, writer, values, cleaner)
+    for line in filter(None, (values.line(), cleaner.line())):
         console.print(line)
     for line in writer.close() if writer else ():
         console.print(line)
@@ -240,6 +244,7 @@ def _predict(
     images: Images,
     writer: Writer | None,
     values: OtherValues,
+    cleaner: Cleaner,
 ) -> dict[str, str]:
     """Runs over the batches and writes their results.
 
@@ -248,6 +253,7 @@ def _predict(
         images: Their source.
         writer: Of the first process; None on all others.
         values: Looks at every image that this process reads.
+        cleaner: Cleans labels before they are written.
 
     Returns:
         Why images could not be decoded, by id; the same ids on every process.
@@ -270,7 +276,8 @@ def _predict(
                         name, file = images.ids[index], images.files[index]
                         listed = f"{name}{file.suffix}"
                         sink = writer.open(name, listed, image, probabilities.get(index))
-                        sink.add(whole(image.image.shape[:-1]), labels[index])
+                        label = cleaner.clean(labels[index])
+                        sink.add(whole(image.image.shape[:-1]), label)
                         sink.close()
                     else:
                         errors[index] = image

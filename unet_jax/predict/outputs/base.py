@@ -8,9 +8,6 @@ import numpy as np
 
 from unet_jax.process.whole import write_whole
 
-BACKGROUND = "background"
-"""The class of this name, in any case, is what objects stand out from, and no object itself."""
-
 
 class Predicted(NamedTuple):
     """What is predicted for one image.
@@ -93,11 +90,6 @@ class Output:
             Lines for the user, such as what could not be written exactly.
         """
         return []
-
-
-def object_classes(class_names: Sequence[str]) -> list[int]:
-    """Returns the ids of the classes that have objects: all but the one called background."""
-    return [k for k, name in enumerate(class_names) if name.casefold() != BACKGROUND]
 
 
 def write(file: Path, data: bytes) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from unet_jax.data.layouts.polygons import write_runs
-from unet_jax.predict.outputs.base import Output, Predicted, object_classes, write
+from unet_jax.metrics.regions import object_classes
+from unet_jax.predict.outputs.base import Output, Predicted, write
 from unet_jax.predict.outputs.objects import find_objects, measure, object_runs
 
 

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unet_jax.metrics.regions import components
-from unet_jax.predict.outputs.base import Predicted, object_classes
+from unet_jax.metrics.regions import components, object_classes
+from unet_jax.predict.outputs.base import Predicted
 
 CONNECTIVITY = "sides"
 """Pixels that touch at a corner alone are of two objects, so that every contour is simple."""

@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from unet_jax.predict.outputs.base import Output, Predicted, object_classes, write
+from unet_jax.metrics.regions import object_classes
+from unet_jax.predict.outputs.base import Output, Predicted, write
 from unet_jax.predict.outputs.objects import find_objects, measure
 
 _AXES = "zyx"
