@@ -67,8 +67,20 @@ OUTPUT = flags.DEFINE_string(
 OUTPUTS = flags.DEFINE_list(
     "outputs",
     ["mask", "overlay"],
-    "predict: what is written: mask, overlay, ids, colours, probability, geojson, imagej, coco, "
-    "yolo, csv; see docs/guide/prediction.md.",
+    "predict: what is written: mask, overlay, ids, colours, probability, entropy, disagreement, "
+    "geojson, imagej, coco, yolo, csv; see docs/guide/prediction.md.",
+)
+ENSEMBLE = flags.DEFINE_multi_string(
+    "ensemble",
+    [],
+    "predict: another run, whose probabilities are averaged with those of --workdir; may be "
+    "repeated.",
+)
+TURNS = flags.DEFINE_bool(
+    "turns",
+    False,
+    "predict: Average over images mirrored and turned as training did, by config.augment; not "
+    "where classes are a left and a right.",
 )
 REPLACE = flags.DEFINE_bool(
     "replace", False, "predict, score: Replace results that are there already."
@@ -133,6 +145,8 @@ MODES = {
     "input": ("predict",),
     "output": ("predict", "score"),
     "outputs": ("predict",),
+    "ensemble": ("predict",),
+    "turns": ("predict",),
     "replace": ("predict", "score"),
     "predictions": ("score", "verify"),
     "truth": ("score", "verify"),
@@ -289,6 +303,8 @@ def _work(config: Any, workdir: Path) -> None:
             checkpoint=CHECKPOINT.value,
             outputs=OUTPUTS.value,
             replace=REPLACE.value,
+            ensemble=ENSEMBLE.value,
+            turns=TURNS.value,
         )
 
 

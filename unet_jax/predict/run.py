@@ -20,12 +20,13 @@ from unet_jax.data.sources import Loading, read_loading, read_patterns
 from unet_jax.defaults import complete
 from unet_jax.errors import MissingResultsError, UserError
 from unet_jax.models.pretrained.torch_layout import listed
+from unet_jax.predict.averaging import MAPS, describe, make_predicts, open_members
 from unet_jax.predict.cleaner import Cleaner, make_cleaner
-from unet_jax.predict.eval_step import make_mask_step
 from unet_jax.predict.fits import say_other_scale
 from unet_jax.predict.inputs import find_images
 from unet_jax.predict.outputs import DEFAULT, OUTPUTS, check_outputs
 from unet_jax.predict.predictor import cut
+from unet_jax.predict.turns import ONCE, find_turns
 from unet_jax.predict.values import OtherValues
 from unet_jax.predict.write import Writer, check_output, plan_results
 from unet_jax.process.console import console
@@ -168,6 +169,8 @@ def predict_run(
     checkpoint: str,
     outputs: Sequence[str] = DEFAULT,
     replace: bool = False,
+    ensemble: Sequence[str] = (),
+    turns: bool = False,
 ) -> None:
     """Writes masks, overlays and what else is asked for of every image, nothing over an input.
 
@@ -182,6 +185,8 @@ def predict_run(
         checkpoint: "best" or "latest".
         outputs: What is written, names in `OUTPUTS`, each of which says what files it has.
         replace: Whether results that are there are replaced.
+        ensemble: Directories of other runs, whose probabilities are averaged with this one's.
+        turns: Whether those of mirrored and turned images are, too; see `find_turns`.
 
     Raises:
         UserError: The run or an input is missing, no image can be read, or the results cannot be
@@ -204,21 +209,23 @@ def predict_run(
     images, failed = open_images(files, loading)
     trained = restore(config, workdir, checkpoint)
     network = trained.network
+    runs = [trained, *open_members(ensemble, network, config, checkpoint)]
+    needs = {kind.needs for name in outputs if (kind := OUTPUTS[name]).needs}
+    ways = find_turns(config.augment, trained.class_names) if turns else ONCE
+    predicts, size = make_predicts(runs, ways, needs), network.settings.batch_size
     asked = network.settings.metrics, workdir, trained.step, checkpoint
     cleaner = make_cleaner(network.task, settle_rules(*asked, network.task.names), axes)
     images, others = images.only(network.spec)
     failed |= others
     say_other_scale(images, network.loading, workdir)
-    with_probability = any(OUTPUTS[name].needs_probability for name in outputs)
-    step, size = make_mask_step(network, with_probability), network.settings.batch_size
-    step.check(trained.variables, images, size)  # before anything is written
-    batches = step.batches(trained.variables, images, size)
+    predicts.check(images, size)  # before anything is written
+    batches = predicts.batches(images, size)
     writer = Writer(folder, planned, trained.class_names) if is_first() else None
     values = OtherValues(network.spec, network.loading.normalise)
     failed |= _predict(batches, images, writer, values, cleaner)
-    for line in filter(None, (values.line(), cleaner.line())):
-        console.print(line)
-    for line in writer.close() if writer else ():
+    averaged = describe(len(runs), len(ways)) if ensemble or turns else ""
+    closing = writer.close() if writer else []
+    for line in filter(None, (values.line(), averaged, cleaner.line(), *closing)):
         console.print(line)
     written = _said(outputs, trained.class_names, by_class)
     console.print(f"{len(files) - len(failed)} {written}: {folder}")
@@ -267,15 +274,15 @@ def _predict(
                 values.look(str(images.files[index]), sample.image)
             is_read = np.asarray(result["is_read"])  # by whichever process
             labels = cut(result["prediction"], batch) if writer else {}
-            asked = writer and "probability" in result
-            probabilities = cut(result["probability"], batch) if asked else {}
+            maps = {kind: cut(result[kind], batch) for kind in result.keys() & MAPS if writer}
             for row, index in enumerate(batch["index"]):
                 if is_read[row] and writer:
                     image = batch["samples"].get(index) or _read(images, index)
                     if isinstance(image, Sample):
                         name, file = images.ids[index], images.files[index]
                         listed = f"{name}{file.suffix}"
-                        sink = writer.open(name, listed, image, probabilities.get(index))
+                        own = {kind: found[index] for kind, found in maps.items()}
+                        sink = writer.open(name, listed, image, own)
                         label = cleaner.clean(labels[index])
                         sink.add(whole(image.image.shape[:-1]), label)
                         sink.close()

@@ -138,7 +138,7 @@ class Writer:
             remove_leftovers(folder)
 
     def open(
-        self, name: str, file: str, sample: Sample, probability: np.ndarray | None = None
+        self, name: str, file: str, sample: Sample, maps: Mapping[str, np.ndarray]
     ) -> "MaskSink":
         """Begins the results of an image.
 
@@ -146,15 +146,13 @@ class Writer:
             name: Its id.
             file: What lists call it; see `Predicted`.
             sample: The image.
-            probability: float32 [*n, K], where an output needs it.
+            maps: What outputs need; see `Predicted`.
 
         Returns:
             What takes the classes of its pixels, and writes the files when it is closed.
         """
         label = np.zeros(sample.image.shape[:-1], np.uint8)
-        return MaskSink(
-            self, Predicted(name, file, sample.image, label, sample.spacing, probability)
-        )
+        return MaskSink(self, Predicted(name, file, sample.image, label, sample.spacing, maps))
 
     def write(self, found: Predicted) -> None:
         """Writes the results of an image.

@@ -196,7 +196,7 @@ def test_images_of_ids_and_colours(tmp_path):
 def test_probabilities(tmp_path):
     probability = np.random.default_rng(0).random((4, 5, 3), np.float32)
     found = predicted(LABELS["one pixel"])
-    write(tmp_path, "probability", [found._replace(probability=probability)])
+    write(tmp_path, "probability", [found._replace(maps={"probability": probability})])
     read = np.load(io.BytesIO((tmp_path / "a_probability.npy").read_bytes()))
     assert read.dtype == np.float32
     assert np.array_equal(read, probability)

@@ -8,7 +8,15 @@ from unet_jax.predict.outputs.base import Output
 from unet_jax.predict.outputs.coco import Coco
 from unet_jax.predict.outputs.geojson import GeoJson
 from unet_jax.predict.outputs.imagej import ImageJ
-from unet_jax.predict.outputs.images import Colours, Ids, Masks, Overlays, Probabilities
+from unet_jax.predict.outputs.images import (
+    Colours,
+    Disagreement,
+    Entropy,
+    Ids,
+    Masks,
+    Overlays,
+    Probabilities,
+)
 from unet_jax.predict.outputs.tables import Tables
 from unet_jax.predict.outputs.yolo import Yolo
 
@@ -18,6 +26,8 @@ OUTPUTS: dict[str, type[Output]] = {
     "ids": Ids,
     "colours": Colours,
     "probability": Probabilities,
+    "entropy": Entropy,
+    "disagreement": Disagreement,
     "geojson": GeoJson,
     "imagej": ImageJ,
     "coco": Coco,

@@ -1,7 +1,8 @@
 """What every kind of results has in common."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -18,7 +19,9 @@ class Predicted(NamedTuple):
         image: [*n, C].
         label: uint8 [*n], class ids; or [*n, K] of 0 and 1, of classes that may overlap.
         spacing: Lengths of a pixel's sides along each axis; 1 where its file does not tell.
-        probability: float32 [*n, K] of the network's K channels; None where no output asks for it.
+        maps: What outputs ask for by `Output.needs`: "probability" float32 [*n, K] of the network's
+            K channels, and "entropy" and "disagreement" float32 [*n], or of channels that do not
+            exclude each other [*n, K]; see `averaging`.
     """
 
     name: str
@@ -26,7 +29,7 @@ class Predicted(NamedTuple):
     image: np.ndarray
     label: np.ndarray
     spacing: tuple[float, ...]
-    probability: np.ndarray | None = None
+    maps: Mapping[str, np.ndarray] = MappingProxyType({})
 
     @property
     def axes(self) -> int:
@@ -48,13 +51,13 @@ class Output:
         said: What the command says that it wrote, in the plural.
         axes: Of the images that it can be written for.
         common: Names of the files of the whole prediction; the others are those of an image.
-        needs_probability: Whether it reads `Predicted.probability`.
+        needs: The name in `Predicted.maps` that it reads; "" for none.
     """
 
     said: ClassVar[str]
     axes: ClassVar[tuple[int, ...]] = (2, 3)
     common: ClassVar[tuple[str, ...]] = ()
-    needs_probability: ClassVar[bool] = False
+    needs: ClassVar[str] = ""
 
     def __init__(self, class_names: Sequence[str]) -> None:
         """Takes the names of the classes that labels hold, by id."""

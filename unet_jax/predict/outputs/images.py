@@ -88,23 +88,44 @@ class Overlays(Output):
         figures.save_png(files[0], figures.overlay(*shown))
 
 
-class Probabilities(Output):
-    """NAME_probability.npy, float32 [*n, K]: 4 K bytes for a pixel, in memory and in the file."""
-
-    said: ClassVar[str] = "probabilities"
-    needs_probability: ClassVar[bool] = True
+class _Map(Output):
+    """NAME_KIND.npy, float32: what is computed of every pixel beside its class."""
 
     @classmethod
     def files(cls, name: str, suffix: str, by_class: Sequence[str]) -> tuple[str, ...]:
         """Returns the file; see `Output`."""
-        return (f"{name}_probability.npy",)
+        return (f"{name}_{cls.needs}.npy",)
 
     def add(self, found: Predicted, files: Sequence[Path]) -> None:
         """Writes the file; see `Output`."""
-        assert found.probability is not None, "it is asked for"
         buffer = io.BytesIO()
-        np.save(buffer, np.ascontiguousarray(found.probability))
+        np.save(buffer, np.ascontiguousarray(found.maps[self.needs], np.float32))
         write(files[0], buffer.getvalue())
+
+
+class Probabilities(_Map):
+    """NAME_probability.npy, float32 [*n, K]: 4 K bytes for a pixel, in memory and in the file."""
+
+    said: ClassVar[str] = "probabilities"
+    needs: ClassVar[str] = "probability"
+
+
+class Entropy(_Map):
+    """NAME_entropy.npy, float32 [*n], or by class [*n, K]: that of the probability, in nats."""
+
+    said: ClassVar[str] = "maps of entropy"
+    needs: ClassVar[str] = "entropy"
+
+
+class Disagreement(_Map):
+    """NAME_disagreement.npy, float32 as the entropy: how far several predictions differ.
+
+    It is the entropy of their mean less the mean of their entropies, in nats: 0 where all have the
+    same probabilities (the mutual information of Houlsby et al., 2011, eq. 2, over predictions).
+    """
+
+    said: ClassVar[str] = "maps of disagreement"
+    needs: ClassVar[str] = "disagreement"
 
 
 def _names(name: str, by_class: Sequence[str]) -> list[str]:
