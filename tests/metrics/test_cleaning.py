@@ -15,7 +15,8 @@ def kept_by_loop(mask, rule):
     numbers, count = ndimage.label(mask)
     sizes = {n: (numbers == n).sum() for n in range(1, count + 1)}
     largest = max(sizes, key=sizes.get, default=0)
-    stays = [n for n, size in sizes.items() if size >= rule.least and not (rule.largest and n != largest)]
+    stays = [n for n, size in sizes.items() if size >= rule.least]
+    stays = [n for n in stays if n == largest or not rule.largest]
     return np.isin(numbers, stays) & mask
 
 

@@ -84,9 +84,7 @@ def folder(tmp_path_factory):
 
 
 def predict(run, config, output, photos, **given):
-    predict_run(
-        config, run, inputs=[str(photos)], output=str(output), checkpoint="latest", **given
-    )
+    predict_run(config, run, inputs=[str(photos)], output=str(output), checkpoint="latest", **given)
 
 
 def entropy(probability):
@@ -140,7 +138,9 @@ def test_mirrored_and_turned_images_are_averaged(folder, tmp_path):
         pixels = np.asarray(image)
     (tmp_path / "photos").mkdir()
     for name, (forth, _) in turned.items():
-        Image.fromarray(np.ascontiguousarray(forth(pixels))).save(tmp_path / "photos" / f"{name}.png")
+        Image.fromarray(np.ascontiguousarray(forth(pixels))).save(
+            tmp_path / "photos" / f"{name}.png"
+        )
     run = folder / "one"
     predict(run, TURNING, tmp_path / "alone", tmp_path / "photos", outputs=["probability"])
     own = probabilities(tmp_path / "alone", turned)
@@ -154,7 +154,9 @@ def test_what_cannot_be_averaged_is_told_before_anything_is_written(folder, tmp_
     run = folder / "one", TURNING, tmp_path / "out", photos
     with pytest.raises(UserError, match="disagreement takes several predictions"):
         predict(*run, outputs=SHOWN)
-    with pytest.raises(UserError, match=r"--ensemble=.*photos is no run: .*config\.json is not there"):
+    with pytest.raises(
+        UserError, match=r"--ensemble=.*photos is no run: .*config\.json is not there"
+    ):
         predict(*run, ensemble=[str(photos)])
     assert tree(tmp_path) == {}
 

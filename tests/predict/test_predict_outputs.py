@@ -77,7 +77,9 @@ def test_all_outputs_are_of_one_mask(everything, capsys):
 
 def test_the_default_is_masks_and_overlays_and_the_rest_changes_neither(run, everything, tmp_path):
     predict(run, [everything / "photos"], tmp_path / "out")
-    files = {file.relative_to(tmp_path / "out"): own for file, own in tree(tmp_path / "out").items()}
+    files = {
+        file.relative_to(tmp_path / "out"): own for file, own in tree(tmp_path / "out").items()
+    }
     names = {str(file) for file, (kind, _) in files.items() if kind == "file"}
     assert names == {f"{name}{end}.png" for name in ("a", "s/b") for end in ("", "_overlay")}
     all_files = {f.relative_to(everything / "out"): o for f, o in tree(everything / "out").items()}
@@ -100,7 +102,11 @@ def test_what_is_asked_for_alone(run, tmp_path, capsys):
     [
         (["a.jpg"], ["masks"], ["--outputs='masks' is not known", "mask, overlay, ids"]),
         (["a.jpg"], [], ["--outputs is empty", "mask, overlay"]),
-        (["coco.json/a.jpg"], ["coco", "mask"], ["out/coco.json", "all images", "name of the folder"]),
+        (
+            ["coco.json/a.jpg"],
+            ["coco", "mask"],
+            ["out/coco.json", "all images", "name of the folder"],
+        ),
         (["a_ids.jpg", "a.jpg"], ["mask", "ids"], ["a_ids.jpg", "photos/a.jpg", "one name"]),
     ],
 )
@@ -134,12 +140,15 @@ def test_masks_are_cleaned_by_the_rules_of_the_config(run, everything, tmp_path,
     predict_run(config, run, output=str(tmp_path / "out"), outputs=["mask", "csv"], **given)
     changed, pixels = 0, 0
     for name in ("a", "s/b"):
-        mask, cleaned = (read_png(f / f"{name}.png") for f in (everything / "out", tmp_path / "out"))
+        mask, cleaned = (
+            read_png(f / f"{name}.png") for f in (everything / "out", tmp_path / "out")
+        )
         assert np.array_equal(cleaned, clean(mask, to_rules(rules), 2))
         changed, pixels = changed + (cleaned != mask).sum(), pixels + mask.size
     assert changed > 0
     said = " ".join(capsys.readouterr().out.split())
-    assert f"largest_filled, triangle filled, ring least_64, cross largest) changed {changed / pixels:.3%}" in said
+    assert "(disk least_16, square largest_filled, triangle filled, ring least_64, cross" in said
+    assert f"cross largest) changed {changed / pixels:.3%} of the pixels" in said
     assert "of 2 images" in said
     config.eval.metrics = {"cleaning": {"rules": ()}}
     with pytest.raises(UserError, match=r"at step 1: first run --mode=eval --split=val"):

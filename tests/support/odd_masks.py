@@ -38,8 +38,12 @@ def odd_labels():
         "a hole at a corner": _text("1110", "1011", "1111"),
         "holes in a row": dots,
         "nested": _nested(17),
-        "a spiral": _text("1111111", "0000001", "1111101", "1000101", "1011101", "1000001", "1111111"),
+        "a spiral": _text(
+            "1111111", "0000001", "1111101", "1000101", "1011101", "1000001", "1111111"
+        ),
         "at the border": _text("1001", "0000", "2002"),
-        **{f"random {p}": (rng.random((23, 31)) < p).astype(np.uint8) for p in (0.1, 0.5, 0.6, 0.9)},
+        **{
+            f"random {p}": (rng.random((23, 31)) < p).astype(np.uint8) for p in (0.1, 0.5, 0.6, 0.9)
+        },
         "random of three": rng.integers(0, 3, (29, 13)).astype(np.uint8),
     }

@@ -129,7 +129,9 @@ class _Sums:
         return {
             "prediction": np.asarray(self._task.mask(self._task.choose(mean))),
             "is_read": self._is_read,
-            **{"probability": mean, "entropy": entropy, "disagreement": disagreement},
+            "probability": mean,
+            "entropy": entropy,
+            "disagreement": disagreement,
         }
 
 

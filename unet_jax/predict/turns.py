@@ -61,9 +61,7 @@ def find_turns(augment: Mapping[str, Any], class_names: Sequence[str]) -> tuple[
     if find_sides(class_names):
         return ONCE
     flips, quarters = augment.get("flip", {}), augment.get("turn", {}).get("quarters", ())
-    choices = [
-        (False, True) if flips.get(name) else (False,) for name in ("up_down", "left_right")
-    ]
+    choices = [(False, True) if flips.get(name) else (False,) for name in ("up_down", "left_right")]
     turns = itertools.product(*choices, sorted({0, *quarters}))
     # Mirrored both ways is turned by two quarters.
     corners, found = np.arange(6).reshape(2, 3), {}

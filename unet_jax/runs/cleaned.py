@@ -102,8 +102,8 @@ def describe(counts: Counts, class_names: Sequence[str], rules: Sequence[str]) -
             score = f"{hit / either:.4f}" if either else "absent"
             said.append(f"IoU {score} ({hit:,} pixels right, {guessed - hit:,} too many)")
         lines.append(
-            f"post-processing of {class_names[k]}, {rules[k]}: {said[0]} before, {said[1]} after, of "
-            f"{true:,} pixels"
+            f"post-processing of {class_names[k]}, {rules[k]}: {said[0]} before, {said[1]} after, "
+            f"of {true:,} pixels"
         )
     return lines or ["post-processing: val chose none"]
 

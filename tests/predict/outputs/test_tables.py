@@ -49,7 +49,9 @@ def test_objects_of_an_image(tmp_path, name):
             row = next(rows)
             assert (row["image"], row["class_id"], row["class"]) == ("a.tif", str(k), NAMES[k])
             assert int(row["object"]) == true.label
-            number = {key: float(value) for key, value in row.items() if key not in ("image", "class")}
+            number = {
+                key: float(value) for key, value in row.items() if key not in ("image", "class")
+            }
             assert number["pixels"] == true.area
             box = [number[key] for key in ("y_first", "x_first", "y_last", "x_last")]
             assert np.add(box, [0, 0, 1, 1]).tolist() == [*true.bbox]

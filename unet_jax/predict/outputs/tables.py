@@ -21,12 +21,13 @@ _SIZE, _BORDER = {2: "area", 3: "volume"}, {2: "perimeter", 3: "surface"}
 class Tables(Output):
     """objects.csv, a row for each object, and classes.csv, one for each class of each image.
 
-    "pixels" counts an object's pixels, "z", "y" and "x" are the mean place of their middles, where
-    the image's corner is 0, and "y_first" to "y_last" the box around it, both included. "perimeter" is the length
-    of the contour along the sides of pixels, with that of holes, which of a slanting line is up to
-    4 / pi times its length; of a volume "surface" is the area of the faces. "diameter" is that of a
-    disk, or ball, of equal size. Names that end in "_px" are in pixels, and the others in the unit
-    of the sides of pixels that the image's file tells: the same numbers where it tells none.
+    "pixels" counts an object's pixels, "y_first" to "y_last" is the box around it, both included,
+    and "z", "y" and "x" are the mean place of the middles of its pixels, where the image's corner
+    is 0. "perimeter" is the length of the contour along the sides of pixels, with that of holes,
+    and comes out 4 / pi times too long of a circle; of a volume "surface" is the area of the
+    faces. "diameter" is that of a disk, or ball, of equal size. Names that end in "_px" are in
+    pixels, and the others in the unit of the sides of pixels that the image's file tells: the same
+    numbers where it tells none.
     """
 
     said: ClassVar[str] = "measures (objects.csv, classes.csv)"
@@ -53,7 +54,8 @@ class Tables(Output):
             for counts[k], row in enumerate(rows, start=1):
                 self._objects.append([*where, counts[k], *map(_number, row)])
         for k, class_name in enumerate(self.class_names):
-            pixels = int(np.count_nonzero(found.label[..., k] if found.is_by_class else found.label == k))
+            mask = found.label[..., k] if found.is_by_class else found.label == k
+            pixels = int(np.count_nonzero(mask))
             measured = pixels, _number(pixels / total), _number(pixels * pixel)
             self._classes.append([found.file, k, class_name, *measured, counts.get(k, "")])
 

@@ -7,8 +7,8 @@ from typing import ClassVar
 import numpy as np
 import yaml
 
-from unet_jax.models.pretrained.torch_layout import listed
 from unet_jax.metrics.regions import object_classes
+from unet_jax.models.pretrained.torch_layout import listed
 from unet_jax.predict.outputs.base import Output, Predicted, write
 from unet_jax.predict.outputs.contours import join_rings, trace
 from unet_jax.predict.outputs.objects import find_objects
