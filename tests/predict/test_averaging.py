@@ -9,11 +9,12 @@ from ml_collections import ConfigDict
 from PIL import Image
 from support.predicting import CONFIG, begin_run, draw, tree
 
+from unet_jax.data.formats.base import Header
 from unet_jax.data.sample import RGB
 from unet_jax.errors import UserError
 from unet_jax.library import _One
 from unet_jax.predict.averaging import check_alike
-from unet_jax.predict.run import predict_run
+from unet_jax.predict.run import Images, predict_run
 from unet_jax.predict.turns import Turn, Turned, find_turns
 from unet_jax.task import Exclusive, MultiLabel
 
@@ -177,3 +178,16 @@ def test_images_of_a_source_are_turned():
     source = Turned(_One(image, RGB), [0, 0], Turn(left_right=True, quarters=1))
     assert (len(source), source.shape(1), source.ids) == (2, (7, 4), ("image", "image"))
     assert np.array_equal(source.read(1).image, np.rot90(image[:, ::-1]))
+    assert np.array_equal(source.reduced((14, 8)).read(0).image, source.read(0).image)
+
+
+def test_images_are_reduced_to_the_size_that_they_have_before_they_are_turned(tmp_path):
+    y, x = np.mgrid[0:64, 0:96]
+    pixels = np.stack([x * 2, y * 3, x + y], axis=-1).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.jpg")
+    images = Images({"a": tmp_path / "a.jpg"}, [Header((64, 96), 3, "uint8", (1.0, 1.0))])
+    turn = Turn(up_down=True, quarters=1)
+    read = Turned(images, [0], turn).reduced((24, 16)).read(0).image
+    small = images.reduced((16, 24)).read(0).image
+    assert small.shape == (16, 24, 3)
+    assert np.array_equal(read, turn.apply(small, 2))

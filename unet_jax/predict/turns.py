@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from unet_jax.data.sample import Sample, Source, Spec, Window
+from unet_jax.data.sample import Sample, Source, Spec, Window, reduced
 from unet_jax.data.sides import find_sides
 
 
@@ -90,6 +90,10 @@ class Turned:
     def shape(self, index: int) -> tuple[int, ...]:
         """Returns the pixels along each axis without decoding; see `Source`."""
         return self._turn.size(self._source.shape(self._indices[index]))
+
+    def reduced(self, size: tuple[int, ...]) -> "Turned":
+        """Returns the source that decodes JPEG files at a reduced scale; see `Reducible`."""
+        return Turned(reduced(self._source, self._turn.size(size)), self._indices, self._turn)
 
     def read(self, index: int, window: Window | None = None) -> Sample:
         """Decodes one image; see `Source`."""
