@@ -83,6 +83,8 @@ def join_rings(rings: list[np.ndarray]) -> np.ndarray:
     Returns:
         int64 [n, 2], corners of which the first is not repeated.
     """
+    if len(rings) == 1:
+        return rings[0]
     points = np.concatenate(rings)
     ends = np.cumsum([len(ring) for ring in rings])
     firsts = ends - [len(ring) for ring in rings]
