@@ -4,6 +4,7 @@ import collections
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -101,9 +102,9 @@ class Averaged:
                         for row, place in enumerate(batch["index"]):
                             axes = len(batch["sizes"][row])
                             sums[place].add(turn.undo(found[place], axes), bool(is_read[row]))
-            batch = {"index": indices, "samples": samples, "errors": errors}
-            batch["sizes"] = [sizes[index] for index in indices]
+            own = [sizes[index] for index in indices]
             rows = [one.result() for one in sums]
+            batch = {"index": indices, "sizes": own, "samples": samples, "errors": errors}
             yield batch, {name: [row[name] for row in rows] for name in rows[0]}
 
 
@@ -127,7 +128,7 @@ class _Sums:
         # It is 0 or more, but for rounding.
         disagreement = np.maximum(entropy - self._entropy / np.float32(self._count), 0)
         return {
-            "prediction": np.asarray(self._task.mask(self._task.choose(mean))),
+            "prediction": np.asarray(self._task.mask(jnp.asarray(self._task.choose(mean)))),
             "is_read": self._is_read,
             "probability": mean,
             "entropy": entropy,

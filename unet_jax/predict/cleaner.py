@@ -25,7 +25,7 @@ class Cleaner:
         if not self._rules:
             return label
         cleaned = clean(label, self._rules, self._axes)
-        changed = np.count_nonzero(cleaned != label)
+        changed = int(np.count_nonzero(cleaned != label))
         self._images += 1
         self._changed_images += changed > 0
         self._pixels += label.size

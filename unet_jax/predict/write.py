@@ -281,7 +281,7 @@ def _check_names(images: Sequence[str], results: Sequence[Result]) -> None:
         for folder, image in example.items()
         for above in (real[folder], *real[folder].parents)
     }
-    taken: dict[str, Path] = {}
+    taken: dict[str, str] = {}
     for image, file in pairs:
         key = _one_spelling(real[file.parent] / file.name)
         if key in taken:

@@ -1,6 +1,10 @@
 """Contours of objects along the sides of their pixels."""
 
+import collections
+
 import numpy as np
+
+from unet_jax.models.pretrained.torch_layout import listed
 
 
 def trace(numbers: np.ndarray) -> list[list[np.ndarray]]:
@@ -68,6 +72,25 @@ def _cycles(successor: np.ndarray, starts: np.ndarray) -> list[list[int]]:
                 place = after[place]
             cycles.append(cycle)
     return cycles
+
+
+class Holes:
+    """Counts objects with holes, by image, for the user."""
+
+    def __init__(self) -> None:
+        """Begins at none."""
+        self._counts: collections.Counter[str] = collections.Counter()
+
+    def look(self, name: str, rings: list[np.ndarray]) -> None:
+        """Looks at an object of an image."""
+        if len(rings) > 1:
+            self._counts[name] += 1
+
+    def lines(self, output: str, effect: str) -> list[str]:
+        """Says in a line how many there are, in which images, and what that means; [] of none."""
+        images = listed(self._counts, most=10)
+        line = f"{output}: objects with holes: {self._counts.total()}, in {images}; {effect}"
+        return [line] if self._counts else []
 
 
 def join_rings(rings: list[np.ndarray]) -> np.ndarray:

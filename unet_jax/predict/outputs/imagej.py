@@ -11,7 +11,7 @@ import numpy as np
 
 from unet_jax.figures import palette
 from unet_jax.predict.outputs.base import Output, Predicted, write
-from unet_jax.predict.outputs.contours import trace
+from unet_jax.predict.outputs.contours import Holes, trace
 from unet_jax.predict.outputs.objects import find_objects
 
 # Offsets and values as ij.io.RoiDecoder of ImageJ 1.54 has them; all numbers are big-endian.
@@ -33,6 +33,11 @@ class ImageJ(Output):
     said: ClassVar[str] = "regions (ImageJ)"
     axes: ClassVar[tuple[int, ...]] = (2,)
 
+    def __init__(self, class_names: Sequence[str]) -> None:
+        """Begins to count; see `Output`."""
+        super().__init__(class_names)
+        self._holes = Holes()
+
     @classmethod
     def files(cls, name: str, suffix: str, by_class: Sequence[str]) -> tuple[str, ...]:
         """Returns the file; see `Output`."""
@@ -45,11 +50,16 @@ class ImageJ(Output):
             for k, numbers in find_objects(found, self.class_names):
                 for rings in trace(numbers):
                     count += 1
+                    self._holes.look(found.name, rings)
                     name = f"{count:05}-{self.class_names[k]}"
                     entry = zipfile.ZipInfo(f"{name.replace('/', '_')}.roi")  # of 1980, always
                     entry.compress_type = zipfile.ZIP_DEFLATED
                     archive.writestr(entry, encode(rings, name, k, colours[k]))
         write(files[0], buffer.getvalue())
+
+    def close(self, files: Sequence[Path]) -> list[str]:
+        """Counts the objects that have holes; see `Output`."""
+        return self._holes.lines("imagej", "they are composite regions, and exact")
 
 
 def encode(rings: Sequence[np.ndarray], name: str, group: int, colour: np.ndarray) -> bytes:

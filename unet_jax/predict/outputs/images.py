@@ -132,5 +132,5 @@ def _names(name: str, by_class: Sequence[str]) -> list[str]:
     return [mask_name(name, class_name) for class_name in by_class] or [name]
 
 
-def _masks(found: Predicted) -> Sequence[np.ndarray]:
-    return np.moveaxis(found.label, -1, 0) if found.is_by_class else [found.label]
+def _masks(found: Predicted) -> list[np.ndarray]:
+    return [*np.moveaxis(found.label, -1, 0)] if found.is_by_class else [found.label]

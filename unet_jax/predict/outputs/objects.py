@@ -83,7 +83,7 @@ def _faces(numbers: np.ndarray, axis: int, count: int) -> np.ndarray:
     lines = np.moveaxis(numbers, axis, 0)
     differ = lines[1:] != lines[:-1]
     sides = lines[1:][differ], lines[:-1][differ], lines[0].ravel(), lines[-1].ravel()
-    return sum(np.bincount(side, minlength=count + 1) for side in sides)[1:]
+    return np.sum([np.bincount(side, minlength=count + 1) for side in sides], axis=0)[1:]
 
 
 def object_runs(numbers: np.ndarray) -> Iterator[list[int]]:

@@ -8,9 +8,8 @@ import numpy as np
 import yaml
 
 from unet_jax.metrics.regions import object_classes
-from unet_jax.models.pretrained.torch_layout import listed
 from unet_jax.predict.outputs.base import Output, Predicted, write
-from unet_jax.predict.outputs.contours import join_rings, trace
+from unet_jax.predict.outputs.contours import Holes, join_rings, trace
 from unet_jax.predict.outputs.objects import find_objects
 
 
@@ -31,7 +30,7 @@ class Yolo(Output):
         """Numbers the classes; see `Output`."""
         super().__init__(class_names)
         self._numbers = {k: n for n, k in enumerate(object_classes(class_names))}
-        self._with_holes: dict[str, int] = {}
+        self._holes = Holes()
 
     @classmethod
     def files(cls, name: str, suffix: str, by_class: Sequence[str]) -> tuple[str, ...]:
@@ -46,8 +45,7 @@ class Yolo(Output):
             for rings in trace(numbers):
                 shares = (join_rings(rings) / size).ravel().tolist()
                 lines.append(" ".join([str(self._numbers[k]), *(f"{s:.8g}" for s in shares)]))
-                if len(rings) > 1:
-                    self._with_holes[found.name] = self._with_holes.get(found.name, 0) + 1
+                self._holes.look(found.name, rings)
         write(files[0], "".join(f"{line}\n" for line in lines).encode())
 
     def close(self, files: Sequence[Path]) -> list[str]:
@@ -55,10 +53,7 @@ class Yolo(Output):
         names = {n: self.class_names[k] for k, n in self._numbers.items()}
         page = {"path": ".", "train": "images", "val": "images", "names": names}
         write(files[0], yaml.safe_dump(page, sort_keys=False, allow_unicode=True).encode())
-        if not self._with_holes:
-            return []
-        count = sum(self._with_holes.values())
-        return [
-            f"yolo: {count} objects have holes, which the format has not; their lines go to each "
-            f"hole and back by a cut without width: {listed(self._with_holes, most=10)}"
-        ]
+        return self._holes.lines(
+            "yolo",
+            "the format has none, and their lines go to each hole and back by a cut without width",
+        )
