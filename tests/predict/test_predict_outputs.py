@@ -10,6 +10,7 @@ import shapely
 from ml_collections import ConfigDict
 from PIL import Image
 from pycocotools.coco import COCO
+from support.opening import opened
 from support.predicting import CONFIG, draw, make_run, predict, tree
 
 from unet_jax.data.layouts.yolo import draw_lines
@@ -73,6 +74,24 @@ def test_all_outputs_are_of_one_mask(everything, capsys):
         assert pixels == [(mask == k).sum() for k in range(probability.shape[-1])]
     for file in out.rglob("*.png"):
         assert read_png(file).shape[:2] == (37, 23)
+
+
+@pytest.mark.parametrize("files", [("coco.json",), ("data.yaml", "labels")])
+def test_results_beside_the_images_are_a_data_set(everything, tmp_path, files):
+    shutil.copytree(everything / "photos", tmp_path / "images")
+    for name in files:
+        source = everything / "out" / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
+    dataset = opened(str(tmp_path), val_fraction=0.5)
+    assert dataset.class_names == ("background", "disk", "square", "triangle", "ring", "cross")
+    found = {
+        name: split.read(index).label
+        for split in dataset.splits.values()
+        for index, name in enumerate(split.ids)
+    }
+    assert found.keys() == {"a", "s/b"}
+    for name, label in found.items():
+        assert np.array_equal(label, read_png(everything / "out" / f"{name}.png"))
 
 
 def test_the_default_is_masks_and_overlays_and_the_rest_changes_neither(run, everything, tmp_path):
