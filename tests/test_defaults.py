@@ -20,7 +20,7 @@ from unet_jax.errors import UserError
 from unet_jax.experiment import assemble
 from unet_jax.models.pretrained.weights import make_pretrained
 from unet_jax.models.unet import UNet
-from unet_jax.network import make_eval_settings
+from unet_jax.network import make_eval_settings, make_tile_settings
 from unet_jax.optim.make import make_optimizer
 from unet_jax.sharding import make_shardings
 from unet_jax.studies.pages import make_config, parse_overrides
@@ -42,6 +42,7 @@ FUNCTIONS = {
     "optim": (make_optimizer, ("total_steps", "epoch_steps", "heads", "frozen")),
     "train": (make_plan, ("images", "horizon", "group")),
     "eval": (make_eval_settings, ()),
+    "eval.tiles": (make_tile_settings, ()),
     "mesh": (make_shardings, ()),
 }
 
@@ -67,8 +68,8 @@ def test_literals_are_the_functions_own_defaults(section):
         assert below == ["normalise", "split", "folder", "tfds", "synthetic"]
         assert [expected.pop(name) for name in below] == [None] * 5
         literal = {name: value for name, value in literal.items() if not isinstance(value, dict)}
-    if section == "eval":  # by `PARTS`
-        literal = literal | {"metrics": None}
+    if section == "eval":  # by `PARTS`, and a section of its own
+        literal = literal | {"metrics": None, "tiles": None}
     assert literal == expected
     assert {name: type(value) for name, value in literal.items()} == {
         name: type(value) for name, value in expected.items()

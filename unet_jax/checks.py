@@ -56,3 +56,4 @@ def check_data(experiment: Experiment, eval_step: Predictor) -> None:
     known = e.plan.batch_size * math.prod(e.loading.image_size)  # a step takes more memory
     val, size = e.dataset.splits["val"], e.network.settings.batch_size
     eval_step.check(e.network.variables, val, size, known)
+    eval_step.say_tiles(e.network.variables, val, size)

@@ -30,6 +30,7 @@ MAY_DIFFER = (
     "eval.shown",
     "eval.figures",
     "eval.metrics",
+    "eval.tiles",
     "train.trackers",
     "mesh",
 )

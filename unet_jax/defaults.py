@@ -129,6 +129,13 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "headline": HEADLINE,
         "figures": True,
         "metrics": {},  # none of `PARTS`
+        "tiles": {
+            "size": (),
+            "whole": 2**22,
+            "mode": "exact",
+            "overlap": 0.5,
+            "window": "gaussian",
+        },
     },
     "mesh": {"data": -1, "fsdp": 1, "space": 1},
 }

@@ -78,6 +78,7 @@ def evaluate(
     batch_size: int,
     keep: Collection[int] = (),
     choose: Callable[[Mapping[str, np.ndarray]], Collection[int]] | None = None,
+    says: bool = False,
 ) -> Evaluation:
     """Evaluates every image of a source once.
 
@@ -89,10 +90,13 @@ def evaluate(
         keep: Indices of images whose predictions are returned.
         choose: (counts) -> indices of more images whose predictions are returned, where they are
             among the first of the split, whose predictions are held until then: `HELD` bytes.
+        says: Whether the console says how large images go.
 
     Returns:
         What was found; the same whatever B and the mesh are, but for rounding of the logits.
     """
+    if says:
+        step.say_tiles(variables, source, batch_size)
     found, predictions, held, room = [], {}, [], HELD if choose else 0
     with HostCounts(step.metrics, source, step.loading.workers) as on_host:
         for batch, result in step.batches(variables, source, batch_size):
@@ -220,6 +224,7 @@ def score_run(config: ConfigDict, workdir: Path, *, split: str, checkpoint: str)
         trained.variables,
         source,
         batch_size=network.settings.batch_size,
+        says=True,
         keep=fixed_images(source, network.settings.shown),
         choose=partial(choose_extremes, headline=headline, class_names=names, views=dataset.views),
     )

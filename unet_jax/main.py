@@ -82,6 +82,12 @@ TURNS = flags.DEFINE_bool(
     "predict: Average over images mirrored and turned as training did, by config.augment; not "
     "where classes are a left and a right.",
 )
+MASK_SUFFIX = flags.DEFINE_enum(
+    "mask_suffix",
+    None,
+    [".png", ".tif", ".npy", ".zarr"],
+    "predict: of the files of masks; default: that of the image's format.",
+)
 REPLACE = flags.DEFINE_bool(
     "replace", False, "predict, score: Replace results that are there already."
 )
@@ -147,6 +153,7 @@ MODES = {
     "outputs": ("predict",),
     "ensemble": ("predict",),
     "turns": ("predict",),
+    "mask_suffix": ("predict",),
     "replace": ("predict", "score"),
     "predictions": ("score", "verify"),
     "truth": ("score", "verify"),
@@ -302,6 +309,7 @@ def _work(config: Any, workdir: Path) -> None:
             output=OUTPUT.value,
             checkpoint=CHECKPOINT.value,
             outputs=OUTPUTS.value,
+            mask_suffix=MASK_SUFFIX.value or "",
             replace=REPLACE.value,
             ensemble=ENSEMBLE.value,
             turns=TURNS.value,

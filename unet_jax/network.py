@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from unet_jax.config import call
+from unet_jax.config import call, check_range, choose
 from unet_jax.data.base import Dataset
 from unet_jax.data.foreground import choose_classes
 from unet_jax.data.sample import Ends, Spec
@@ -28,6 +28,66 @@ from unet_jax.sharding import (
 from unet_jax.step import variable_shapes
 from unet_jax.task import Task, make_task
 
+MODES, WINDOWS = ("exact", "blended"), ("gaussian", "constant")
+MOST_TILE, MOST_WHOLE = 2**14, 2**40  # pixels along an axis, and in all
+
+
+class TileSettings(NamedTuple):
+    """The eval.tiles section of a config; see `make_tile_settings`."""
+
+    size: tuple[int, ...] = ()
+    whole: int = 2**22
+    mode: str = "exact"
+    overlap: float = 0.5
+    window: str = "gaussian"
+
+
+def make_tile_settings(
+    size: tuple[int, ...] = (),
+    whole: int = 2**22,
+    mode: str = "exact",
+    overlap: float = 0.5,
+    window: str = "gaussian",
+) -> TileSettings:
+    """Checks how images that are too large for one piece are evaluated and predicted.
+
+    It counts with config.data.fit="crop" alone, since "resize" makes all images small.
+
+    Args:
+        size: Pixels of a tile: (side,), or one for each axis; they are rounded up to what the
+            network's poolings divide. In mode "exact" it is what is kept of each read, which has a
+            halo around it; () for 1,024 pixels a side, 128 of volumes, or less where that needs
+            more memory than there is. In mode "blended" it is what is read; () for
+            config.data.image_size, as in training.
+        whole: Pixels of the largest image that goes through the network in one piece; larger ones
+            go in tiles.
+        mode: "exact", where tiles make up the result of the whole image; or "blended", where tiles
+            overlap and their logits are averaged. A network with a layer that takes statistics over
+            the image has no exact tiles, and its tiles are blended in any case.
+        overlap: Share of a tile that the next one holds as well, in mode "blended"; in [0, 1).
+        window: Weights of the average: "gaussian", highest in the middle of a tile, with a standard
+            deviation of an eighth of its side; or "constant".
+
+    Returns:
+        The settings.
+
+    Raises:
+        UserError: A value does not fit.
+    """
+    key = "config.eval.tiles"
+    are_sizes = all(type(n) is int and 1 <= n <= MOST_TILE for n in size)
+    if len(size) > 3 or not are_sizes:
+        raise UserError(
+            f"{key}.size={size} must be (side,) in pixels, or one for each axis, each from 1 to "
+            f"{MOST_TILE}; or () to choose it."
+        )
+    check_range(f"{key}.whole", whole, 0, MOST_WHOLE)
+    choose(dict.fromkeys(MODES), f"{key}.mode", mode)
+    choose(dict.fromkeys(WINDOWS), f"{key}.window", window)
+    if not 0 <= overlap < 1:
+        raise UserError(f"{key}.overlap={overlap} must be in [0, 1).")
+    return TileSettings(size, whole, mode, overlap, window)
+
 
 class EvalSettings(NamedTuple):
     """The eval section of a config; see `make_eval_settings`."""
@@ -37,6 +97,7 @@ class EvalSettings(NamedTuple):
     headline: Headline
     figures: bool
     metrics: Chosen
+    tiles: TileSettings = TileSettings()
 
 
 def make_eval_settings(
@@ -45,6 +106,7 @@ def make_eval_settings(
     headline: str = HEADLINE,
     figures: bool = True,
     metrics: Mapping[str, Any] | None = None,
+    tiles: Mapping[str, Any] | None = None,
 ) -> EvalSettings:
     """Checks the eval section of a config.
 
@@ -58,6 +120,7 @@ def make_eval_settings(
             them later.
         metrics: Metrics beside those that every evaluation has, by name of `CHOICES` in
             `metrics/choices.py`, each with its own keys.
+        tiles: Arguments of `make_tile_settings`.
 
     Returns:
         The settings.
@@ -69,7 +132,8 @@ def make_eval_settings(
         if number < 1:
             raise UserError(f"config.eval.{name}={number} must be 1 or more.")
     chosen = check_metrics(metrics or {})
-    return EvalSettings(batch_size, shown, read_headline(headline), figures, chosen)
+    how = call(make_tile_settings, "config.eval.tiles", tiles or {})
+    return EvalSettings(batch_size, shown, read_headline(headline), figures, chosen, how)
 
 
 class Network(NamedTuple):
@@ -141,6 +205,7 @@ def make_network(
     model = call(UNet, "config.model", config.model, num_classes=task.channels)
     check_options(model)
     _check_axes(model, loading, spec)
+    _check_tiles(settings.tiles, spec)
     check_height(loading.image_size[0], model.multiple(), model.padding, shardings)
     if model.padding == "valid":
         check_valid_size("config.data.image_size", model.axis_path(), loading.image_size)
@@ -165,6 +230,15 @@ def _check_axes(model: UNet, loading: Loading, spec: Spec) -> None:
             f"the images of the data have {spec}, and config.model.dimensions={model.dimensions}, "
             f"config.data.image_size={loading.image_size}: set config.model.dimensions={spec.axes} "
             f"and config.data.image_size to ({', '.join(sizes)})."
+        )
+
+
+def _check_tiles(tiles: TileSettings, spec: Spec) -> None:
+    """Checks that tiles have as many axes as images."""
+    if len(tiles.size) not in (0, 1, spec.axes):
+        raise UserError(
+            f"config.eval.tiles.size={tiles.size} has {len(tiles.size)} axes, and images have "
+            f"{spec.axes}; give one side for all, or {spec.axes}."
         )
 
 

@@ -12,6 +12,7 @@ from unet_jax.data.sample import RGB
 from unet_jax.data.sources import Loading
 from unet_jax.errors import UserError
 from unet_jax.losses.make import make_loss
+from unet_jax.models.receptive import reach, receptive_field, sees
 from unet_jax.models.unet import UNet
 from unet_jax.models.variants import VARIANTS, section
 from unet_jax.optim.make import make_optimizer
@@ -19,10 +20,13 @@ from unet_jax.predict.fits import make_fit
 from unet_jax.sharding import make_shardings, put_batch, replicate
 from unet_jax.step import begin_state, make_train_step
 
-# Statistics over a whole image, and gates, see all of it or more than `sees` says.
+# Statistics over a whole image see all of it; gates have a test of their own.
 LOCAL = {"norm": "batch", "squeeze_excite": 0, "attention": False}
 SEEN = {
-    **{v: (v, LOCAL) for v in VARIANTS if section(v)["decoder"] == "unet" and v != "paper"},
+    **{v: (v, LOCAL) for v in VARIANTS if v not in {"paper", "squeeze_excite", "attention"}},
+    "nested without a skip": ("unet++", {"up": "nearest", "skips_off": (0,)}),
+    "full scale by three": ("unet3+", {"up_filters": ((3, 0, 3), (2, 0, 2))}),
+    "pruned": ("unet++", {"prune": 1}),
     "strided residual": ("residual", {"pool": "stride", "up": "nearest"}),
     "strided bottleneck": ("bottleneck", {"pool": "stride", "up": "pixel_shuffle"}),
     "strided depthwise": ("depthwise", {"pool": "stride", "up": "bilinear", "fold": 2}),
@@ -47,28 +51,51 @@ def test_what_an_output_pixel_sees(case, monkeypatch):
         return np.full(x.shape, path[-1].key in {"scale", "var"}, np.float32)
 
     variables = jax.tree_util.tree_map_with_path(positive, jax.device_get(variables))
-    path, multiple = model.axis_path(), model.multiple()
-    height = -(-2 * path.receptive_field() // multiple) * multiple + 2 * multiple
+    multiple = model.multiple()
+    height = -(-2 * receptive_field(model) // multiple) * multiple + 2 * multiple
     rows = height // 2 + np.unique(np.linspace(0, multiple - 1, 5).astype(int))
     image = np.zeros((len(rows), height, multiple, 3), np.float32)
     image[np.arange(len(rows)), rows] = 1.0
     logits = jax.jit(lambda v, x: model.apply(v, x, train=False))(variables, image)
     lit = np.asarray(logits).max((2, 3)) > 0
-    sees = np.array([path.sees(q) for q in range(height)])
+    seen = np.array([sees(model, q) for q in range(height)])
     for found, row in zip(lit, rows, strict=True):
-        expected = (sees[:, 0] <= row) & (row <= sees[:, 1])
+        expected = (seen[:, 0] <= row) & (row <= seen[:, 1])
         np.testing.assert_array_equal(np.flatnonzero(found), np.flatnonzero(expected))
-    inside = sees[(sees[:, 0] >= 0) & (sees[:, 1] < height)]
-    assert np.max(inside[:, 1] - inside[:, 0]) + 1 == path.receptive_field()
+    inside = seen[(seen[:, 0] >= 0) & (seen[:, 1] < height)]
+    assert np.max(inside[:, 1] - inside[:, 0]) + 1 == receptive_field(model)
+    places = np.arange(height)
+    far = np.maximum(places - seen[:, 0], seen[:, 1] - places)
+    assert far.max() == reach(model)
+
+
+@pytest.mark.parametrize("variant", ["attention", "unet++"])
+def test_what_an_output_pixel_sees_through_gates(variant):
+    """With positive weights nothing cancels, so that the gradient says what matters."""
+    model, variables = make(variant, attention=True, pool="average")
+    variables = jax.tree.map(lambda x: jnp.abs(x) * 0.1 + 0.01, variables)
+    multiple = model.multiple()
+    height = -(-2 * receptive_field(model) // multiple) * multiple
+    rows = range(height // 2, height // 2 + multiple)
+
+    @jax.jit
+    @jax.grad
+    def gradient(image, row):
+        return model.apply(variables, image, train=False)[0, row].sum()
+
+    image = jnp.full((1, height, multiple, 3), 0.1)
+    for row in rows:
+        found = np.flatnonzero(np.asarray(gradient(image, row)).any((0, 2, 3)))
+        assert (found[0], found[-1]) == sees(model, row)
 
 
 def test_receptive_fields_of_the_stock_models():
     # The bottom of a ResNet sees 435, 899 and 427 pixels (Araujo et al., 2019, Table 1, with the
     # stride in the 3x3 convolution); the plain decoder adds 4 pixels of the bottom's grid, 128.
     for variant, pixels in {"resnet18": 435, "resnet34": 899, "resnet50": 427}.items():
-        assert UNet(2, **section(variant)).axis_path().receptive_field() == pixels + 128
-    field = UNet(2, **section("modern")).axis_path().receptive_field
-    assert UNet(2, **section("folded")).axis_path().receptive_field() == 2 * field()
+        assert receptive_field(UNet(2, **section(variant))) == pixels + 128
+    field = receptive_field(UNet(2, **section("modern")))
+    assert receptive_field(UNet(2, **section("folded"))) == 2 * field
 
 
 @pytest.mark.parametrize("variant", [v for v in VARIANTS if v not in {"paper", "squeeze_excite"}])
@@ -169,13 +196,13 @@ def test_a_valid_model_reads_what_is_mirrored_around_the_image(is_least):
 def test_pixels_that_do_not_see_the_padding_are_those_of_the_image_alone():
     model, variables = make("modern")
     apply = jax.jit(lambda x: model.apply(variables, x, train=False))
-    fit, path = make_fit(Loading((1, 1), "crop", 1), model), model.axis_path()
+    fit = make_fit(Loading((1, 1), "crop", 1), model)
     height, width = 16 * model.multiple(), 10 * model.multiple() + 5
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3)).astype(np.uint8)
     canvas = fit.canvas((height, width))
     assert canvas != (height, width)
     found, plain = (apply(x[None] / np.float32(128))[0] for x in (fit.put(image, canvas), image))
-    inside = [sum(path.sees(q)[1] < n for q in range(n)) for n in (height, width)]
+    inside = [sum(sees(model, q)[1] < n for q in range(n)) for n in (height, width)]
     assert min(inside) > 0
     near = (slice(inside[0]), slice(inside[1]))
     np.testing.assert_allclose(found[near], plain[near], atol=1e-5)

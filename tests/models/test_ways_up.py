@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from unet_jax.models.anatomy import dissect
+from unet_jax.models.receptive import sees
 from unet_jax.models.rules import check_options
 from unet_jax.models.unet import UNet
 from unet_jax.models.up.geometry import Geometry, fitting_paddings, stage_geometry
@@ -159,7 +160,6 @@ def test_every_way_has_its_place_in_a_model(way):
     assert up is not None
     assert found.output == (16, 20, 3)
     assert up.label == row.label + " 2x2" * row.has_filter + ", stride 2"
-    path = model.axis_path()
-    assert path.sees(40)[0] < 40 < path.sees(40)[1]
+    assert sees(model, 40)[0] < 40 < sees(model, 40)[1]
     is_warned = UNet(3, (4, 8), up=way, up_filters=((3, 1, 2),)).checkerboards() != [None]
     assert is_warned == row.has_filter

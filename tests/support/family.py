@@ -42,7 +42,10 @@ def shallow(variant):
 def train_size(model):
     if model.encoder != "blocks":
         return 64
-    return 92 if model.padding == "valid" else 32
+    if model.padding == "same":
+        return 32
+    path = model.axis_path()
+    return 92 if path.output_size(92) else path.nearest_sizes(92)[0]
 
 
 @functools.cache

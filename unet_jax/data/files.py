@@ -180,6 +180,29 @@ def read_image(
     return _read_with(file, read, largest)
 
 
+def reads_windows(file: AnyFile, axes: int, largest: int = LARGEST) -> bool:
+    """Tells whether `read_image` reads a window of an image without decoding the rest.
+
+    Args:
+        file: The file.
+        axes: How many axes of pixels it has.
+        largest: MiB that it may have.
+
+    Returns:
+        Whether it does; of pages and joined channels it may not.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    if isinstance(file, Part):
+        return False
+
+    def read(stream: Any) -> bool:
+        return find_format(file.name).reads_windows(stream, str(file), axes)
+
+    return _read_with(file, read, largest)
+
+
 def list_images(
     folder: AnyPathT,
     key: str,

@@ -119,11 +119,22 @@ class Normalise(NamedTuple):
         """
         if not self.is_of_image:
             return image
+        return self.scale(image, [self.find(image[..., k]) for k in range(image.shape[-1])])
+
+    def scale(self, image: np.ndarray, ends: Sequence[tuple[float, float]]) -> np.ndarray:
+        """Scales an image, or a window of it, by its own black and white of each channel.
+
+        Args:
+            image: [*n, C].
+            ends: What `find` found of all pixels of each channel.
+
+        Returns:
+            float32 [*n, C].
+        """
         unit = np.empty(image.shape, np.float32)
-        for channel in range(image.shape[-1]):
-            values = image[..., channel]
-            black, white = self.find(values)
-            unit[..., channel] = (values.astype(np.float64) - black) / (white - black)
+        for channel, (black, white) in enumerate(ends):
+            values = image[..., channel].astype(np.float64)
+            unit[..., channel] = (values - black) / (white - black)
         return np.clip(unit, 0, 1) if self.cuts else unit
 
     def find(self, values: np.ndarray) -> tuple[float, float]:

@@ -100,6 +100,39 @@ class Source(Protocol):
         ...
 
 
+class Some:
+    """Some images of a source, under numbers of their own.
+
+    Attributes:
+        indices: Of the images in the source.
+    """
+
+    def __init__(self, source: Source, indices: Sequence[int]) -> None:
+        """Takes the source and the numbers of the images in it."""
+        self._source, self.indices = source, tuple(indices)
+
+    @property
+    def spec(self) -> Spec:
+        """Returns that of the source; see `Source`."""
+        return self._source.spec
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """Returns one name per image; see `Source`."""
+        return [self._source.ids[index] for index in self.indices]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def shape(self, index: int) -> tuple[int, ...]:
+        """Returns the pixels of an image along each axis; see `Source`."""
+        return self._source.shape(self.indices[int(index)])
+
+    def read(self, index: int, window: Window | None = None) -> Sample:
+        """Reads an image; see `Source`."""
+        return self._source.read(self.indices[int(index)], window)
+
+
 @runtime_checkable
 class Reducible(Protocol):
     """A source that can decode images at a reduced scale."""

@@ -14,13 +14,13 @@ from unet_jax.figures.colours import (
     error_map,
     overlay,
     palette,
-    save_indexed_png,
     save_png,
 )
 from unet_jax.figures.confusion import confusion_matrix
 from unet_jax.figures.curves import learning_curves
 from unet_jax.figures.errors import class_error_grid
 from unet_jax.figures.flat import flat_image, flat_label
+from unet_jax.figures.indexed import save_indexed_png, write_indexed_png
 from unet_jax.figures.pages import prediction_grid, prediction_history
 
 __all__ = [
@@ -41,4 +41,5 @@ __all__ = [
     "prediction_history",
     "save_indexed_png",
     "save_png",
+    "write_indexed_png",
 ]

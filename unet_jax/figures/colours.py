@@ -182,7 +182,7 @@ def error_map(image: np.ndarray, label: np.ndarray, prediction: np.ndarray) -> n
     return marked
 
 
-def _write_image(
+def write_image(
     path: str | os.PathLike[str], image: Image.Image, kind: str = "PNG", **options: Any
 ) -> None:
     """Writes `image` so that `path` holds either the old file or the whole new one."""
@@ -217,7 +217,7 @@ def save_gif(
     images = [colours.crop((0, k * height, width, (k + 1) * height)) for k in range(len(frames))]
     times = [round(1000 * s) for s in seconds]
     options = {"save_all": True, "append_images": images[1:], "duration": times, "loop": 0}
-    _write_image(path, images[0], "GIF", **options)
+    write_image(path, images[0], "GIF", **options)
 
 
 def save_png(path: str | os.PathLike[str], drawing: np.ndarray) -> None:
@@ -232,7 +232,7 @@ def save_png(path: str | os.PathLike[str], drawing: np.ndarray) -> None:
     """
     if drawing.dtype != np.uint8 or drawing.ndim != 3 or drawing.shape[2] != 3:
         raise ValueError(f"expected uint8[H, W, 3], got {drawing.dtype}{list(drawing.shape)}")
-    _write_image(path, Image.fromarray(drawing))
+    write_image(path, Image.fromarray(drawing))
 
 
 def save_drawing(path: str | os.PathLike[str], drawing: np.ndarray) -> None:
@@ -243,7 +243,7 @@ def save_drawing(path: str | os.PathLike[str], drawing: np.ndarray) -> None:
         drawing: uint8[H, W, 3]; of more than 128 colours, similar ones become one.
     """
     image = Image.fromarray(drawing).quantize(128, dither=Image.Dither.NONE)
-    _write_image(path, image, optimize=True)
+    write_image(path, image, optimize=True)
 
 
 def encode_drawing(drawing: np.ndarray, colours: int, keep: np.ndarray) -> bytes:
@@ -268,28 +268,3 @@ def encode_drawing(drawing: np.ndarray, colours: int, keep: np.ndarray) -> bytes
         image.putpalette(np.concatenate([entries, keep]).astype(np.uint8).tobytes())
     image.save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
-
-
-def save_indexed_png(path: str | os.PathLike[str], label: np.ndarray, num_classes: int) -> None:
-    """Writes class ids as an indexed PNG, which viewers show in the class colours.
-
-    Args:
-        path: file to write; missing folders are made.
-        label: uint8[H, W] class ids; they are the pixel values of the file. 255 is ignored.
-        num_classes: K, from 1 to 256; the file's palette begins with `palette(K)`, the rest is
-            grey.
-
-    Raises:
-        ValueError: if `label` is not uint8[H, W], has an id that is neither below K nor 255, or
-            `num_classes` is outside 1..256.
-    """
-    if label.dtype != np.uint8 or label.ndim != 2:
-        raise ValueError(f"expected uint8[H, W], got {label.dtype}{list(label.shape)}")
-    colours = np.full((256, 3), 190, np.uint8)  # grey for ignored pixels
-    colours[:num_classes] = palette(num_classes)
-    if np.any((label >= num_classes) & (label != IGNORED)):
-        raise ValueError(f"the largest class id is {label.max()}, but num_classes is {num_classes}")
-    image = Image.fromarray(label)
-    image.putpalette(colours.tobytes())
-    # A palette of 256 keeps 8 bits per pixel: of fewer, Pillow would cut larger values off.
-    _write_image(path, image)

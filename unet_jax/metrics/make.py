@@ -2,7 +2,7 @@
 
 import fnmatch
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
@@ -146,9 +146,18 @@ def count(metrics: Metrics, outcome: Outcome, *, on_device: bool = True) -> dict
     }
 
 
-def read_on_host(metrics: Metrics, outcome: Outcome) -> Outcome | None:
-    """Returns what metrics that count on the host read of a batch; None without such metrics."""
-    reading = [metric.reads for metric in metrics.values() if not metric.on_device]
+def read_on_host(metrics: Metrics, outcome: Outcome, later: Collection[str] = ()) -> Outcome | None:
+    """Returns what metrics that count on the host read of a batch; None without such metrics.
+
+    Args:
+        metrics: Of `make_metrics`.
+        outcome: Of the batch.
+        later: Names of metrics that count there too, though they might on the device.
+
+    Returns:
+        The fields that are read; all others are None.
+    """
+    reading = [m.reads for key, m in metrics.items() if key in later or not m.on_device]
     names = {name for own in reading for name in own}
     left_out = {name: None for name in Outcome._fields if name not in names}
     return outcome._replace(**left_out) if reading else None

@@ -1,6 +1,5 @@
-"""Sizes: what a U-Net with valid convolutions makes of an input, and what one output pixel sees."""
+"""Sizes along an axis of a U-Net, and what its valid convolutions make of an input."""
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -76,32 +75,6 @@ class AxisPath(NamedTuple):
         while (output := self.output_size(size)) is None or output < n:
             size += 1
         return size, output
-
-    def receptive_field(self) -> int:
-        """Returns how many input pixels an output pixel can depend on, at most.
-
-        Pixels at different places of the deepest stride's grid see different numbers; the largest
-        is returned. Where convolutions pad, edges see less. Means over whole images
-        (squeeze-excitation, statistics of normalisations) and attention gates do not count.
-        """
-        stride = self.fold * math.prod(up.stride for up in self.ups)
-        seen = (self.sees(64 * stride + offset) for offset in range(stride))
-        return max(high - low + 1 for low, high in seen)
-
-    def sees(self, pixel: int) -> tuple[int, int]:
-        """Returns the first and the last input pixel that an output pixel depends on."""
-        low = high = pixel // self.fold
-        intervals = []  # that the skips add, on each level's grid
-        for margin, up in zip(self.decoder, self.ups, strict=True):
-            low, high = low - margin, high + margin
-            intervals.append((low, high))
-            low, high = up.sources(low, high)
-        low, high = low - self.encoder[-1], high + self.encoder[-1]
-        levels = list(zip(self.encoder, self.ups, self.downs, intervals, strict=False))
-        for margin, up, (before, after), (skip_low, skip_high) in reversed(levels):
-            low, high = low * up.stride - before, high * up.stride + after
-            low, high = min(low, skip_low) - margin, max(high, skip_high) + margin
-        return low * self.fold, high * self.fold + self.fold - 1
 
 
 def block_margins(

@@ -152,7 +152,7 @@ class UNet(Options, nn.Module):
 
     @nn.nowrap
     def axis_path(self) -> AxisPath:
-        """Returns the sizes along one axis: what a decoder "unet" makes of an input, and sees."""
+        """Returns the layers along one axis, whose sizes are those of a decoder "unet"."""
         ups, bottom = self.ups(), self.bottom()
         if self.has_resnet():
             encoder, downs = margins(self.encoder)

@@ -17,6 +17,7 @@ from unet_jax.compiling import compile_step
 from unet_jax.data.sample import written
 from unet_jax.errors import UserError
 from unet_jax.experiment import Experiment, assemble, step_shapes
+from unet_jax.plan.tiles import plan_tiles
 from unet_jax.process.capacity import (
     COMPILES,
     beside_program,
@@ -122,6 +123,9 @@ def plan(config: ConfigDict, memory: str | None = None, workdir: Path | None = N
     what = f"{what} at a batch of {now.experiment.plan.batch_size}"
     shape = "square image" if len(now.experiment.loading.image_size) == 2 else "cube"
     console.print(f"the largest {shape} {what}: {_say(image, ' pixels a side')}")
+    line, tiles = plan_tiles(now.experiment.network, limit)
+    if line:
+        console.print(line)
     if workdir is not None and jax.process_index() == 0:
         record = {
             "memory": limit,
@@ -129,6 +133,7 @@ def plan(config: ConfigDict, memory: str | None = None, workdir: Path | None = N
             "changes": [{**change._asdict(), "total": total} for change, total in changes],
             "largest_batch": batch._asdict(),
             "largest_image": image._asdict(),
+            "tiles": tiles,
         }
         workdir.mkdir(parents=True, exist_ok=True)
         write_whole(workdir / FILE, f"{json.dumps(record, indent=2)}\n".encode())

@@ -20,6 +20,10 @@ class Cleaner:
         self._said = [self._said[k] for k in self._rules]
         self._images = self._changed_images = self._pixels = self._changed = 0
 
+    def __bool__(self) -> bool:
+        """Tells whether there are rules."""
+        return bool(self._rules)
+
     def clean(self, label: np.ndarray) -> np.ndarray:
         """Returns a label cleaned; see `cleaning.clean`."""
         if not self._rules:

@@ -1,43 +1,28 @@
 """Whole images through a network: what evaluates, predicts and plans calls this alone."""
 
 import math
-from collections.abc import Callable, Iterator
-from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 import jax
 import numpy as np
-from jax.lax import with_sharding_constraint
 
-from unet_jax.augment.scale import standardise, to_unit
 from unet_jax.data.images import Batch, image_batches, read_sizes
 from unet_jax.data.pipeline import Size
-from unet_jax.data.sample import Source, Spec, Window, check_spec, written
+from unet_jax.data.sample import Some, Source, Spec, Window, check_spec, written
 from unet_jax.data.sources import Loading
 from unet_jax.errors import UserError
-from unet_jax.metrics.make import Metrics
 from unet_jax.models.unet import UNet
-from unet_jax.network import Network
+from unet_jax.network import Network, TileSettings
 from unet_jax.predict.fits import make_fit
+from unet_jax.predict.programs import Outputs, Programs
+from unet_jax.predict.tiled import Assembled, open_large
+from unet_jax.predict.tiling import Tiling
 from unet_jax.process.capacity import bytes_per_device, device_memory, program_bytes, write_bytes
-from unet_jax.sharding import ROWS, Shardings, batch_shapes, process_rows, put_batch
+from unet_jax.process.console import console
+from unet_jax.sharding import ROWS, Shardings, process_rows, put_batch
 
 _WITH_LABEL, _WITHOUT_LABEL = ("image", "size", "label", "weight"), ("image", "size", "is_read")
-
-
-class Outputs(NamedTuple):
-    """What is computed of the logits of a batch.
-
-    Attributes:
-        label: The shape of a pixel's label, () for a class id; None where it takes no labels.
-        compute: (logits float32 [B, *n, K] of the images' own pixels, the batch's arrays by name)
-            -> arrays by name, which every process fetches.
-        metrics: Those among it, some of which may count on the host.
-    """
-
-    label: tuple[int, ...] | None
-    compute: Callable[[jax.Array, dict[str, jax.Array]], dict[str, Any]]
-    metrics: Metrics = MappingProxyType({})
 
 
 class Sink(Protocol):
@@ -55,7 +40,8 @@ class Sink(Protocol):
 class Predictor:
     """Computes what is wanted of whole images, in batches.
 
-    An image is one tile: the whole of its canvas, see `images.Fit`.
+    Most images go through the network in one piece, the whole of their canvas (see `images.Fit`);
+    large ones in tiles, see `tiling.Tiling`.
 
     Attributes:
         spec: Of the images.
@@ -63,12 +49,18 @@ class Predictor:
         fit: How they come to the network.
         shardings: The mesh.
         metrics: What counts; see `Outputs`.
-        run: run(variables, batch, canvas) -> what `Outputs.compute` returns; compiled for each
-            shape of a batch and its canvas.
+        tiling: How large images go.
+        apply: (variables, image, size, canvas) -> logits; see `Programs.apply`.
     """
 
     def __init__(
-        self, model: UNet, spec: Spec, loading: Loading, shardings: Shardings, outputs: Outputs
+        self,
+        model: UNet,
+        spec: Spec,
+        loading: Loading,
+        shardings: Shardings,
+        outputs: Outputs,
+        tiles: TileSettings = TileSettings(),  # noqa: B008
     ) -> None:
         """Plans the programs; nothing is compiled.
 
@@ -78,42 +70,23 @@ class Predictor:
             loading: How images are loaded.
             shardings: The mesh.
             outputs: What is computed.
+            tiles: How large images go.
         """
         self.spec, self.loading, self.shardings = spec, loading, shardings
         self.fit = make_fit(loading, model)
         self._model, self._outputs, self.metrics = model, outputs, outputs.metrics
-        self._programs: dict[tuple[int, Size], Any] = {}
-        where = {"static_argnums": 2, "out_shardings": shardings.replicated}
-        self.run: Any = jax.jit(self._compute, **where)
-
-    def apply(self, variables: Any, image: jax.Array, size: jax.Array, canvas: Size) -> jax.Array:
-        """Computes the logits of the images' own pixels; a pure function.
-
-        Args:
-            variables: {"params", "batch_stats"}.
-            image: [B, *m, C], what the network reads, of the type of `Normalise.dtype`.
-            size: float32 [B, axes], the images' own sizes.
-            canvas: [*n].
-
-        Returns:
-            float32 [B, *n, K]; what lies outside an image's size means nothing.
-        """
-        variables = with_sharding_constraint(variables, self.shardings.replicated)
-        how = self.loading.normalise
-        unit = to_unit(image, how.value_range(self.spec), cuts=how.cuts)
-        logits: Any = self._model.apply(variables, standardise(unit), train=False)
-        # Whole images, so that resizing sums over their rows in one order on every mesh.
-        logits = with_sharding_constraint(logits, self.shardings.rows)
-        return self.fit.back(logits, size, canvas)
-
-    def _compute(self, variables: Any, batch: dict[str, jax.Array], canvas: Size) -> dict[str, Any]:
-        logits = self.apply(variables, batch["image"], batch["size"], canvas)
-        return self._outputs.compute(logits, batch)
+        self._programs = Programs(model, spec, loading, self.fit, shardings, outputs)
+        self.apply = self._programs.apply
+        given = model, spec, loading, self.fit, shardings, tiles, self._programs
+        self.tiling = Tiling(*given)
 
     def batches(
         self, variables: Any, source: Source, batch_size: int
     ) -> Iterator[tuple[Batch, dict[str, Any]]]:
         """Runs over a source; a result comes when the next batch is under way.
+
+        Each large image is a batch of its own, whose results, NumPy arrays, are put together in
+        memory; they come after all others. `tiles` puts nothing together.
 
         Args:
             variables: {"params", "batch_stats"}.
@@ -128,6 +101,21 @@ class Predictor:
                 the network, or needs more memory than there is.
         """
         self._check_spec(source)
+        sizes = read_sizes(source, self.loading.workers)
+        large = [index for index, size in enumerate(sizes) if self.tiling.is_large(size)]
+        if not large:
+            yield from self._batches(variables, source, batch_size)
+            return
+        small = Some(source, [index for index in range(len(source)) if index not in set(large)])
+        if len(small):
+            for batch, result in self._batches(variables, small, batch_size):
+                yield _renumbered(batch, small.indices), result
+        for index in large:
+            yield self._assemble(variables, source, index, batch_size)
+
+    def _batches(
+        self, variables: Any, source: Source, batch_size: int
+    ) -> Iterator[tuple[Batch, dict[str, Any]]]:
         before = None
         with_labels = self._outputs.label is not None
         names = _WITH_LABEL if with_labels else _WITHOUT_LABEL
@@ -147,13 +135,28 @@ class Predictor:
             self._check_size(canvas, source, index)
             self._check_memory(variables, batch["batch_size"], canvas, source, index)
             arrays = put_batch({name: batch[name] for name in names}, self.shardings)
-            program = self._program(variables, batch["batch_size"], canvas)
+            program = self._programs.whole(variables, batch["batch_size"], canvas)
             under_way = batch, program(variables, arrays)
             if before is not None:
                 yield before
             before = under_way
         if before is not None:
             yield before
+
+    def _assemble(
+        self, variables: Any, source: Source, index: int, batch_size: int
+    ) -> tuple[Batch, dict[str, Any]]:
+        """Computes a large image in tiles, and puts its results together as a batch of one."""
+        with_labels = self._outputs.label is not None
+        how = self.loading.normalise
+        image, batch = open_large(source, index, how, with_labels=with_labels)
+        found = Assembled(image.size, self._outputs.sums)
+        for part in self.tiling.run(variables, image, batch_size, self._outputs.sums):
+            found.add(part)
+        result = self._outputs.finish(found.batch())
+        if not with_labels:
+            result["is_read"] = np.array([not batch["errors"]])
+        return batch, result
 
     def check(self, variables: Any, source: Source, batch_size: int, known: int = 0) -> None:
         """Checks that no image of a source is too small or too large, before time is spent.
@@ -169,7 +172,14 @@ class Predictor:
             UserError: See `batches`.
         """
         self._check_spec(source)
-        canvases = [self.fit.canvas(size) for size in read_sizes(source, self.loading.workers)]
+        sizes = read_sizes(source, self.loading.workers)
+        small = [index for index, size in enumerate(sizes) if not self.tiling.is_large(size)]
+        if len(small) < len(sizes):
+            self._check_tiles(variables, source, batch_size)
+            source = Some(source, small)
+        canvases = [self.fit.canvas(sizes[index]) for index in small]
+        if not canvases:
+            return
         for canvas in set(canvases):
             self._check_size(canvas, source, canvases.index(canvas))
         index = max(range(len(canvases)), key=lambda i: math.prod(canvases[i]))
@@ -177,6 +187,19 @@ class Predictor:
         size = min(batch_size, -(-count // share) * share)
         if size * math.prod(self.fit.read(canvases[index])) > known:
             self._check_memory(variables, size, canvases[index], source, index)
+
+    def say_tiles(self, variables: Any, source: Source, batch_size: int) -> None:
+        """Says in one line how the large images of a source go, where it has any; see `check`."""
+        sizes = read_sizes(source, self.loading.workers)
+        if large := [size for size in sizes if self.tiling.is_large(size)]:
+            lengths = self.tiling.choose(variables, batch_size).lengths
+            console.print(self.tiling.describe(large, lengths))
+
+    def _check_tiles(self, variables: Any, source: Source, batch_size: int) -> None:
+        """Checks that a tile is large enough for the network and fits into memory."""
+        lengths = self.tiling.choose(variables, batch_size).lengths
+        what = f"a tile of {written(lengths)} pixels (config.eval.tiles.size)"
+        self._model.check_not_dead(what, self.fit.read(lengths))
 
     def _check_spec(self, source: Source) -> None:
         what = f"image {source.ids[0]!r}"
@@ -193,7 +216,7 @@ class Predictor:
         self, variables: Any, batch_size: int, canvas: Size, source: Source, index: int
     ) -> None:
         there = device_memory()
-        needed = program_bytes(self._program(variables, batch_size, canvas))
+        needed = program_bytes(self._programs.whole(variables, batch_size, canvas))
         if needed is None or needed <= there:
             return
         axes = len(canvas)
@@ -220,28 +243,18 @@ class Predictor:
             f"config.mesh.space={-(-needed // there)}."
         )
 
-    def _program(self, variables: Any, batch_size: int, canvas: Size) -> Any:
-        """Returns `run` compiled for such a batch."""
-        key = batch_size, canvas
-        if key not in self._programs:
-            image = (batch_size, *self.fit.read(canvas), self.spec.channels)
-            arrays: dict[str, tuple[tuple[int, ...], str]] = {
-                "image": (image, self.loading.normalise.dtype(self.spec)),
-                "size": ((batch_size, len(canvas)), "float32"),
-            }
-            if self._outputs.label is None:
-                arrays["is_read"] = (batch_size,), "bool"
-            else:
-                arrays["label"] = (batch_size, *canvas, *self._outputs.label), "uint8"
-                arrays["weight"] = (batch_size, *canvas), "uint8"
-            shapes = batch_shapes(arrays, self.shardings)
-            self._programs[key] = self.run.lower(variables, shapes, canvas).compile()
-        return self._programs[key]
-
 
 def make_predictor(network: Network, outputs: Outputs) -> Predictor:
     """Makes the predictor of a network; nothing is compiled."""
-    return Predictor(network.model, network.spec, network.loading, network.shardings, outputs)
+    tiles = network.settings.tiles
+    given = network.model, network.spec, network.loading, network.shardings, outputs, tiles
+    return Predictor(*given)
+
+
+def _renumbered(batch: Batch, indices: Sequence[int]) -> Batch:
+    """Returns a batch of some images of a source by their numbers in it."""
+    own = {name: {indices[i]: x for i, x in batch[name].items()} for name in ("samples", "errors")}
+    return batch | own | {"index": [indices[index] for index in batch["index"]]}
 
 
 def cut(values: jax.Array, batch: Batch) -> dict[int, np.ndarray]:

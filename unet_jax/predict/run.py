@@ -20,12 +20,15 @@ from unet_jax.data.sources import Loading, read_loading, read_patterns
 from unet_jax.defaults import complete
 from unet_jax.errors import MissingResultsError, UserError
 from unet_jax.models.pretrained.torch_layout import listed
-from unet_jax.predict.averaging import MAPS, describe, make_predicts, open_members
+from unet_jax.predict.averaging import MAPS, Member, describe, make_predicts, open_members
 from unet_jax.predict.cleaner import Cleaner, make_cleaner
 from unet_jax.predict.fits import say_other_scale
 from unet_jax.predict.inputs import find_images
-from unet_jax.predict.outputs import DEFAULT, OUTPUTS, check_outputs
+from unet_jax.predict.large import Work, check_large, check_suffix, predict_all
+from unet_jax.predict.opened import Opened, Results
+from unet_jax.predict.outputs import DEFAULT, OUTPUTS, STREAMED, check_outputs
 from unet_jax.predict.predictor import cut
+from unet_jax.predict.store import store_folder
 from unet_jax.predict.turns import ONCE, find_turns
 from unet_jax.predict.values import OtherValues
 from unet_jax.predict.write import Writer, check_output, plan_results
@@ -34,6 +37,7 @@ from unet_jax.process.multihost import in_any, is_first, wait_for_all
 from unet_jax.process.paths import local_path
 from unet_jax.process.regular import LARGEST
 from unet_jax.restore import mask_classes, restore
+from unet_jax.runs import layout
 from unet_jax.runs import workdir as run_dir
 from unet_jax.runs.cleaned import settle_rules
 
@@ -105,8 +109,16 @@ class Images:
         if len(failed) == len(self):
             raise UserError(next(iter(failed.values())))
         kept = [i for i, name in enumerate(self.ids) if name not in failed]
-        files = {self.ids[i]: self.files[i] for i in kept}
-        return Images(files, [self.headers[i] for i in kept], self._largest), failed
+        return self.pick(kept), failed
+
+    def pick(self, indices: Sequence[int]) -> "Images":
+        """Returns some of the images."""
+        files = {self.ids[i]: self.files[i] for i in indices}
+        return Images(files, [self.headers[i] for i in indices], self._largest)
+
+    def opened(self, index: int, results: Results) -> Opened:
+        """Returns an image of which nothing is read yet, with where its results go."""
+        return Opened(self.files[index], self.headers[index], self._largest, results)
 
 
 def open_images(
@@ -168,6 +180,7 @@ def predict_run(
     output: str | Path | None,
     checkpoint: str,
     outputs: Sequence[str] = DEFAULT,
+    mask_suffix: str = "",
     replace: bool = False,
     ensemble: Sequence[str] = (),
     turns: bool = False,
@@ -184,6 +197,7 @@ def predict_run(
         output: Folder, by default "predictions" in the run's directory.
         checkpoint: "best" or "latest".
         outputs: What is written, names in `OUTPUTS`, each of which says what files it has.
+        mask_suffix: Of the files of the masks, one of `MASKS`; "" for that of the image's format.
         replace: Whether results that are there are replaced.
         ensemble: Directories of other runs, whose probabilities are averaged with this one's.
         turns: Whether those of mirrored and turned images are, too; see `find_turns`.
@@ -199,10 +213,14 @@ def predict_run(
     config = complete(config)
     loading = read_loading(config.data)
     axes = len(loading.image_size)
+    check_suffix(mask_suffix, axes)
     outputs = check_outputs(outputs, axes)
     files = find_images(inputs, folder, read_patterns(config.data))
     by_class = mask_classes(config, workdir, checkpoint)
-    planned = plan_results(files, folder, by_class, outputs=outputs, axes=axes, replace=replace)
+    stores = {name: store_folder(folder, name) for name in files}
+    begun = [name for name, store in stores.items() if store.exists()]
+    how = {"outputs": outputs, "axes": axes, "suffix": mask_suffix, "replace": replace}
+    planned = plan_results(files, folder, by_class, **how, begun=begun)
     for line in run_dir.check_same(workdir, config):
         console.print(line)
     wait_for_all("the results are planned")  # before the first process writes any
@@ -219,10 +237,32 @@ def predict_run(
     failed |= others
     say_other_scale(images, network.loading, workdir)
     predicts.check(images, size)  # before anything is written
-    batches = predicts.batches(images, size)
     writer = Writer(folder, planned, trained.class_names) if is_first() else None
     values = OtherValues(network.spec, network.loading.normalise)
-    failed |= _predict(batches, images, writer, values, cleaner)
+    are_large = [False] * len(images)
+    if isinstance(predicts, Member) and not cleaner and tuple(outputs) in STREAMED:
+        tiling = predicts.step.tiling  # no result needs the whole image at once
+        are_large = [tiling.is_large(header.shape) for header in images.headers]
+    small = images.pick([i for i, is_large in enumerate(are_large) if not is_large])
+    again = {name: files[name] for name in small.ids if name in begun}  # large ones once
+    plan_results(again, folder, by_class, **how)
+    large, kept = {}, 2 if by_class else len(trained.class_names)
+    for i in (i for i, is_large in enumerate(are_large) if is_large):
+        name = images.ids[i]
+        by_output = planned.results[name].by_output
+        results = Results(
+            by_output.get("mask", ()), by_output.get("overlay", ()), kept, stores[name]
+        )
+        large[name] = images.opened(i, results)
+    work = None
+    if isinstance(predicts, Member):
+        whose = [str(workdir), trained.step, _checkpoint_time(workdir, trained.step)]
+        work = Work(predicts.step, predicts.variables, size, {"run": whose})
+        check_large(work, large, folder, replace=replace)
+    if len(small):
+        failed |= _predict(predicts.batches(small, size), small, writer, values, cleaner)
+    if work:
+        failed |= predict_all(work, large, values)
     averaged = describe(len(runs), len(ways)) if ensemble or turns else ""
     closing = writer.close() if writer else []
     for line in filter(None, (values.line(), averaged, cleaner.line(), *closing)):
@@ -244,6 +284,11 @@ def _said(outputs: Sequence[str], class_names: Sequence[str], by_class: Sequence
     masks = f"masks of each of {', '.join(by_class)}" if by_class else f"masks (classes: {classes})"
     *firsts, last = (masks if name == "mask" else OUTPUTS[name].said for name in outputs)
     return f"{', '.join(firsts)} and {last}" if firsts else last
+
+
+def _checkpoint_time(workdir: Path, step: int) -> int:
+    """Returns when a checkpoint was written, which tells it from another one of that step."""
+    return (workdir / layout.CHECKPOINTS / str(step)).stat().st_mtime_ns
 
 
 def _predict(

@@ -18,29 +18,32 @@ class OtherValues:
         self._low, self._high = float(np.min(low)), float(np.max(high))
         # Images that tell their range themselves may have any.
         self._counts = not normalise.is_of_image
-        self._found: dict[str, tuple[float, float]] = {}
-        self._total = 0
+        self._ends: dict[str, tuple[float, float, bool]] = {}
 
     def look(self, file: str, image: np.ndarray) -> None:
-        """Looks at the values of an image [*n, C] of a file."""
+        """Looks at the values of an image [*n, C] of a file, or of one more window of it."""
         low, high = float(image.min()), float(image.max())
+        before = self._ends.get(file, (low, high, False))
+        is_float = image.dtype.kind == "f"
+        self._ends[file] = min(low, before[0]), max(high, before[1]), is_float
+
+    def _is_other(self, low: float, high: float, is_float: bool) -> bool:
         width = self._high - self._low
         is_outside = low > self._high or high < self._low
         is_long = high - low > _LONGEST * width
         # A dark image of whole numbers is one; fractions are values of another unit.
-        is_short = image.dtype.kind == "f" and 0 < high - low < _SHORTEST * width
-        self._total += 1
-        if self._counts and (is_outside or is_long or is_short):
-            self._found[file] = low, high
+        is_short = is_float and 0 < high - low < _SHORTEST * width
+        return self._counts and (is_outside or is_long or is_short)
 
     def line(self) -> str:
         """Says in one line which images have other values; "" where none has."""
-        if not self._found:
+        found = {file: ends for file, ends in self._ends.items() if self._is_other(*ends)}
+        if not found:
             return ""
-        file, (low, high) = next(iter(self._found.items()))
-        count = len(self._found)
+        file, (low, high, _) = next(iter(found.items()))
+        count, total = len(found), len(self._ends)
         return (
-            f"{count} of {self._total} images {'has' if count == 1 else 'have'} values of a wholly "
+            f"{count} of {total} images {'has' if count == 1 else 'have'} values of a wholly "
             f"other range than those that the model was trained on, such as {file} ({low:g} to "
             f"{high:g}); there black and white are {self._low:g} and {self._high:g}, by "
             "config.data.normalise and config.data.value_range. Its masks are likely wrong: bring "

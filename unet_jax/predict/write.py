@@ -5,7 +5,7 @@ import errno
 import os
 import tempfile
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,6 +63,8 @@ def plan_results(
     *,
     outputs: Sequence[str] = DEFAULT,
     axes: int = 2,
+    suffix: str = "",
+    begun: Collection[str] = (),
     replace: bool = False,
 ) -> Plan:
     """Plans the files of a prediction; writes nothing.
@@ -78,6 +80,8 @@ def plan_results(
         by_class: Classes that have a mask each, NAME_CLASS.png; () for one mask of all.
         outputs: What is written, names in `OUTPUTS`.
         axes: Of pixels: 2 of images, 3 of volumes.
+        suffix: Of the masks; "" for that of the image's format.
+        begun: Names of images of which a killed prediction left a part, which is finished.
         replace: Whether files that are there may be replaced.
 
     Returns:
@@ -90,10 +94,10 @@ def plan_results(
     kinds = {name: OUTPUTS[name] for name in outputs}
     results = {}
     for name, image in images.items():
-        suffix = find_format(_files(image)[0].name).mask_suffix(axes)
+        own = suffix or find_format(_files(image)[0].name).mask_suffix(axes)
         results[name] = Result(
             {
-                key: tuple(output / file for file in kind.files(name, suffix, by_class))
+                key: tuple(output / file for file in kind.files(name, own, by_class))
                 for key, kind in kinds.items()
             }
         )
@@ -103,7 +107,8 @@ def plan_results(
     _check_folders(plan.files, output)
     _check_names([*firsts, "all images"], [*results.values(), plan.common])
     _check_inputs([file for image in images.values() for file in _files(image)], plan.files)
-    _check_existing(plan.files, output, replace=replace)
+    new = [file for name in results if name not in begun for file in results[name].files]
+    _check_existing([*new, *plan.common.files], output, replace=replace)
     return plan
 
 

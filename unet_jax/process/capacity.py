@@ -134,11 +134,14 @@ def device_memory() -> int:
     leaves of it.
     """
     reported = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
-    if reported:
-        return reported
+    return reported or host_memory() // jax.local_device_count()
+
+
+def host_memory() -> int:
+    """Returns the bytes of the machine's memory, or of what its control group leaves of it."""
     host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limits = [file.read_text().strip() for file in _GROUP_LIMITS if file.is_file()]
-    return min(host, *(int(text) for text in limits if text.isdigit())) // jax.local_device_count()
+    return min(host, *(int(text) for text in limits if text.isdigit()))
 
 
 def beside_program(program: int) -> int:

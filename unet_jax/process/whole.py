@@ -13,6 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 _PART = re.compile(r"\.unet_jax_[0-9a-f]{16}\.tmp")
 PART_LENGTH = len(".unet_jax_.tmp") + 16  # bytes of a temporary name
@@ -43,6 +44,76 @@ def write_whole(target: Path, data: bytes) -> None:
             part.unlink(missing_ok=True)
             raise
     write_whole(target, data)
+
+
+@contextlib.contextmanager
+def writing_whole(target: Path) -> Iterator[BinaryIO]:
+    """Writes a file piece by piece, so that its path holds either the old or the whole new one.
+
+    Args:
+        target: The file; its folder is made.
+
+    Yields:
+        The open file, which takes the target's place at the end.
+
+    Raises:
+        OSError: It cannot be written; nothing of it is left.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part, stream = _make_part(target)
+    try:
+        with stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+            part.replace(target)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def _make_part(target: Path) -> tuple[Path, BinaryIO]:
+    while True:
+        part = target.with_name(f".unet_jax_{secrets.token_hex(8)}.tmp")
+        stream = part.open("x+b")
+        _hold(stream.fileno())
+        if part.exists():  # else it was removed before it was held
+            return part, stream
+        stream.close()
+
+
+@contextlib.contextmanager
+def folder_whole(target: Path) -> Iterator[Path]:
+    """Makes a folder of files, so that its path holds either the old or the whole new one.
+
+    Args:
+        target: The folder; the one that it lies in is made.
+
+    Yields:
+        The folder to write into, which takes the target's place at the end.
+
+    Raises:
+        OSError: It cannot be written; nothing of it is left.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".unet_jax_{secrets.token_hex(8)}.tmp")
+    part.mkdir()
+    place = os.open(part, os.O_RDONLY)
+    _hold(place)
+    try:
+        yield part
+        if target.exists():
+            old = target.with_name(f".unet_jax_{secrets.token_hex(8)}.tmp")
+            target.rename(old)
+            part.rename(target)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            part.rename(target)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    finally:
+        os.close(place)
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 import errno
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol
 
@@ -20,6 +20,9 @@ DTYPES = {
 MOST_VALUE = 2**16 - 1
 """The largest value of a mask; numbers of objects may be larger, and count as this one."""
 
+Shape = tuple[int, ...]
+
+_BAND = 2**24  # bytes of a mask that are written at once
 _ALWAYS_READ = 2**30  # bytes of pixels, whatever the file has; Pillow decodes no more
 _MOST_RATIO = 200  # of bytes of pixels to those of the file, above that
 
@@ -111,6 +114,42 @@ class Format(Protocol):
     def write_mask(self, file: Path, ids: np.ndarray, num_classes: int) -> None:
         """Writes a mask uint8 [*n] of class ids below a number, whole or not at all."""
         ...
+
+    def reads_windows(self, file: IO[bytes], name: str, axes: int) -> bool:
+        """Tells whether a window of an image is read without decoding the rest."""
+        ...
+
+    def write_windows(
+        self, file: Path, read: Callable[[Window], np.ndarray], shape: Shape, num_classes: int
+    ) -> None:
+        """Writes a mask that need not be in memory, whole or not at all.
+
+        Args:
+            file: The file.
+            read: Reads a window of the mask, uint8 of class ids.
+            shape: [*n].
+            num_classes: K; ids are below it.
+        """
+        ...
+
+
+def bands(shape: Shape, rows: int = 1, most: int = _BAND) -> Iterator[Window]:
+    """Yields windows of a mask whose pixels, one after the other, are all of it in order.
+
+    Args:
+        shape: [*n].
+        rows: Of how many rows windows are whole multiples, but for the last of a plane.
+        most: Pixels of a window, where so many rows are not more.
+
+    Yields:
+        Whole rows of one plane each, the last two axes.
+    """
+    *before, height, width = shape
+    count = max(rows, most // max(1, width) // rows * rows)
+    for place in np.ndindex(*before):
+        first = tuple(slice(i, i + 1) for i in place)
+        for row in range(0, height, count):
+            yield (*first, slice(row, min(row + count, height)), slice(0, width))
 
 
 def dtype_of(dtype: np.dtype[Any], name: str) -> str:

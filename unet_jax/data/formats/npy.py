@@ -10,12 +10,21 @@ from typing import IO, Any
 
 import numpy as np
 
-from unet_jax.data.formats.base import Header, Mask, as_ids, as_image, dtype_of, split_channels
+from unet_jax.data.formats.base import (
+    Header,
+    Mask,
+    Shape,
+    as_ids,
+    as_image,
+    bands,
+    dtype_of,
+    split_channels,
+)
 from unet_jax.data.retry import one_line
 from unet_jax.data.sample import Window
 from unet_jax.errors import UserError
 from unet_jax.process.parsing import parse_alone
-from unet_jax.process.whole import write_whole
+from unet_jax.process.whole import write_whole, writing_whole
 
 # What NumPy raises for a header that is none; it parses one as Python.
 _UNREADABLE = (
@@ -59,20 +68,32 @@ class Stored:
         self._file, self._name = file, name
 
     def read(self, window: Window | None) -> np.ndarray:
-        """Reads the array, or the window of its first axes; other rows of it are skipped."""
+        """Reads the array, or the window of its first axes; what lies beside it is skipped."""
+        if window is not None and not self.is_fortran:
+            return self._read_rows(window)
         shape, row = self.shape, math.prod(self.shape[1:]) * self.dtype.itemsize
-        rows = slice(0, shape[0]) if window is None or self.is_fortran else window[0]
-        count = rows.stop - rows.start
-        self._file.seek(rows.start * row, io.SEEK_CUR)
-        data = self._file.read(min(count * row, sys.maxsize))
-        if len(data) < count * row:
+        data = self._file.read(min(shape[0] * row, sys.maxsize))
+        if len(data) < shape[0] * row:
             raise UserError(f"{self._name} is truncated; replace it or take it out of the data.")
         flat, order = np.frombuffer(data, self.dtype), "F" if self.is_fortran else "C"
-        array = flat.reshape((count, *shape[1:]), order=order)
-        if window is None:
-            return array
-        first = window[0] if self.is_fortran else slice(None)
-        return array[(first, *window[1:])]
+        array = flat.reshape(shape, order=order)
+        return array if window is None else array[window]
+
+    def _read_rows(self, window: Window) -> np.ndarray:
+        """Reads a window alone, row by row of it."""
+        inner = math.prod(self.shape[len(window) :]) * self.dtype.itemsize
+        sizes = [part.stop - part.start for part in window]
+        count, start, rows = sizes[-1] * inner, self._file.tell(), []
+        for place in np.ndindex(*sizes[:-1]):
+            number = 0
+            for length, part, i in zip(self.shape, window, (*place, 0), strict=False):
+                number = number * length + part.start + i
+            self._file.seek(start + number * inner)
+            rows.append(self._file.read(count))
+        data = b"".join(rows)
+        if len(data) < math.prod(sizes) * inner:
+            raise UserError(f"{self._name} is truncated; replace it or take it out of the data.")
+        return np.frombuffer(data, self.dtype).reshape((*sizes, *self.shape[len(window) :]))
 
     def header(self, axes: int | None) -> Header:
         """Returns the header; see `Format`."""
@@ -126,3 +147,22 @@ class Npy:
         np.save(buffer, ids)
         file.parent.mkdir(parents=True, exist_ok=True)
         write_whole(file, buffer.getvalue())
+
+    def reads_windows(self, file: IO[bytes], name: str, axes: int) -> bool:
+        """Tells whether the array lies row by row; see `Format`."""
+        return not Stored(file, name).is_fortran
+
+    def write_windows(
+        self, file: Path, read: Callable[[Window], np.ndarray], shape: Shape, num_classes: int
+    ) -> None:
+        """Writes a mask row by row; see `Format`."""
+        with writing_whole(file) as stream:
+            write_array(stream, read, shape)
+
+
+def write_array(stream: Any, read: Callable[[Window], np.ndarray], shape: Shape) -> None:
+    """Writes what `numpy.save` would write of a mask uint8 [*n] that need not be in memory."""
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, header)
+    for window in bands(shape):
+        stream.write(read(window).tobytes())

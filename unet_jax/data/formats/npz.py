@@ -2,17 +2,18 @@
 
 import io
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
-from unet_jax.data.formats.base import Header, Mask, check_claim, may_pass
-from unet_jax.data.formats.npy import Stored
+from unet_jax.data.formats.base import Header, Mask, Shape, check_claim, may_pass
+from unet_jax.data.formats.npy import Stored, write_array
 from unet_jax.data.retry import one_line
 from unet_jax.data.sample import Window
 from unet_jax.errors import UserError
-from unet_jax.process.whole import write_whole
+from unet_jax.process.whole import write_whole, writing_whole
 
 _IMAGE, _MASK = "image", "mask"  # the names of arrays where there are several
 
@@ -53,6 +54,23 @@ class Npz:
         np.savez_compressed(buffer, mask=ids)
         file.parent.mkdir(parents=True, exist_ok=True)
         write_whole(file, buffer.getvalue())
+
+    def reads_windows(self, file: IO[bytes], name: str, axes: int) -> bool:
+        """Returns False: arrays are unpacked whole; see `Format`."""
+        return False
+
+    def write_windows(
+        self, file: Path, read: Callable[[Window], np.ndarray], shape: Shape, num_classes: int
+    ) -> None:
+        """Writes a mask row by row; see `Format`."""
+        member = zipfile.ZipInfo(f"{_MASK}.npy")  # of 1980, whenever it is written
+        member.compress_type = zipfile.ZIP_DEFLATED
+        with (
+            writing_whole(file) as stream,
+            zipfile.ZipFile(stream, "w") as archive,
+            archive.open(member, "w", force_zip64=True) as opened,
+        ):
+            write_array(opened, read, shape)
 
 
 class _Archive:

@@ -6,8 +6,9 @@ is then an error. A chunk that is missing has the array's fill value, as the for
 
 import functools
 import json
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NoReturn
 
@@ -17,8 +18,10 @@ from unet_jax.data.formats.axes import Axes, find_axes
 from unet_jax.data.formats.base import (
     Header,
     Mask,
+    Shape,
     as_ids,
     as_image,
+    bands,
     check_claim,
     dtype_of,
     split_channels,
@@ -28,9 +31,12 @@ from unet_jax.data.retry import one_line
 from unet_jax.data.sample import Window
 from unet_jax.errors import UserError
 from unet_jax.process.regular import irregular_kind, open_regular
+from unet_jax.process.whole import folder_whole
 
 _CHANNEL_NAMES = ("c", "channel", "channels", "band", "bands")
 _MOST_METADATA = 16  # MiB
+_CHUNK = 1024  # pixels of a chunk's side, in folders that are written
+_SMALL = 2**26  # bytes of an array that may be in a folder of any size
 
 
 class OmeZarr:
@@ -67,8 +73,49 @@ class OmeZarr:
         return Mask(as_ids(opened.read(None, window)[..., 0], name), None)
 
     def write_mask(self, file: Path, ids: np.ndarray, num_classes: int) -> None:
-        """Writes no folder: masks are files of `mask_suffix`."""
-        raise NotImplementedError
+        """Writes a mask; see `Format`."""
+        self.write_windows(file, ids.__getitem__, ids.shape, num_classes)
+
+    def reads_windows(self, file: IO[bytes], name: str, axes: int) -> bool:
+        """Returns True; see `Format`."""
+        return True
+
+    def write_windows(
+        self, file: Path, read: Callable[[Window], np.ndarray], shape: Shape, num_classes: int
+    ) -> None:
+        """Writes a mask as OME-Zarr 0.4, chunk row by chunk row; see `Format`."""
+        import tensorstore
+
+        with folder_whole(file) as folder:
+            spec = {
+                "driver": "zarr",
+                "kvstore": {"driver": "file", "path": f"{folder / '0'}/"},
+                "metadata": {
+                    "shape": list(shape),
+                    "chunks": [1] * (len(shape) - 2) + [_CHUNK, _CHUNK],
+                    "dtype": "|u1",
+                    "compressor": {"id": "zlib", "level": 6},
+                    "dimension_separator": "/",
+                    "fill_value": 0,
+                },
+                "create": True,
+            }
+            array = tensorstore.open(spec).result()
+            for window in bands(shape, _CHUNK):
+                array[window].write(read(window)).result()
+            (folder / ".zgroup").write_text(json.dumps({"zarr_format": 2}))
+            (folder / ".zattrs").write_text(json.dumps(_attributes(len(shape))))
+
+
+def _attributes(axes: int) -> dict[str, Any]:
+    """Returns what OME-Zarr says of a mask of one resolution."""
+    scale = {"type": "scale", "scale": [1.0] * axes}
+    image = {
+        "version": "0.4",
+        "axes": [{"name": name, "type": "space"} for name in "zyx"[-axes:]],
+        "datasets": [{"path": "0", "coordinateTransformations": [scale]}],
+    }
+    return {"multiscales": [image], "image-label": {"version": "0.4"}}
 
 
 class _Opened:
@@ -110,7 +157,8 @@ class _Opened:
         window = tuple(slice(0, n) for n in place.shape(self._shape)) if window is None else window
         slices = place.window(self._shape, window)
         claimed = [part.stop - part.start for part in slices]
-        check_claim(claimed, self._dtype.itemsize, _size(self._name), self._name)
+        if math.prod(claimed) * self._dtype.itemsize > _SMALL:
+            check_claim(claimed, self._dtype.itemsize, _size(self._name), self._name)
         try:
             values = self._array[slices].read().result()
         except Exception as error:

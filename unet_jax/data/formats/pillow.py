@@ -11,6 +11,7 @@ import io
 import re
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -20,9 +21,10 @@ from PIL import Image, UnidentifiedImageError
 from unet_jax import figures
 from unet_jax.data import retry
 from unet_jax.data.formats import headers
-from unet_jax.data.formats.base import Header, Mask, as_ids
+from unet_jax.data.formats.base import Header, Mask, Shape, as_ids, bands
 from unet_jax.data.sample import Window
 from unet_jax.errors import UserError
+from unet_jax.process.whole import writing_whole
 
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
 _HEADER_BYTES = 1 << 16
@@ -110,6 +112,19 @@ class Pillow:
     def write_mask(self, file: Path, ids: np.ndarray, num_classes: int) -> None:
         """Writes a mask as an indexed PNG; see `Format`."""
         figures.save_indexed_png(file, ids, num_classes)
+
+    def reads_windows(self, file: IO[bytes], name: str, axes: int) -> bool:
+        """Returns False: files are decoded whole; see `Format`."""
+        return False
+
+    def write_windows(
+        self, file: Path, read: Callable[[Window], np.ndarray], shape: Shape, num_classes: int
+    ) -> None:
+        """Writes a mask as an indexed PNG, row by row; see `Format`."""
+        height, width = shape
+        rows = (read(window) for window in bands(shape))
+        with writing_whole(file) as stream:
+            figures.write_indexed_png(stream, (height, width), rows, num_classes)
 
 
 def _open(

@@ -10,7 +10,7 @@ import functools
 import io
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
@@ -20,8 +20,10 @@ from unet_jax.data.formats.axes import CHANNELS, Axes, find_axes
 from unet_jax.data.formats.base import (
     Header,
     Mask,
+    Shape,
     as_ids,
     as_image,
+    bands,
     check_claim,
     dtype_of,
     may_pass,
@@ -32,11 +34,12 @@ from unet_jax.data.formats.tiff_parts import read_part
 from unet_jax.data.retry import one_line
 from unet_jax.data.sample import Window
 from unet_jax.errors import UserError
-from unet_jax.process.whole import write_whole
+from unet_jax.process.whole import write_whole, writing_whole
 
 if TYPE_CHECKING:
     import tifffile
 
+_TILE = 512  # pixels of a tile's side, in files of tiles that are written
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _ALPHA = _PREMULTIPLIED, _ = 1, 2  # of the tag ExtraSamples
 _COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3}  # channels by the tag PhotometricInterpretation
@@ -101,6 +104,41 @@ class Tiff:
         )
         file.parent.mkdir(parents=True, exist_ok=True)
         write_whole(file, buffer.getvalue())
+
+    def reads_windows(self, file: IO[bytes], name: str, axes: int) -> bool:
+        """Tells whether tiles or strips are decoded alone; see `Format`."""
+        with _opened(file, name) as found:
+            return found is not None and found.reads_windows(axes)
+
+    def write_windows(
+        self, file: Path, read: Callable[[Window], np.ndarray], shape: Shape, num_classes: int
+    ) -> None:
+        """Writes a mask as a BigTIFF file of tiles, of which each slice is a page; see `Format`."""
+        with (
+            writing_whole(file) as stream,
+            _library().TiffWriter(stream, bigtiff=True) as writer,
+        ):
+            writer.write(
+                _tiles(read, shape),
+                shape=shape,
+                dtype=np.uint8,
+                tile=(_TILE, _TILE),
+                photometric="minisblack",
+                metadata={"axes": "QYX"[-len(shape) :]},
+                compression="zlib",
+                software=False,
+                maxworkers=1,
+            )
+
+
+def _tiles(read: Callable[[Window], np.ndarray], shape: Shape) -> Iterator[np.ndarray]:
+    """Yields the tiles of a mask's pages in order, all of them of one size."""
+    for window in bands(shape, _TILE, 0):
+        band = read(window).reshape(-1, shape[-1])
+        ends = (0, _TILE - len(band)), (0, -shape[-1] % _TILE)
+        band = np.pad(band, ends)
+        for column in range(0, band.shape[1], _TILE):
+            yield np.ascontiguousarray(band[:, column : column + _TILE])
 
 
 @functools.cache
@@ -209,6 +247,11 @@ class _Opened:
         if axes == 2 and self.is_photograph:
             channels = 3
         return Header(shape, channels, dtype, (1.0,) * len(shape), orientation)
+
+    def reads_windows(self, axes: int) -> bool:
+        """Returns whether `read`, or `read_rgb`, decodes no more of an image than a window."""
+        is_own = axes != 2 or not self.is_photograph or self.is_as_stored
+        return is_own and _orientation(self._key) == 1 and self._has_parts()
 
     def check_mask(self) -> None:
         """Checks what a mask must not be.

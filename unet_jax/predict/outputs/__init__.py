@@ -35,6 +35,8 @@ OUTPUTS: dict[str, type[Output]] = {
     "csv": Tables,
 }
 DEFAULT = ("mask", "overlay")
+STREAMED = (DEFAULT, ("mask",))
+"""What large images can have without being in memory whole."""
 
 
 def check_outputs(names: Sequence[str], axes: int) -> tuple[str, ...]:
