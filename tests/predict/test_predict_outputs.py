@@ -15,6 +15,7 @@ from support.predicting import CONFIG, draw, make_run, predict, tree
 
 from unet_jax.data.layouts.yolo import draw_lines
 from unet_jax.errors import UserError
+from unet_jax.library import Run
 from unet_jax.metrics.cleaned import to_rules
 from unet_jax.metrics.cleaning import clean
 from unet_jax.predict.outputs import DEFAULT, OUTPUTS
@@ -169,6 +170,8 @@ def test_masks_are_cleaned_by_the_rules_of_the_config(run, everything, tmp_path,
     assert "(disk least_16, square largest_filled, triangle filled, ring least_64, cross" in said
     assert f"cross largest) changed {changed / pixels:.3%} of the pixels" in said
     assert "of 2 images" in said
+    own = Run(config, run, "latest").predict(read_png(everything / "photos" / "s" / "b.png"))
+    assert np.array_equal(own, read_png(tmp_path / "out" / "s" / "b.png"))
     config.eval.metrics = {"cleaning": {"rules": ()}}
     with pytest.raises(UserError, match=r"at step 1: first run --mode=eval --split=val"):
         predict_run(config, run, output=str(tmp_path / "x"), **given)
