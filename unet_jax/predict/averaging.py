@@ -2,6 +2,7 @@
 
 import collections
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import jax.numpy as jnp
@@ -176,13 +177,28 @@ def make_predicts(trained: Sequence[Trained], turns: Sequence[Turn], needs: set[
     return Averaged(members, turns, trained[0].network.task) if averages else members[0]
 
 
+def find_members(folders: Sequence[str]) -> list[Path]:
+    """Finds the runs that --ensemble names, before any is restored.
+
+    Raises:
+        UserError: One is no run.
+    """
+    found = [local_path(text, "--ensemble") for text in folders]
+    for folder in found:
+        if not (folder / layout.CONFIG).is_file():
+            raise UserError(
+                f"--ensemble={folder} is no run: {folder / layout.CONFIG} is not there."
+            )
+    return found
+
+
 def open_members(
-    folders: Sequence[str], first: Network, config: ConfigDict, checkpoint: str
+    folders: Sequence[Path], first: Network, config: ConfigDict, checkpoint: str
 ) -> list[Trained]:
     """Restores the runs whose probabilities are averaged with those of another.
 
     Args:
-        folders: Their directories.
+        folders: Of `find_members`.
         first: The network of the other.
         config: Of the other, whose mesh they take.
         checkpoint: "best" or "latest".
@@ -191,17 +207,14 @@ def open_members(
         The trained networks.
 
     Raises:
-        UserError: One is no run, or of other classes or images; see `restore`.
+        UserError: One is of other classes or images; see `restore`.
     """
     found = []
-    for text in folders:
-        folder = local_path(text, "--ensemble")
-        if not (folder / layout.CONFIG).is_file():
-            raise UserError(f"--ensemble={text} is no run: {folder / layout.CONFIG} is not there.")
+    for folder in folders:
         own = complete(load(folder / layout.CONFIG))
         own.mesh = config.mesh
         found.append(restore(own, folder, checkpoint))
-        check_alike(first, found[-1].network, text)
+        check_alike(first, found[-1].network, str(folder))
     return found
 
 

@@ -20,7 +20,14 @@ from unet_jax.data.sources import Loading, read_loading, read_patterns
 from unet_jax.defaults import complete
 from unet_jax.errors import MissingResultsError, UserError
 from unet_jax.models.pretrained.torch_layout import listed
-from unet_jax.predict.averaging import MAPS, Member, describe, make_predicts, open_members
+from unet_jax.predict.averaging import (
+    MAPS,
+    Member,
+    describe,
+    find_members,
+    make_predicts,
+    open_members,
+)
 from unet_jax.predict.cleaner import Cleaner, make_cleaner
 from unet_jax.predict.fits import say_other_scale
 from unet_jax.predict.inputs import find_images
@@ -209,6 +216,7 @@ def predict_run(
     """
     folder = workdir / "predictions" if output is None else local_path(output, "--output")
     check_output(folder)
+    members = find_members(ensemble)
     check_sections(config)
     config = complete(config)
     loading = read_loading(config.data)
@@ -227,7 +235,7 @@ def predict_run(
     images, failed = open_images(files, loading)
     trained = restore(config, workdir, checkpoint)
     network = trained.network
-    runs = [trained, *open_members(ensemble, network, config, checkpoint)]
+    runs = [trained, *open_members(members, network, config, checkpoint)]
     needs = {kind.needs for name in outputs if (kind := OUTPUTS[name]).needs}
     ways = find_turns(config.augment, trained.class_names) if turns else ONCE
     predicts, size = make_predicts(runs, ways, needs), network.settings.batch_size
