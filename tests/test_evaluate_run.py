@@ -18,6 +18,7 @@ from unet_jax.cards.card import counted_of, make_card, read_card, write_card
 from unet_jax.config import load, to_json
 from unet_jax.data.sample import RGB
 from unet_jax.data.sources import open_data
+from unet_jax.data.synthetic import CLASS_NAMES
 from unet_jax.defaults import PARTS, to_config
 from unet_jax.errors import UserError
 from unet_jax.evaluate import Evaluation, evaluate_run
@@ -136,7 +137,7 @@ def test_a_run_of_before_is_evaluated_with_more_metrics(run):
 def test_what_val_chose_counts_on_test(run, monkeypatch, capsys):
     config = make_config()
     config.eval = to_config(
-        {**config.eval.to_dict(), "metrics": {"segments": {}, "calibration": {}}}
+        {**config.eval.to_dict(), "metrics": {"segments": {}, "calibration": {}, "cleaning": {}}}
     )
     before, told, make = contents(run), [], evaluation.make_eval_step
 
@@ -152,12 +153,13 @@ def test_what_val_chose_counts_on_test(run, monkeypatch, capsys):
     evaluate_run(config, run, split="val", checkpoint="best")
     val = read_results(run)["val"]
     assert val["V_rand"] == val["V_rand_best"]
-    capsys.readouterr()
+    assert "post-processing chosen on val: none" in capsys.readouterr().out  # of five images
     evaluate_run(config, run, split="test", checkpoint="best")
     temperature, threshold = val["temperature"], val["V_rand_threshold"]
     want = {"segments": (1, threshold, False), "calibration": (temperature,)}
+    want["cleaning"] = (("as_it_is",) * len(CLASS_NAMES),)
     assert [{key: tuple(x.values()) for key, x in each.items()} for each in told] == [
-        {"segments": (1, 0.0, False), "calibration": (0.0,)},
+        {"segments": (1, 0.0, False), "calibration": (0.0,), "cleaning": ((),)},
         want,
     ]
     test = read_results(run)["test"]
@@ -166,7 +168,9 @@ def test_what_val_chose_counts_on_test(run, monkeypatch, capsys):
         index = round(20 * threshold) - 1
         by_threshold = saved["segments/V_rand_by_threshold"][:, index]
         assert test["V_rand"] == pytest.approx(by_threshold.sum() / saved["segments/images"].sum())
-    assert f"threshold from val {threshold:.4f}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"threshold from val {threshold:.4f}" in said
+    assert "post-processing: val chose none" in said
     with pytest.raises(UserError, match=r"at step 4: first run .* --checkpoint=latest"):
         evaluate_run(config, run, split="test", checkpoint="latest")
 

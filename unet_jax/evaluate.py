@@ -30,7 +30,7 @@ from unet_jax.process.console import console
 from unet_jax.process.multihost import is_first
 from unet_jax.process.whole import remove_leftovers, temporary_folder
 from unet_jax.restore import restore
-from unet_jax.runs import layout, looks, of_val
+from unet_jax.runs import cleaned, layout, looks, of_val
 from unet_jax.runs import workdir as run_dir
 from unet_jax.runs.counted import draw_counted
 from unet_jax.runs.gallery import Gallery
@@ -286,6 +286,9 @@ def evaluate_run(config: ConfigDict, workdir: Path, *, split: str, checkpoint: s
     if network.settings.figures:
         leave_page(workdir)
     print_scores(title, found.scores, network.task.names)
+    told_rules = network.settings.metrics.get(cleaned.METRIC, {}).get("rules", ())
+    for line in cleaned.describe(evaluated.counts, network.task.names, told_rules):
+        console.print(line)
     console.print(headline(card))
     console.print(f"figures: {workdir / layout.FIGURES / figure.name}")
     console.print(f"card: {workdir / layout.CARDS / name}.html, .md and .json")

@@ -33,13 +33,18 @@ class Run:
     def __init__(self, config: "ConfigDict", workdir: Path, checkpoint: str) -> None:
         """Restores the model; see `load`."""
         from unet_jax.config import check_sections
+        from unet_jax.predict.cleaner import make_cleaner
         from unet_jax.predict.eval_step import make_mask_step
         from unet_jax.restore import restore
+        from unet_jax.runs.cleaned import settle_rules
         from unet_jax.runs.provenance import SHRINKAGE, read_provenance
         from unet_jax.runs.results import read_results
 
         check_sections(config)
         trained = restore(config, workdir, checkpoint)
+        task, spec = trained.network.task, trained.network.spec
+        asked = trained.network.settings.metrics, workdir, trained.step, checkpoint
+        self._cleaner = make_cleaner(task, settle_rules(*asked, task.names), spec.axes)
         self._step = make_mask_step(trained.network)
         self._batch_size = trained.network.settings.batch_size
         self._variables = trained.variables
@@ -79,7 +84,7 @@ class Run:
             warnings.warn(line, stacklevel=2)
         self._step.check(self._variables, source, self._batch_size)
         [(batch, found)] = self._step.batches(self._variables, source, self._batch_size)
-        return cut(found["prediction"], batch)[0]
+        return self._cleaner.clean(cut(found["prediction"], batch)[0])
 
 
 class _One:

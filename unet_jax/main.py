@@ -64,6 +64,24 @@ OUTPUT = flags.DEFINE_string(
     None,
     "predict: folder for masks; WORKDIR/predictions. score: for scores and their card; WORKDIR.",
 )
+OUTPUTS = flags.DEFINE_list(
+    "outputs",
+    ["mask", "overlay"],
+    "predict: what is written: mask, overlay, ids, colours, probability, entropy, disagreement, "
+    "geojson, imagej, coco, yolo, csv; see docs/guide/prediction.md.",
+)
+ENSEMBLE = flags.DEFINE_multi_string(
+    "ensemble",
+    [],
+    "predict: another run, whose probabilities are averaged with those of --workdir; may be "
+    "repeated.",
+)
+TURNS = flags.DEFINE_bool(
+    "turns",
+    False,
+    "predict: Average over images mirrored and turned as training did, by config.augment; not "
+    "where classes are a left and a right.",
+)
 MASK_SUFFIX = flags.DEFINE_enum(
     "mask_suffix",
     None,
@@ -132,6 +150,9 @@ PROCESS_ID = flags.DEFINE_integer(
 MODES = {
     "input": ("predict",),
     "output": ("predict", "score"),
+    "outputs": ("predict",),
+    "ensemble": ("predict",),
+    "turns": ("predict",),
     "mask_suffix": ("predict",),
     "replace": ("predict", "score"),
     "predictions": ("score", "verify"),
@@ -287,8 +308,11 @@ def _work(config: Any, workdir: Path) -> None:
             inputs=INPUT.value,
             output=OUTPUT.value,
             checkpoint=CHECKPOINT.value,
+            outputs=OUTPUTS.value,
             mask_suffix=MASK_SUFFIX.value or "",
             replace=REPLACE.value,
+            ensemble=ENSEMBLE.value,
+            turns=TURNS.value,
         )
 
 

@@ -63,6 +63,7 @@ PARTS: dict[str, dict[str, dict[str, Any]]] = {
         "cldice": {"classes": ()},
         "objects": {"connectivity": "sides", "classes": ()},
         "sizes": {"connectivity": "sides", "classes": ()},
+        "cleaning": {"rules": ()},
         "segments": {"inside": 1, "threshold": 0.0, "thin": False},
         "curves": {"classes": ()},
         "calibration": {"temperature": 0.0},

@@ -63,6 +63,14 @@ class Task(Protocol):
         """Decides what every element is."""
         ...
 
+    def choose(self, probability: np.ndarray) -> np.ndarray:
+        """Decides by probabilities [..., K], such as means of several, as `decide` by logits."""
+        ...
+
+    def entropy(self, probability: np.ndarray) -> np.ndarray:
+        """Returns how uncertain probabilities [..., K] are, in nats, for every element."""
+        ...
+
     def truth(self, label: jax.Array) -> jax.Array:
         """Returns the right decision, as `decide` would return it."""
         ...
@@ -98,6 +106,11 @@ class Task(Protocol):
             class_weights: K factors; empty for 1 each.
         """
         ...
+
+
+def _p_log_p(probability: np.ndarray) -> np.ndarray:
+    """Returns p log p, 0 where p is 0."""
+    return probability * np.log(np.where(probability > 0, probability, 1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,6 +157,14 @@ class Exclusive:
     def decide(self, logits: jax.Array) -> jax.Array:
         """Returns the class int32 [...] of the largest logit, and so of the largest probability."""
         return jnp.argmax(logits, axis=-1)
+
+    def choose(self, probability: np.ndarray) -> np.ndarray:
+        """Returns the class of the largest probability, the first of equal ones; see `Task`."""
+        return np.argmax(probability, axis=-1)
+
+    def entropy(self, probability: np.ndarray) -> np.ndarray:
+        """Returns -sum_k p_k log p_k of every pixel, 0 to log K; see `Task`."""
+        return -_p_log_p(probability).sum(axis=-1)
 
     def truth(self, label: jax.Array) -> jax.Array:
         """Returns the label itself; see `Task`."""
@@ -203,6 +224,14 @@ class _Independent(abc.ABC):
     def decide(self, logits: jax.Array) -> jax.Array:
         """Returns bool [..., K]: where the probability is above 1/2, and so the logit above 0."""
         return logits > 0
+
+    def choose(self, probability: np.ndarray) -> np.ndarray:
+        """Returns bool [..., K]: where the probability is above 1/2; see `Task`."""
+        return probability > 0.5
+
+    def entropy(self, probability: np.ndarray) -> np.ndarray:
+        """Returns -p log p - (1 - p) log(1 - p) [..., K], 0 to log 2; see `Task`."""
+        return -_p_log_p(probability) - _p_log_p(1 - probability)
 
     def truth(self, label: jax.Array) -> jax.Array:
         """Returns bool [..., K]: where a channel is on; see `Task`."""

@@ -14,9 +14,9 @@ from support.planting import change, make
 
 from unet_jax.data.check import check
 from unet_jax.data.pipeline import train_batches
+from unet_jax.data.sides import find_sides
 from unet_jax.data.sources import open_data
 from unet_jax.doctor.faults import FAULTS, find, splits
-from unet_jax.doctor.faults.classes import find_sides
 from unet_jax.doctor.survey import survey
 from unet_jax.errors import UserError
 from unet_jax.training import train_and_evaluate

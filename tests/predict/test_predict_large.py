@@ -91,6 +91,31 @@ def test_every_format_gives_the_labels_of_the_plain_network(run, tmp_path, capsy
     assert left == {*names, "small.png", *overlays}  # no store, no half of a file
 
 
+def test_what_streams_no_large_image_has_the_same_masks(run, tmp_path):
+    image = make_image()
+    np.save(tmp_path / "a.npy", image)
+    outputs = {
+        "alone": {"outputs": ["mask"]},
+        "whole": {"outputs": ["mask", "probability", "coco"]},
+        "turned": {"outputs": ["mask", "disagreement"], "turns": True},
+    }
+    for name, given in outputs.items():
+        predict(run, [tmp_path / "a.npy"], tmp_path / name, **given)
+    for name in ("alone", "whole"):
+        assert np.array_equal(np.load(tmp_path / name / "a.npy"), truth(run, image))
+    assert {path.name for path in (tmp_path / "alone").iterdir()} == {"a.npy"}
+    probability = np.load(tmp_path / "whole" / "a_probability.npy")
+    assert np.array_equal(probability.argmax(-1), truth(run, image))
+    trained = restore(config_of(), run, "latest")
+    plain = Plain(trained.network.model, trained.variables)
+    turned = [plain(image, (1, 1)), plain(image[:, ::-1].copy(), (1, 1))[:, ::-1]]
+    mean = np.mean([np.exp(x) / np.exp(x).sum(-1, keepdims=True) for x in turned], axis=0)
+    top = np.sort(mean)[..., -2:]
+    clear = top[..., 1] - top[..., 0] > 1e-5  # else a tie but for rounding
+    assert np.array_equal(np.load(tmp_path / "turned" / "a.npy")[clear], mean.argmax(-1)[clear])
+    assert np.load(tmp_path / "turned" / "a_disagreement.npy").max() > 0
+
+
 @pytest.mark.parametrize("suffix", large.MASKS[2])
 def test_masks_of_every_format(run, tmp_path, suffix):
     image = make_image()

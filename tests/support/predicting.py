@@ -25,14 +25,14 @@ def make_run(workdir: Path) -> Path:
     return begin_run(workdir, CONFIG)
 
 
-def begin_run(workdir, config):
+def begin_run(workdir, config, seed=0):
     """Makes a run of a config, of the first, random weights."""
     workdir.mkdir()
     run_dir.begin(workdir, config, overwrite=False)
     experiment = assemble(config)
     checkpoints = Checkpoints(workdir / layout.CHECKPOINTS)
     meta = {"class_names": experiment.dataset.class_names, "scores": {}}
-    checkpoints.save(1, experiment.init(jax.random.key(0)), meta, score=None)
+    checkpoints.save(1, experiment.init(jax.random.key(seed)), meta, score=None)
     checkpoints.wait()
     checkpoints.close()
     return workdir

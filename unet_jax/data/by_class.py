@@ -12,6 +12,8 @@ from unet_jax.task import IGNORE
 _KEY = "config.data.folder"
 _NOT_IN_NAMES = "/\\\0"
 OVERLAY = "overlay"  # the other file that a prediction leaves beside the masks
+BESIDE = (OVERLAY, "ids", "colours", "probability", "entropy", "disagreement")
+"""Files that it may leave there, such as NAME_ids.png, which are images to other commands."""
 
 
 def mask_name(image: str, class_name: str, suffix: str = "") -> str:

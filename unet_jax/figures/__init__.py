@@ -10,6 +10,7 @@ from unet_jax.figures.augmented import Example, augmentation_sheet
 from unet_jax.figures.colours import (
     ERROR_COLOUR,
     IGNORED,
+    class_colours,
     error_map,
     overlay,
     palette,
@@ -27,6 +28,7 @@ __all__ = [
     "IGNORED",
     "Example",
     "augmentation_sheet",
+    "class_colours",
     "class_error_grid",
     "confusion_matrix",
     "error_map",

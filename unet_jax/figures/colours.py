@@ -109,6 +109,18 @@ def _colours_of(image: np.ndarray, label: np.ndarray) -> np.ndarray:
     return np.where(count > 0, mean, image)
 
 
+def class_colours(label: np.ndarray) -> np.ndarray:
+    """Colours each pixel by its class.
+
+    Args:
+        label: uint8[H, W] class ids, or uint8[H, W, K], 1 where a class is.
+
+    Returns:
+        uint8[H, W, 3]; of a pixel of several classes the mean of their colours, of none black.
+    """
+    return np.rint(_colours_of(np.zeros(3), label)).astype(np.uint8)
+
+
 def overlay(image: np.ndarray, label: np.ndarray, alpha: float = 0.5) -> np.ndarray:
     """Blends class colours over an image and draws the class boundaries.
 

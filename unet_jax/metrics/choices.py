@@ -8,6 +8,7 @@ from unet_jax.config import check_parts
 from unet_jax.metrics.base import Metric
 from unet_jax.metrics.boundary import Boundary, check_boundary
 from unet_jax.metrics.calibration import Calibration, check_calibration
+from unet_jax.metrics.cleaned import Cleaning, check_cleaning
 from unet_jax.metrics.curves import Curves, check_curves
 from unet_jax.metrics.objects import Objects, check_objects
 from unet_jax.metrics.per_image import PerImage, check_per_image
@@ -41,6 +42,7 @@ CHOICES: dict[str, Choice] = {
     "cldice": Choice(ClDice, check_cldice),
     "objects": Choice(Objects, check_objects),
     "sizes": Choice(Sizes, check_sizes),
+    "cleaning": Choice(Cleaning, check_cleaning),
     "segments": Choice(Segments, check_segments, {"threshold": "V_rand_threshold"}),
     "curves": Choice(Curves, check_curves),
     "calibration": Choice(Calibration, check_calibration, {"temperature": "temperature"}),

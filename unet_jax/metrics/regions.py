@@ -13,6 +13,14 @@ from unet_jax.metrics.base import Counts, Kind, Metric, Outcome, Ratio
 CONNECTIVITY = {"sides": (4, 6), "corners": (8, 26)}
 """By name, how many neighbours a pixel has in its component at most, in 2-D and in 3-D."""
 
+BACKGROUND = "background"
+"""A class of this name, in any case, is what objects stand out from, and has none itself."""
+
+
+def object_classes(class_names: Sequence[str]) -> list[int]:
+    """Returns the ids of the classes that have objects: all but the one called background."""
+    return [k for k, name in enumerate(class_names) if name.casefold() != BACKGROUND]
+
 
 class Region(NamedTuple):
     """Where a class is in one image.

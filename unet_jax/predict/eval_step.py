@@ -22,9 +22,9 @@ def make_eval_step(network: Network) -> Predictor:
     return make_predictor(network, evaluation(network.task, network.settings.metrics))
 
 
-def make_mask_step(network: Network) -> Predictor:
-    """Makes what predicts masks by a network; nothing is compiled."""
-    return make_predictor(network, prediction(network.task))
+def make_mask_step(network: Network, with_probability: bool = False) -> Predictor:
+    """Makes what predicts masks by a network, and probabilities; nothing is compiled."""
+    return make_predictor(network, prediction(network.task, with_probability))
 
 
 def evaluation(task: Task, chosen: Chosen = MappingProxyType({})) -> Outputs:
@@ -50,9 +50,10 @@ def evaluation(task: Task, chosen: Chosen = MappingProxyType({})) -> Outputs:
     )
 
 
-def prediction(task: Task) -> Outputs:
+def prediction(task: Task, with_probability: bool = False) -> Outputs:
     """Makes what prediction computes; see `masks`."""
-    return Outputs(None, functools.partial(masks, task), sums=("is_read",))
+    compute = functools.partial(masks, task, with_probability=with_probability)
+    return Outputs(None, compute, sums=("is_read",))
 
 
 def outputs(
@@ -109,16 +110,24 @@ def finish(task: Task, metrics: Metrics, later: Metrics, result: dict[str, Any])
     return result
 
 
-def masks(task: Task, logits: jax.Array, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+def masks(
+    task: Task,
+    logits: jax.Array,
+    batch: dict[str, jax.Array],
+    *,
+    with_probability: bool = False,
+) -> dict[str, jax.Array]:
     """Decides on the class, or classes, of every pixel of a batch without labels.
 
     Args:
         task: What a label means.
         logits: float32 [B, *n, K].
         batch: A batch of `images.image_batches`.
+        with_probability: Whether probabilities are returned, too: 4 K bytes for a pixel.
 
     Returns:
         "prediction" uint8 [B, *n], or [B, *n, K] by class, and "is_read" bool [B] of all processes'
-        images.
+        images; where asked for also "probability" float32 [B, *n, K].
     """
-    return {"prediction": task.mask(task.decide(logits)), "is_read": batch["is_read"]}
+    found = {"prediction": task.mask(task.decide(logits)), "is_read": batch["is_read"]}
+    return found | ({"probability": task.probability(logits)} if with_probability else {})

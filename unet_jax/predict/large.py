@@ -246,8 +246,9 @@ def _write(store: Store, results: Results, preview: Preview) -> None:
     shown = figures.flat_image(preview.image(store.read_small()))
     labels = [preview.label(read, store.size[-1]) for read in readers]
     label = labels[0] if len(labels) == 1 else np.stack(labels, axis=-1)
-    results.overlay.parent.mkdir(parents=True, exist_ok=True)
-    figures.save_png(results.overlay, figures.overlay(shown, label))
+    for file in results.overlays:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        figures.save_png(file, figures.overlay(shown, label))
 
 
 def check_suffix(suffix: str, axes: int) -> None:

@@ -26,20 +26,20 @@ class Results(NamedTuple):
 
     Attributes:
         masks: The mask, or one for every class.
-        overlay: The image with the classes over it.
+        overlays: The image with the classes over it; () for none.
         values: Ids in the masks are below it.
         store: Folder of what is kept until they are written.
     """
 
     masks: tuple[Path, ...]
-    overlay: Path
+    overlays: tuple[Path, ...]
     values: int
     store: Path
 
     @property
     def files(self) -> tuple[Path, ...]:
         """Returns all of them."""
-        return (*self.masks, self.overlay)
+        return (*self.masks, *self.overlays)
 
 
 class Opened(NamedTuple):

@@ -1,21 +1,22 @@
 """Where the results of a prediction go: planned and checked whole, then written."""
 
+import contextlib
 import errno
 import os
 import tempfile
 import unicodedata
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from unet_jax import figures
-from unet_jax.data.by_class import OVERLAY, mask_name
 from unet_jax.data.formats import find_format
 from unet_jax.data.parts import Part, files_of
-from unet_jax.data.sample import Window
+from unet_jax.data.sample import Sample, Window
 from unet_jax.errors import UserError
+from unet_jax.predict.outputs import DEFAULT, OUTPUTS
+from unet_jax.predict.outputs.base import Predicted
 from unet_jax.process.whole import PART_LENGTH, remove_leftovers
 
 _NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)  # of a path that leads to no file
@@ -23,20 +24,36 @@ _ELSEWHERE = "give another --output"
 
 
 class Result(NamedTuple):
-    """The files that a prediction writes for one image.
+    """The files that a prediction writes for one image, or for all of them together.
 
     Attributes:
-        masks: The mask, or one for every class where classes may overlap.
-        overlay: The image with the classes over it.
+        by_output: By name in `OUTPUTS`.
     """
 
-    masks: tuple[Path, ...]
-    overlay: Path
+    by_output: Mapping[str, tuple[Path, ...]]
 
     @property
     def files(self) -> tuple[Path, ...]:
         """Returns all of them."""
-        return (*self.masks, self.overlay)
+        return tuple(file for files in self.by_output.values() for file in files)
+
+
+class Plan(NamedTuple):
+    """The files that a prediction writes.
+
+    Attributes:
+        results: By id of an image.
+        common: Of the whole prediction.
+    """
+
+    results: Mapping[str, Result]
+    common: Result
+
+    @property
+    def files(self) -> list[Path]:
+        """Returns all of them."""
+        found = [file for result in self.results.values() for file in result.files]
+        return [*found, *self.common.files]
 
 
 def plan_results(
@@ -44,11 +61,12 @@ def plan_results(
     output: Path,
     by_class: Sequence[str] = (),
     *,
+    outputs: Sequence[str] = DEFAULT,
     axes: int = 2,
     suffix: str = "",
     begun: Collection[str] = (),
     replace: bool = False,
-) -> list[Result]:
+) -> Plan:
     """Plans the files of a prediction; writes nothing.
 
     Files are told apart by what they are and not by how they are spelled, so that links, and file
@@ -58,35 +76,40 @@ def plan_results(
 
     Args:
         images: The input files by name.
-        output: Folder of the results: NAME.png, or as the image's format has it, and
-            NAME_overlay.png.
+        output: Folder of the results.
         by_class: Classes that have a mask each, NAME_CLASS.png; () for one mask of all.
+        outputs: What is written, names in `OUTPUTS`.
         axes: Of pixels: 2 of images, 3 of volumes.
         suffix: Of the masks; "" for that of the image's format.
         begun: Names of images of which a killed prediction left a part, which is finished.
         replace: Whether files that are there may be replaced.
 
     Returns:
-        The files, in the images' order.
+        The files.
 
     Raises:
         UserError: A result would be written over an input, two results have one name, one is there
             already, or the folder cannot be written.
     """
-    results = []
+    kinds = {name: OUTPUTS[name] for name in outputs}
+    results = {}
     for name, image in images.items():
-        own_suffix = suffix or find_format(_files(image)[0].name).mask_suffix(axes)
-        names = [mask_name(name, class_name) for class_name in by_class] or [name]
-        masks = tuple(output / f"{own}{own_suffix}" for own in names)
-        results.append(Result(masks, output / f"{name}_{OVERLAY}.png"))
-    files = [file for result in results for file in result.files]
-    _check_folders(files, output)
-    _check_names([_files(image)[0] for image in images.values()], results)
-    _check_inputs([file for image in images.values() for file in _files(image)], files)
-    pairs = zip(images, results, strict=True)
-    new = [file for name, result in pairs if name not in begun for file in result.files]
-    _check_existing(new, output, replace=replace)
-    return results
+        own = suffix or find_format(_files(image)[0].name).mask_suffix(axes)
+        results[name] = Result(
+            {
+                key: tuple(output / file for file in kind.files(name, own, by_class))
+                for key, kind in kinds.items()
+            }
+        )
+    common = {key: tuple(output / file for file in kind.common) for key, kind in kinds.items()}
+    plan = Plan(results, Result(common))
+    firsts = [str(_files(image)[0]) for image in images.values()]
+    _check_folders(plan.files, output)
+    _check_names([*firsts, "all images"], [*results.values(), plan.common])
+    _check_inputs([file for image in images.values() for file in _files(image)], plan.files)
+    new = [file for name in results if name not in begun for file in results[name].files]
+    _check_existing([*new, *plan.common.files], output, replace=replace)
+    return plan
 
 
 def _files(image: Path | Part) -> tuple[Path, ...]:
@@ -112,65 +135,80 @@ def check_output(output: Path) -> None:
 class Writer:
     """Writes the results of a prediction, each file whole or not at all."""
 
-    def __init__(
-        self, output: Path, results: Mapping[str, Result], class_names: Sequence[str]
-    ) -> None:
-        """Takes what was planned, by id; removes what a killed prediction left there."""
-        self._output, self._results, self._classes = output, results, len(class_names)
-        self._written = 0
-        for folder in {file.parent for result in results.values() for file in result.files}:
+    def __init__(self, output: Path, plan: Plan, class_names: Sequence[str]) -> None:
+        """Takes what was planned; removes what a killed prediction left there."""
+        self._output, self._plan, self._written = output, plan, 0
+        self._outputs = {name: OUTPUTS[name](class_names) for name in plan.common.by_output}
+        for folder in {file.parent for file in plan.files}:
             remove_leftovers(folder)
 
-    def open(self, name: str, image: np.ndarray) -> "MaskSink":
-        """Begins the mask and the overlay of an image.
+    def open(
+        self, name: str, file: str, sample: Sample, maps: Mapping[str, np.ndarray]
+    ) -> "MaskSink":
+        """Begins the results of an image.
 
         Args:
             name: Its id.
-            image: [*n, C]; of a volume the overlay shows the middle slice.
+            file: What lists call it; see `Predicted`.
+            sample: The image.
+            maps: What outputs need; see `Predicted`.
 
         Returns:
-            What takes the classes of its pixels, and writes both files when it is closed.
+            What takes the classes of its pixels, and writes the files when it is closed.
         """
-        return MaskSink(self, name, image)
+        label = np.zeros(sample.image.shape[:-1], np.uint8)
+        return MaskSink(self, Predicted(name, file, sample.image, label, sample.spacing, maps))
 
-    def write(self, name: str, image: np.ndarray, label: np.ndarray) -> None:
-        """Writes the mask and the overlay of an image.
+    def write(self, found: Predicted) -> None:
+        """Writes the results of an image.
 
         Args:
-            name: Its id.
-            image: [*n, C].
-            label: uint8 [*n]; or [*n, K] of 0 and 1, of K masks.
+            found: What is predicted.
 
         Raises:
             UserError: They cannot be written, such as on a full disk.
         """
-        result, axes = self._results[name], image.ndim - 1
-        shown = figures.flat_image(image), figures.flat_label(label, axes)
-        is_by_class = label.ndim > axes
-        masks = np.moveaxis(label, -1, 0) if is_by_class else [label]
+        result = self._plan.results[found.name]
+        with self._said((*result.files, *self._plan.common.files)[0]):
+            for name, output in self._outputs.items():
+                output.add(found, result.by_output[name])
+        self._written += 1
+
+    def close(self) -> list[str]:
+        """Writes the results of the whole prediction; returns lines for the user.
+
+        Raises:
+            UserError: They cannot be written, such as on a full disk.
+        """
+        lines = []
+        for name, output in self._outputs.items():
+            files = self._plan.common.by_output[name]
+            with self._said((*files, self._output)[0]):
+                lines += output.close(files)
+        return lines
+
+    @contextlib.contextmanager
+    def _said(self, file: Path) -> Iterator[None]:
+        """Says what a result that cannot be written means."""
         try:
-            for file, mask in zip(result.masks, masks, strict=True):
-                values = 2 if is_by_class else self._classes
-                find_format(file.name).write_mask(file, np.ascontiguousarray(mask), values)
-            figures.save_png(result.overlay, figures.overlay(*shown))
+            yield
         except OSError as error:
             is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             cure = "Free some space" if is_full else "Mend it"
             raise UserError(
                 f"{'the disk is full' if is_full else 'a result cannot be written'} "
-                f"({result.masks[0]}: {error.strerror}): {self._written} of {len(self._results)} "
+                f"({file}: {error.strerror}): {self._written} of {len(self._plan.results)} "
                 f"images have their results in {self._output}. {cure} and predict again with "
                 "--replace, or give another --output."
             ) from error
-        self._written += 1
 
 
 class MaskSink:
     """Gathers the classes of an image's pixels in memory; a `predictor.Sink`."""
 
-    def __init__(self, writer: Writer, name: str, image: np.ndarray) -> None:
-        """Takes who writes, the image's id and the image [*n, C]."""
-        self._writer, self._name, self._image = writer, name, image
+    def __init__(self, writer: Writer, found: Predicted) -> None:
+        """Takes who writes, and what is known but for the label."""
+        self._writer, self._found = writer, found
         self._parts: list[tuple[Window, np.ndarray]] = []
 
     def add(self, window: Window, decision: np.ndarray) -> None:
@@ -178,13 +216,13 @@ class MaskSink:
         self._parts.append((window, decision))
 
     def close(self) -> None:
-        """Writes the mask and the overlay; see `Writer.write`."""
-        pixels = self._image.ndim - 1
-        by_class = self._parts[0][1].shape[pixels:]
-        label = np.zeros((*self._image.shape[:-1], *by_class), np.uint8)
+        """Writes the results; see `Writer.write`."""
+        image = self._found.image
+        by_class = self._parts[0][1].shape[image.ndim - 1 :]
+        label = np.zeros((*image.shape[:-1], *by_class), np.uint8)
         for window, decision in self._parts:
             label[window] = decision
-        self._writer.write(self._name, self._image, label)
+        self._writer.write(self._found._replace(label=label))
 
 
 def same_folder(first: Path, second: Path) -> bool:
@@ -237,7 +275,7 @@ def _length(file: Path) -> int:
     return len(os.fsencode(file.name))
 
 
-def _check_names(images: Sequence[Path], results: Sequence[Result]) -> None:
+def _check_names(images: Sequence[str], results: Sequence[Result]) -> None:
     """Checks that no two files have one name, and that none is the folder of another."""
     both = zip(images, results, strict=True)
     pairs = [(image, file) for image, result in both for file in result.files]
@@ -248,7 +286,7 @@ def _check_names(images: Sequence[Path], results: Sequence[Result]) -> None:
         for folder, image in example.items()
         for above in (real[folder], *real[folder].parents)
     }
-    taken: dict[str, Path] = {}
+    taken: dict[str, str] = {}
     for image, file in pairs:
         key = _one_spelling(real[file.parent] / file.name)
         if key in taken:

@@ -8,6 +8,7 @@ from unet_jax import config as configs
 from unet_jax.errors import UserError
 from unet_jax.metrics.choices import CHOICES, Chosen, check_metrics
 from unet_jax.runs import layout, looks
+from unet_jax.runs.cleaned import METRIC, settle_rules
 
 Scores = Mapping[str, float | None]
 
@@ -33,7 +34,7 @@ def settle(asked: Chosen, workdir: Path, split: str, checkpoint: str, trained: A
         workdir: The run's directory.
         split: That is evaluated; val takes nothing.
         checkpoint: "best" or "latest".
-        trained: What is evaluated: its step, and its scores on val in training.
+        trained: What is evaluated: its step, its network, and its scores on val in training.
 
     Returns:
         What the metrics are told.
@@ -56,6 +57,9 @@ def settle(asked: Chosen, workdir: Path, split: str, checkpoint: str, trained: A
                         "same config.eval.metrics, or give a number."
                     )
                 metrics[name][key] = said[f"{key}_from_val"] = found
+    if METRIC in metrics and split != "val":
+        names = trained.network.task.names
+        metrics[METRIC]["rules"] = settle_rules(asked, workdir, trained.step, checkpoint, names)
     return Told(metrics, said)
 
 

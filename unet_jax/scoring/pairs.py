@@ -7,7 +7,7 @@ from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from unet_jax.data import storage
-from unet_jax.data.by_class import OVERLAY
+from unet_jax.data.by_class import BESIDE
 from unet_jax.data.files import list_images, say_once
 from unet_jax.data.layouts.matching import is_pattern, match, parse
 from unet_jax.data.storage import AnyPath
@@ -47,8 +47,8 @@ def find_pairs(
 
     A name is the path below the folder, without what stands behind the last dot. Each of the three
     may also be a pattern, such as "DRIVE/test/1st_manual/{name}_manual1.gif": then the letters that
-    its placeholders stand for are the name; * stands for any. What `--mode=predict` draws beside
-    its masks, NAME_overlay.png, is passed over.
+    its placeholders stand for are the name; * stands for any. What `--mode=predict` writes
+    beside its masks, such as NAME_overlay.png, is passed over; see `by_class.BESIDE`.
 
     Args:
         predictions: Folder of the predicted masks, or pattern.
@@ -67,12 +67,7 @@ def find_pairs(
     """
     true = _by_image(_without(_list(truth, TRUTH), suffix, TRUTH), layers, TRUTH)
     found = _list(predictions, PREDICTIONS)
-    drawn = f"_{OVERLAY}"
-    masks = {
-        name: file
-        for name, file in found.items()
-        if name in true or not (name.endswith(drawn) and name.removesuffix(drawn) in true)
-    }
+    masks = {n: file for n, file in found.items() if n in true or not _is_beside(n, true, found)}
     guessed = _by_image(_without(masks, suffix, PREDICTIONS, must=False), layers, PREDICTIONS)
     if names is not None:
         true, guessed = (
@@ -92,6 +87,12 @@ def find_pairs(
                     "so that masks would be their own truth; give two folders."
                 )
     return pairs
+
+
+def _is_beside(name: str, *masks: Collection[str]) -> bool:
+    """Tells whether a prediction left a file beside one of these masks."""
+    stem, _, end = name.rpartition("_")
+    return end in BESIDE and any(stem in names for names in masks)
 
 
 def _named(

@@ -20,7 +20,7 @@ from unet_jax.errors import UserError
 
 BACKGROUND = "background"
 _IN_ONE_FOLDER = re.compile(r"instances_(\w+?)\d*\.json")  # annotations/instances_train2017.json
-_BESIDE_IMAGES = ("_annotations.coco.json", "annotations.json", "instances.json")
+_BESIDE_IMAGES = ("_annotations.coco.json", "annotations.json", "instances.json", "coco.json")
 
 
 class _File(NamedTuple):

@@ -119,6 +119,26 @@ def read_runs(text: str, what: str) -> list[int]:
     return counts
 
 
+def write_runs(counts: Sequence[int]) -> str:
+    """Compresses runs to a text, as `read_runs` reads it.
+
+    Args:
+        counts: Lengths of runs of pixels outside and inside by turns.
+
+    Returns:
+        The text.
+    """
+    letters = []
+    for place, count in enumerate(counts):
+        value = count - counts[place - 2] if place > 2 else count
+        is_last = False
+        while not is_last:
+            part, value = value & 31, value >> 5
+            is_last = value == (-1 if part & 16 else 0)
+            letters.append(48 + part + (0 if is_last else 32))
+    return bytes(letters).decode()
+
+
 def paint(
     parts: Sequence[tuple[int, np.ndarray]], shape: tuple[int, int], *, small_on_top: bool
 ) -> np.ndarray:

@@ -1,16 +1,15 @@
 """How often classes are there, and which are mirror images of each other."""
 
-import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from unet_jax.data.class_weights import median_frequency, sum_counts
+from unet_jax.data.sides import find_sides
 from unet_jax.doctor.finding import Finding, setting
 from unet_jax.doctor.look import Look
 from unet_jax.doctor.survey import Survey
 
-SIDES = {"left": "right", "l": "r", "lh": "rh"}  # words of names, and what mirroring makes of them
 RATIO = 20.0  # of the pixels of the most frequent class to those of the rarest
 
 
@@ -113,28 +112,3 @@ def mirrored(survey: Survey) -> Iterator[Finding]:
         "changing its label",
         "\n".join(setting(f"augment.flip.{axis}", False) for axis in axes),
     )
-
-
-def find_sides(class_names: Sequence[str]) -> list[tuple[str, str]]:
-    """Finds the classes that are the left and the right of one thing, by their names.
-
-    Args:
-        class_names: K names, such as "left_lung", "Lung (R)" or "lh-cortex".
-
-    Returns:
-        Pairs of names that differ in one word alone, left in the one and right in the other.
-    """
-    words = {name: _words(name) for name in class_names}
-    pairs = []
-    for name, own in words.items():
-        for place, word in enumerate(own):
-            if word not in SIDES:
-                continue
-            other = [*own[:place], SIDES[word], *own[place + 1 :]]
-            pairs += [(name, found) for found, theirs in words.items() if theirs == other]
-    return pairs
-
-
-def _words(name: str) -> list[str]:
-    """Splits a name into words and numbers, as "LeftLung", "lung_1" and "Lung (L)"."""
-    return re.findall(r"[^\W\d_]+|\d+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower())
