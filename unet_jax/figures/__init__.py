@@ -10,6 +10,7 @@ from unet_jax.figures.augmented import Example, augmentation_sheet
 from unet_jax.figures.colours import (
     ERROR_COLOUR,
     IGNORED,
+    encode_indexed_png,
     error_map,
     overlay,
     palette,
@@ -29,6 +30,7 @@ __all__ = [
     "augmentation_sheet",
     "class_error_grid",
     "confusion_matrix",
+    "encode_indexed_png",
     "error_map",
     "flat_image",
     "flat_label",

@@ -259,13 +259,31 @@ def encode_drawing(drawing: np.ndarray, colours: int, keep: np.ndarray) -> bytes
 
 
 def save_indexed_png(path: str | os.PathLike[str], label: np.ndarray, num_classes: int) -> None:
-    """Writes class ids as an indexed PNG, which viewers show in the class colours.
+    """Writes class ids as an indexed PNG, atomically; see `encode_indexed_png`.
 
     Args:
         path: file to write; missing folders are made.
+        label: uint8[H, W] class ids.
+        num_classes: K, from 1 to 256.
+
+    Raises:
+        ValueError: see `encode_indexed_png`.
+    """
+    target, data = Path(path), encode_indexed_png(label, num_classes)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(target, data)
+
+
+def encode_indexed_png(label: np.ndarray, num_classes: int) -> bytes:
+    """Encodes class ids as an indexed PNG, which viewers show in the class colours.
+
+    Args:
         label: uint8[H, W] class ids; they are the pixel values of the file. 255 is ignored.
         num_classes: K, from 1 to 256; the file's palette begins with `palette(K)`, the rest is
             grey.
+
+    Returns:
+        The bytes of the file.
 
     Raises:
         ValueError: if `label` is not uint8[H, W], has an id that is neither below K nor 255, or
@@ -280,4 +298,6 @@ def save_indexed_png(path: str | os.PathLike[str], label: np.ndarray, num_classe
     image = Image.fromarray(label)
     image.putpalette(colours.tobytes())
     # A palette of 256 keeps 8 bits per pixel: of fewer, Pillow would cut larger values off.
-    _write_image(path, image)
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return buffer.getvalue()
