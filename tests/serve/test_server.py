@@ -5,6 +5,7 @@ import base64
 import io
 import threading
 import tracemalloc
+import warnings
 import zipfile
 
 import numpy as np
@@ -123,6 +124,18 @@ def test_json_has_counts_and_masks():
         )
 
 
+def test_what_a_model_warns_of_is_told_to_who_sent_the_image():
+    class Wary(Brightest):
+        def predict(self, image):
+            warnings.warn("smaller than é", stacklevel=1)
+            return super().predict(image)
+
+    app, data = make(Wary()), encode(noise(3, 3, 3))
+    assert post(app, data).headers["x-note"] == "smaller than ?"
+    told = post(app, data, {"accept": "application/json"}).json()
+    assert told["notes"] == ["smaller than é"]
+
+
 def test_classes_that_overlap_have_a_mask_each():
     image = noise(4, 6, 3)
     answer = post(make(Overlapping()), encode(image))
@@ -158,6 +171,23 @@ def test_a_body_is_refused_by_its_length_before_it_is_read():
     assert asyncio.run(asyncio.wait_for(endless(), 20)).status == 413
 
 
+def test_a_request_that_is_sent_away_is_read_to_its_end_first():
+    model = Brightest(waits=True)
+    app, data = make(model, queue=0), encode(noise(8, 8, 3))
+    parts = [b"x" * 100] * 50
+
+    async def crowd():
+        first = asyncio.create_task(ask(app, "POST", "/predict", [data]))
+        await asyncio.to_thread(model.started.wait, 60)
+        second = await ask(app, "POST", "/predict", parts)
+        model.let_go.set()
+        return second, await first
+
+    second, first = asyncio.run(crowd())
+    assert (second.status, first.status) == (503, 200)
+    assert not parts
+
+
 def test_a_body_without_a_length_is_cut_off_at_the_limit():
     parts = [b"x" * 100] * 1000
     left = asyncio.run(ask(make(bytes=1000), "POST", "/predict", parts))
@@ -179,12 +209,12 @@ def test_requests_beyond_the_queue_are_sent_away_at_once_and_none_is_lost():
         tasks = [asyncio.create_task(ask(app, "POST", "/predict", [data])) for _ in range(200)]
         while sum(task.done() for task in tasks) < 194:
             await asyncio.sleep(0.001)
-        health = await ask(app, "GET", "/healthz")  # it answers while the worker is busy
+        health = await ask(app, "GET", "/healthz", [b""])  # it answers while the worker is busy
         assert health.json() == {"status": "ok", "waiting": 5, "queue": 5}
         model.let_go.set()
         answers = await asyncio.gather(*tasks)
         again = await ask(app, "POST", "/predict", [data])
-        return answers, again, await ask(app, "GET", "/metrics")
+        return answers, again, await ask(app, "GET", "/metrics", [b""])
 
     answers, again, metrics = asyncio.run(asyncio.wait_for(crowd(), 60))
     codes = [answer.status for answer in answers]
@@ -213,7 +243,7 @@ def test_a_request_that_is_given_up_keeps_its_place_until_the_worker_is_done_wit
         late = await ask(app, "POST", "/predict", [many], headers)
         full = await ask(app, "POST", "/predict", [data])
         model.let_go.set()
-        while b"in_progress 0" not in (await ask(app, "GET", "/metrics")).body:
+        while b"in_progress 0" not in (await ask(app, "GET", "/metrics", [b""])).body:
             await asyncio.sleep(0.01)
         return late, full, await ask(app, "POST", "/predict", [data])
 
@@ -275,7 +305,6 @@ def test_names_of_files_lead_nowhere():
     assert len(safe_name("x" * 10**5)) == 100
 
 
-@pytest.mark.filterwarnings("ignore:Image size .* exceeds limit")
 def test_200_hostile_files_get_one_line_each_and_take_no_memory(caplog):
     model = Brightest()
     app, found = make(model), hostile.files()

@@ -14,8 +14,8 @@ class Answer(NamedTuple):
         return json.loads(self.body)
 
 
-async def ask(app, method, path, parts=(b"",), headers=None, *, pause=0.0):
-    """Sends a request whose body comes in parts, with a pause before each.
+async def ask(app, method, path, parts, headers=None, *, pause=0.0):
+    """Sends a request whose body comes in parts, a list that gets shorter, a pause before each.
 
     Returns:
         The answer.
@@ -35,7 +35,7 @@ async def ask(app, method, path, parts=(b"",), headers=None, *, pause=0.0):
         "client": ("127.0.0.1", 1),
         "server": ("127.0.0.1", 8000),
     }
-    left, messages = list(parts), []
+    left, messages = parts, []
 
     async def receive():
         if not left:

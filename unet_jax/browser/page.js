@@ -34,8 +34,9 @@ async function take(files) {
   try {
     const found = await during(`Predicting ${file.name} ...`, () => engine.predict(file));
     show({ ...found, name: file.name });
-    const more = files.length > 1 ? ` The first of ${files.length} files; drop one at a time.` : "";
-    say(`${file.name}: ${found.width} x ${found.height} pixels in ${found.seconds.toFixed(2)} s.${more}`);
+    const told = [`${file.name}: ${found.width} x ${found.height} pixels in ${found.seconds.toFixed(2)} s.`];
+    if (files.length > 1) told.push(`The first of ${files.length} files; drop one at a time.`);
+    say([...told, found.note].join(" "));
   } catch (error) {
     if (!(error instanceof ImageError)) console.error(error);
     say(error.message, true);
@@ -78,6 +79,7 @@ function row({ name, colour }, id, counts) {
   const bar = Object.assign(document.createElement("div"), { className: "bar" });
   const part = bar.appendChild(document.createElement("div"));
   part.style.width = percent(counts[id]);
+  part.hidden = !counts[id];
   line.cells[3].append(bar);
   return line;
 }

@@ -25,6 +25,7 @@ _WHERE = (
     "The model is in this page and runs in this browser: no image leaves this computer.",
     "The server of this page predicts the class of every pixel.",
 )
+_KINDS = ("PNG, JPEG, WebP or BMP", "PNG, JPEG, WebP, BMP or TIFF")
 _SCRIPTS = ("pixels.js", "png.js", "page.js")
 
 
@@ -81,7 +82,7 @@ def make_page(facts: Facts, engine: str, blocks: Mapping[str, bytes]) -> str:
     return write_document(
         facts.title,
         GENERATOR,
-        [make("p", _WHERE[engine == SERVER]), *_tool()],
+        [make("p", _WHERE[engine == SERVER]), *_tool(_KINDS[engine == SERVER])],
         [
             Section("reads", "What it reads", list(_reads(facts, engine))),
             Section("about", "The model", [_about(facts)]),
@@ -107,12 +108,12 @@ def _policy(script: str, css: str, engine: str) -> str:
     return "; ".join(f"{name} {value}" for name, value in rules.items())
 
 
-def _tool() -> Iterator[Html]:
+def _tool(kinds: str) -> Iterator[Html]:
     """Writes where an image is dropped and where its classes are shown."""
     yield make(
         "label",
         make("b", "Drop an image here, or choose one"),
-        make("span", "PNG, JPEG, WebP or BMP", kind="muted"),
+        make("span", kinds, kind="muted"),
         make("input", type="file", id="file", accept="image/*", aria_describedby="status"),
         kind="drop",
         id="drop",
@@ -139,8 +140,8 @@ def _reads(facts: Facts, engine: str) -> Iterator[Html]:
     colours = "colours" if facts.channels == 3 else "grey values"
     yield make(
         "p",
-        f"Images of 8 bits a channel with {colours}, of up to {facts.most_pixels:,} pixels, at "
-        "their own size: nothing is made smaller.",
+        f"Images of 8 bits a channel with {colours}, of up to {facts.most_pixels:,} pixels. The "
+        "mask has the image's own size.",
     )
     if engine != SERVER:
         yield make(

@@ -16,6 +16,8 @@ from unet_jax.figures import encode_indexed_png
 IDS, JSON, PNG, ZIP = "application/octet-stream", "application/json", "image/png", "application/zip"
 SHAPE = "X-Shape"
 """Header of bare ids: "HEIGHT,WIDTH"."""
+NOTE = "X-Note"
+"""Header of what is to be said of the first image that anything is to be said of."""
 
 
 class Predicted(NamedTuple):
@@ -35,31 +37,36 @@ def choose_kind(accept: str) -> str:
     return next((kind for kind in (IDS, JSON) if kind in accept.lower()), PNG)
 
 
-def make_answer(found: Sequence[Predicted], class_names: Sequence[str], kind: str) -> Response:
+def make_answer(
+    found: Sequence[Predicted], class_names: Sequence[str], kind: str, notes: Sequence[str] = ()
+) -> Response:
     """Makes the answer for the images of a request.
 
     Args:
         found: What is predicted, one or more.
         class_names: K names.
         kind: See `choose_kind`. Where there is no one mask, PNG files come in a zip.
+        notes: Lines about the images.
 
     Returns:
         The answer.
     """
+    headers = {NOTE: notes[0].encode("ascii", "replace").decode()} if notes else {}
     if kind == JSON:
-        return Response(json.dumps(_table(found, class_names)), media_type=JSON)
+        table = _table(found, class_names) | {"notes": list(notes)}
+        return Response(json.dumps(table), media_type=JSON, headers=headers)
     is_one = len(found) == 1 and found[0].label.ndim == 2
     if kind == IDS and is_one:
         shape = ",".join(map(str, found[0].label.shape))
-        return Response(found[0].label.tobytes(), media_type=IDS, headers={SHAPE: shape})
+        return Response(found[0].label.tobytes(), media_type=IDS, headers=headers | {SHAPE: shape})
     files = list(_files(found, class_names))
     if is_one:
-        return Response(files[0][1], media_type=PNG)
+        return Response(files[0][1], media_type=PNG, headers=headers)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, data in files:
             archive.writestr(zipfile.ZipInfo(f"{name}.png"), data)
-    return Response(buffer.getvalue(), media_type=ZIP)
+    return Response(buffer.getvalue(), media_type=ZIP, headers=headers)
 
 
 def _files(found: Sequence[Predicted], class_names: Sequence[str]) -> Iterator[tuple[str, bytes]]:

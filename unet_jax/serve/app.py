@@ -1,8 +1,11 @@
 """The server's application: its routes, and every error as one line."""
 
 import asyncio
+import contextlib
 import logging
+import math
 import time
+import warnings
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -26,6 +29,7 @@ from unet_jax.serve.openapi import describe
 from unet_jax.serve.uploads import Upload, decode, read_uploads
 
 _RETRY = "5"  # seconds after which a client may come again
+_DISCARD_SECONDS = 10
 _LOG = logging.getLogger("unet_jax.serve")
 
 
@@ -70,6 +74,7 @@ class _Server:
                 answer = await self._in_time(request, place)
         except FullError:
             text = f"{self._limits.queue} requests wait already; come again in {_RETRY} s."
+            await self._discard(request)
             answer = _error(503, text, {"Retry-After": _RETRY})
         except HTTPException as error:
             answer = _error(error.status_code, error.detail)
@@ -81,6 +86,16 @@ class _Server:
             answer = self._unforeseen(error)
         self._metrics.answers[answer.status_code] += 1
         return answer
+
+    async def _discard(self, request: Request) -> None:
+        """Takes what a client still sends, and keeps none of it: else many do not read answers."""
+        left = self._limits.bytes
+        with contextlib.suppress(TimeoutError, ClientDisconnect):
+            async with asyncio.timeout(_DISCARD_SECONDS):
+                async for part in request.stream():
+                    left -= len(part)
+                    if left < 0:
+                        break
 
     async def _in_time(self, request: Request, place: Place) -> Response:
         seconds, uploads = self._limits.seconds, None
@@ -99,14 +114,18 @@ class _Server:
     def _work(self, uploads: Sequence[Upload], kind: str, place: Place) -> Response:
         """Decodes and predicts one image after the other; runs in the worker."""
         started, found = time.perf_counter(), []
-        for upload in uploads:
-            if place.is_left():
-                break
-            image = decode(upload, self._model.spec, self._limits.pixels)
-            found.append(Predicted(upload.name, self._model.predict(image)))
-            self._metrics.images += 1
-            self._metrics.pixels += found[-1].label.shape[0] * found[-1].label.shape[1]
-        answer = make_answer(found, self._model.class_names, kind) if found else Response()
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            for upload in uploads:
+                if place.is_left():
+                    break
+                image = decode(upload, self._model.spec, self._limits.pixels)
+                found.append(Predicted(upload.name, self._model.predict(image)))
+                self._metrics.images += 1
+                self._metrics.pixels += math.prod(found[-1].label.shape[:2])
+        # Others are of libraries, such as Pillow's of pixels, which are limited here.
+        notes = [str(one.message) for one in said if one.category is UserWarning]
+        answer = make_answer(found, self._model.class_names, kind, notes) if found else Response()
         self._metrics.seconds += time.perf_counter() - started
         return answer
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from unet_jax.serve.answers import IDS, JSON, PNG, SHAPE, ZIP
+from unet_jax.serve.answers import IDS, JSON, NOTE, PNG, SHAPE, ZIP
 from unet_jax.serve.limits import Limits
 
 _ERRORS = {
@@ -72,13 +72,15 @@ def _masks(class_names: Sequence[str]) -> dict[str, Any]:
         },
     }
     names = {"type": "array", "items": {"type": "string"}}
-    table = _object({"classes": names, "images": {"type": "array", "items": _object(image)}})
+    images = {"type": "array", "items": _object(image)}
+    table = _object({"classes": names, "images": images, "notes": names})
     answer = _answer(
         "An indexed PNG of class ids; of many images, or of classes that overlap, a zip of such.",
         {PNG: file, ZIP: file, IDS: file, JSON: table},
     )
-    about = {"description": f"HEIGHT,WIDTH of {IDS}", "schema": {"type": "string"}}
-    return answer | {"headers": {SHAPE: about}}
+    headers = {SHAPE: f"HEIGHT,WIDTH of {IDS}", NOTE: "What is to be said of the images, if anything."}
+    told = {k: {"description": v, "schema": {"type": "string"}} for k, v in headers.items()}
+    return answer | {"headers": told}
 
 
 def _get(summary: str, kind: str) -> dict[str, Any]:

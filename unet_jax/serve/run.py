@@ -1,10 +1,9 @@
 """Serves a run: its model, its page, and the socket that it listens on."""
 
+import errno
 import importlib.util
 import ipaddress
-import logging
 import socket
-import warnings
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -83,6 +82,8 @@ def listen(host: str, port: int) -> socket.socket:
         UserError: It cannot be had.
     """
     try:
+        if not host:  # which would be every address
+            raise OSError(errno.EADDRNOTAVAIL, "no address")
         return socket.create_server((host, port), family=_family(host), backlog=_CONNECTIONS)
     except (OSError, UnicodeError) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
@@ -120,9 +121,6 @@ def serve(run: Run, listening: socket.socket, limits: Limits, *, by_class: bool)
         version=unet_jax.__version__,
         hosts=hosts,
     )
-    # Pillow warns of what the limit of pixels refuses.
-    warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
-    logging.basicConfig(format="%(message)s")
     shown = f"[{host}]" if ":" in host else host
     console.print(f"serving {title} at http://{shown}:{port}/ ; Ctrl-C ends it")
     facts = ", ".join(f"{name} {value:,}" for name, value in limits._asdict().items())
@@ -134,6 +132,7 @@ def serve(run: Run, listening: socket.socket, limits: Limits, *, by_class: bool)
         )
     settings = uvicorn.Config(
         app,
+        log_config=None,  # Python's own: warnings and errors go to the console
         log_level="warning",
         access_log=False,
         server_header=False,
