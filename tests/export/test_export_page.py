@@ -11,12 +11,14 @@ from PIL import Image
 from support.chromium import chromium
 
 from unet_jax.browser.page import Facts
+from unet_jax.data.sample import RGB, make_spec
 from unet_jax.errors import UserError
 from unet_jax.export import page
 from unet_jax.export import runtime as browser_runtime
 
-onnx = pytest.importorskip("onnx", reason="the package onnx is not installed")
+pytest.importorskip("onnx", reason="the package onnx is not installed")
 
+import onnx
 from onnx.reference import ReferenceEvaluator
 from support.onnx_models import conv_labels, conv_model
 
@@ -53,6 +55,17 @@ def test_the_page_holds_the_runtime_and_the_model(tmp_path, monkeypatch):
     assert f"page.html, {len(text) / 1e6:.1f} MB" in line
     assert "onnxruntime-web" in text
     assert "MIT licence" in text
+
+
+def test_what_no_page_can_show_is_refused():
+    for spec in (RGB, make_spec(2, 1, "uint8")):
+        facts = page.make_facts("a", ("b",) * 100, spec, {}, by_class=False)
+        assert (facts.channels, facts.most_pixels) == (spec.channels, 894_784)
+    for spec in (make_spec(3, 3, "uint8"), make_spec(2, 2, "uint8"), make_spec(2, 3, "uint16")):
+        with pytest.raises(UserError, match=f"and the run's have {spec.axes} axes"):
+            page.make_facts("a", ("b",), spec, {}, by_class=False)
+    with pytest.raises(UserError, match="shows one class a pixel"):
+        page.make_facts("a", ("b",), RGB, {}, by_class=True)
 
 
 def test_large_weights_become_float16_and_the_labels_stay_those_of_numpy(monkeypatch):

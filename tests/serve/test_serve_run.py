@@ -1,4 +1,4 @@
-"""What is served: a run of the package, on a real socket; and what is refused before it is loaded."""
+"""What is served: a run, on a real socket; and what is refused before a run is loaded."""
 
 import io
 import json
@@ -68,7 +68,7 @@ def served(monkeypatch):
         threads[-1].start()
         while not (servers and servers[-1].started):
             time.sleep(0.01)
-        return "http://127.0.0.1:{}".format(listening.getsockname()[1])
+        return f"http://127.0.0.1:{listening.getsockname()[1]}"
 
     yield serve
     for server in servers:

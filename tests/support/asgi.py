@@ -66,7 +66,9 @@ def form(files, boundary="edge"):
     """Writes a form of (name, data); returns its headers and body."""
     parts = [
         f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="{name}"\r\n'
-        "Content-Type: image/png\r\n\r\n".encode() + data + b"\r\n"
+        "Content-Type: image/png\r\n\r\n".encode()
+        + data
+        + b"\r\n"
         for name, data in files
     ]
     body = b"".join(parts) + f"--{boundary}--\r\n".encode()

@@ -1,7 +1,7 @@
 """Opens a page in Chromium, drops images on it, and prints what it shows; needs PyQt6-WebEngine.
 
-python drive_page.py URL WIDTH HEIGHT SCREENSHOT.png IMAGE...; prints a line of JSON for every image,
-and at the end one with all requests and messages.
+python drive_page.py URL WIDTH HEIGHT SCREENSHOT.png IMAGE...; prints a line of JSON for every
+image, and at the end one with all requests and messages.
 """
 
 import base64
@@ -10,14 +10,14 @@ import os
 import sys
 from pathlib import Path
 
-FLAGS = "--no-sandbox --disable-gpu --single-process"
-os.environ.setdefault("QTWEBENGINE_CHROMIUM_FLAGS", FLAGS)
-os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
-
 from PyQt6.QtCore import QTimer, QUrl
 from PyQt6.QtWebEngineCore import QWebEnginePage, QWebEngineProfile, QWebEngineUrlRequestInterceptor
 from PyQt6.QtWebEngineWidgets import QWebEngineView
 from PyQt6.QtWidgets import QApplication
+
+FLAGS = "--no-sandbox --disable-gpu --single-process"
+os.environ.setdefault("QTWEBENGINE_CHROMIUM_FLAGS", FLAGS)
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
 DROP = """
 globalThis.told = null;
@@ -28,15 +28,17 @@ globalThis.told = null;
   await take([new File([bytes], "%s")]);
   let mask = null;
   if (shown) {
-    const blob = await writeMask(shown.label, shown.width, shown.height, facts.classes.map((c) => c.colour));
+    const colours = facts.classes.map((c) => c.colour);
+    const blob = await writeMask(shown.label, shown.width, shown.height, colours);
     mask = btoa(String.fromCharCode(...new Uint8Array(await blob.arrayBuffer())));
   }
+  const rows = [...at("classes").tBodies[0].rows];
   told = JSON.stringify({
     mask,
     status: at("status").textContent,
     isError: at("status").className === "error",
     label: at("stage").getAttribute("aria-label"),
-    cells: [...at("classes").tBodies[0].rows].map((row) => [...row.cells].map((c) => c.textContent)),
+    cells: rows.map((row) => [...row.cells].map((c) => c.textContent)),
   });
 })();
 """
@@ -110,7 +112,9 @@ view.setPage(Page(profile, view))
 view.resize(int(width), int(height))
 view.show()
 view.load(QUrl(url) if "://" in url else QUrl.fromLocalFile(os.path.abspath(url)))
-READY = "typeof at === 'function' && at('status').className === 'error' || typeof engine !== 'undefined' && !!engine"
+READY = """
+typeof engine !== "undefined" && (!!engine || at("status").className === "error")
+"""
 view.loadFinished.connect(lambda _: poll(READY, lambda _: drop(images)))
 QTimer.singleShot(int(os.environ.get("LIMIT", "240")) * 1000, end)
 app.exec()

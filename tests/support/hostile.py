@@ -1,4 +1,4 @@
-"""Files that no server should be harmed by: bombs, damage, other formats, and names that lead away."""
+"""Files that must harm no server: bombs, damage, other formats, names that lead away."""
 
 import io
 import struct
@@ -67,7 +67,10 @@ def files():
         ("bomb.png", png_bomb(60_000, 60_000)),
         ("bomb16.png", png_bomb(2**31 - 1, 2**31 - 1, 16)),
         ("grey_bomb.png", png_bomb(100_000, 50_000, 1, 0)),
-        ("long_text.png", good["PNG"][:33] + _chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1 << 26)))),
+        (
+            "long_text.png",
+            good["PNG"][:33] + _chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1 << 26))),
+        ),
         ("bomb.tif", _tiff_bomb(2**20, 2**20)),
         ("bomb.npy", _npy((10**6, 10**6, 3))),
         ("huge.npy", _npy((2**62, 3, 3))),
@@ -83,7 +86,10 @@ def files():
         ("frames.png", _encode(frames[0], "PNG", **loop)),
         ("frames.webp", _encode(frames[0], "WEBP", **loop)),
         ("page.html", b"<html><script>alert(1)</script></html>"),
-        ("drawing.svg", b"<svg xmlns='http://www.w3.org/2000/svg'><image href='file:///etc/passwd'/>"),
+        (
+            "drawing.svg",
+            b"<svg xmlns='http://www.w3.org/2000/svg'><image href='file:///etc/passwd'/>",
+        ),
         ("entities.xml", b"<!DOCTYPE a [<!ENTITY b SYSTEM 'file:///etc/passwd'>]><a>&b;</a>"),
         ("pickle.pt", b"\x80\x04cos\nsystem\n(S'true'\ntR."),
         ("program.exe", b"MZ" + bytes(1000)),
@@ -100,9 +106,11 @@ def files():
         data = good[kind]
         cuts = random.integers(1, len(data) // 2, 20)
         found += [(f"cut{cut}.{kind.lower()}", data[:cut]) for cut in cuts]
-    found += [(f"noise{i}.png", random.bytes(int(n))) for i, n in enumerate(random.integers(1, 3000, 30))]
-    magics = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"GIF89a", b"BM", b"RIFF\xff\xff\xff\xff"
-              b"WEBPVP8 ", b"\x93NUMPY\x01\0", b"PK\x03\x04", b"MM\0+")  # fmt: skip
+    found += [
+        (f"noise{i}.png", random.bytes(int(n))) for i, n in enumerate(random.integers(1, 3000, 30))
+    ]
+    magics = [b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"GIF89a", b"BM", b"\x93NUMPY\x01\0"]
+    magics += [b"RIFF\xff\xff\xff\xffWEBPVP8 ", b"PK\x03\x04", b"MM\0+"]
     while len(found) < 200:
         magic = magics[len(found) % len(magics)]
         found.append((f"start{len(found)}.png", magic + random.bytes(300)))

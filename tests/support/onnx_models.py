@@ -51,7 +51,7 @@ def conv_model(kernel: np.ndarray, bias: np.ndarray, *, extra: int = 0) -> bytes
 
 
 def conv_labels(image: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """Returns the same labels uint8 [H, W] of an image uint8 [H, W, C], and the scores, by NumPy."""
+    """Returns the labels uint8 [H, W] of an image uint8 [H, W, C], and the scores, by NumPy."""
     unit = np.pad(image.astype(np.float64) / 255, ((1, 1), (1, 1), (0, 0)))
     windows = np.lib.stride_tricks.sliding_window_view(unit, (3, 3), axis=(0, 1))
     scores = np.einsum("hwcyx,yxck->hwk", windows, kernel.astype(np.float64)) + bias

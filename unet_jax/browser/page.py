@@ -155,7 +155,9 @@ def _reads(facts: Facts, engine: str) -> Iterator[Html]:
 def _about(facts: Facts) -> Html:
     classes = ", ".join(f"{k} {name}" for k, name in enumerate(facts.class_names))
     told = {"classes": classes, **facts.about}
-    return make("dl", *(e for key, text in told.items() for e in (make("dt", key), make("dd", text))))
+    return make(
+        "dl", *(e for key, text in told.items() for e in (make("dt", key), make("dd", text)))
+    )
 
 
 def _told(facts: Facts) -> dict[str, object]:

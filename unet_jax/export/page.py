@@ -1,12 +1,14 @@
 """A model as a page: one HTML file that opens from the disk and predicts in the browser."""
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from unet_jax.browser.page import ONNX, Facts, make_page
+from unet_jax.browser.page import ONNX, Facts, make_page, most_pixels
+from unet_jax.data.sample import Spec
 from unet_jax.errors import UserError
 from unet_jax.export.runtime import VERSION, read_runtime
 from unet_jax.process.whole import write_text
@@ -14,6 +16,41 @@ from unet_jax.process.whole import write_text
 MOST_BYTES = 100_000_000
 """Of the model in a page; weights of larger ones are kept as float16."""
 _MANY = 1024  # numbers of an array of weights that is worth it
+
+
+def make_facts(
+    title: str,
+    class_names: Sequence[str],
+    spec: Spec,
+    about: Mapping[str, str],
+    *,
+    by_class: bool,
+) -> Facts:
+    """Makes what a page says of a model.
+
+    Args:
+        title: Its heading.
+        class_names: K names.
+        spec: Of the images.
+        about: More about the model, by name.
+        by_class: Whether classes may overlap.
+
+    Returns:
+        What it says.
+
+    Raises:
+        UserError: No page can show such images or masks.
+    """
+    cure = "leave out --format=page, or use --mode=serve."
+    if by_class:
+        raise UserError(f"--format=page shows one class a pixel, and the run's overlap; {cure}")
+    if spec.axes != 2 or spec.channels not in (1, 3) or spec.dtype != "uint8":
+        raise UserError(
+            f"--format=page reads images of 2 axes, 1 or 3 channels of uint8, and the run's have "
+            f"{spec}; {cure}"
+        )
+    most = most_pixels(len(class_names))
+    return Facts(title, class_names, spec.channels, about, most)
 
 
 def write_page(file: Path, model: bytes, facts: Facts, runtime: Path | None) -> list[str]:

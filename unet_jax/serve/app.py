@@ -34,15 +34,17 @@ _LOG = logging.getLogger("unet_jax.serve")
 
 
 class Model(Protocol):
-    """What predicts; `library.Run` is one.
+    """What predicts; `library.Run` is one."""
 
-    Attributes:
-        class_names: K names.
-        spec: Of the images that it reads.
-    """
+    @property
+    def class_names(self) -> Sequence[str]:
+        """Returns K names."""
+        ...
 
-    class_names: Sequence[str]
-    spec: Spec
+    @property
+    def spec(self) -> Spec:
+        """Returns the spec of the images that it reads."""
+        ...
 
     def predict(self, image: np.ndarray) -> np.ndarray:
         """Predicts an image [H, W, C]: uint8 [H, W], or [H, W, K] by class."""

@@ -15,7 +15,9 @@ _ERRORS = {
 }
 
 
-def describe(title: str, version: str, class_names: Sequence[str], limits: Limits) -> dict[str, Any]:
+def describe(
+    title: str, version: str, class_names: Sequence[str], limits: Limits
+) -> dict[str, Any]:
     """Describes a server.
 
     Args:
@@ -56,7 +58,11 @@ def describe(title: str, version: str, class_names: Sequence[str], limits: Limit
 def _bodies() -> dict[str, Any]:
     file = {"type": "string", "format": "binary"}
     form = _object({"image": {"type": "array", "items": file}})
-    return {IDS: {"schema": file}, "image/*": {"schema": file}, "multipart/form-data": {"schema": form}}
+    return {
+        IDS: {"schema": file},
+        "image/*": {"schema": file},
+        "multipart/form-data": {"schema": form},
+    }
 
 
 def _masks(class_names: Sequence[str]) -> dict[str, Any]:
@@ -65,7 +71,7 @@ def _masks(class_names: Sequence[str]) -> dict[str, Any]:
         "name": {"type": "string"},
         "height": number,
         "width": number,
-        "pixels": _object({name: number for name in class_names}),
+        "pixels": _object(dict.fromkeys(class_names, number)),
         "masks": {
             "type": "array",
             "items": {"type": "string", "contentEncoding": "base64", "contentMediaType": PNG},
@@ -78,7 +84,10 @@ def _masks(class_names: Sequence[str]) -> dict[str, Any]:
         "An indexed PNG of class ids; of many images, or of classes that overlap, a zip of such.",
         {PNG: file, ZIP: file, IDS: file, JSON: table},
     )
-    headers = {SHAPE: f"HEIGHT,WIDTH of {IDS}", NOTE: "What is to be said of the images, if anything."}
+    headers = {
+        SHAPE: f"HEIGHT,WIDTH of {IDS}",
+        NOTE: "What is to be said of the images, if anything.",
+    }
     told = {k: {"description": v, "schema": {"type": "string"}} for k, v in headers.items()}
     return answer | {"headers": told}
 

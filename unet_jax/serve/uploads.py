@@ -3,7 +3,7 @@
 import io
 import math
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import NamedTuple
 
 import numpy as np
@@ -60,7 +60,9 @@ async def read_uploads(request: Request, limits: Limits) -> list[Upload]:
     uploads = await _read_form(request, body, limits) if is_form else [Upload("image", body)]
     if not uploads or not all(upload.data for upload in uploads):
         empty = next((upload.name for upload in uploads if not upload.data), "the request")
-        raise HTTPException(400, f"{empty} is empty; send an image as the body, or a form of files.")
+        raise HTTPException(
+            400, f"{empty} is empty; send an image as the body, or a form of files."
+        )
     return uploads
 
 
@@ -78,7 +80,7 @@ async def _read_body(request: Request, most: int) -> bytes:
 
 
 async def _read_form(request: Request, body: bytes, limits: Limits) -> list[Upload]:
-    async def stream() -> AsyncIterator[bytes]:
+    async def stream() -> AsyncGenerator[bytes, None]:
         yield body
 
     parser = MultiPartParser(request.headers, stream(), max_files=limits.images, max_fields=16)
