@@ -80,6 +80,7 @@ def test_blocks_come_back_as_they_were_and_the_page_is_the_same_again():
     page = make_page(FACTS, ONNX, {"model": data})
     [(_, packed)] = [one for one in scripts(page) if 'id="model"' in one[0]]
     assert gzip.decompress(base64.b64decode(packed)) == data
+    assert base64.b64decode(packed)[4:8] == bytes(4)  # no time, which would be another each time
     assert make_page(FACTS, ONNX, {"model": data}) == page
 
 

@@ -110,7 +110,7 @@ def test_many_images_come_as_a_zip_whose_names_lead_nowhere():
 
 
 def test_json_has_counts_and_masks():
-    images = [noise(3, 4, 3), noise(6, 2, 3, seed=1)]
+    images = [noise(3, 4, 3), noise(6, 2, 3, seed=1), np.full((2, 2, 3), 9, np.uint8)]
     headers, body = form([(f"{i}.png", encode(x)) for i, x in enumerate(images)])
     told = post(make(), body, headers | {"accept": "application/json"}).json()
     assert told["classes"] == list(NAMES)
