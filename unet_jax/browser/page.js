@@ -2,6 +2,7 @@
 
 const facts = JSON.parse(document.getElementById("facts").textContent);
 const at = (id) => document.getElementById(id);
+const MANY = 24; // classes, of which only those in the image are listed
 let engine, shown;
 
 function say(text, isError = false) {
@@ -36,7 +37,8 @@ async function take(files) {
     show({ ...found, name: file.name });
     const told = [`${file.name}: ${found.width} x ${found.height} pixels in ${found.seconds.toFixed(2)} s.`];
     if (files.length > 1) told.push(`The first of ${files.length} files; drop one at a time.`);
-    say([...told, found.note].join(" "));
+    if (found.note) told.push(found.note);
+    say(told.join(" "));
   } catch (error) {
     if (!(error instanceof ImageError)) console.error(error);
     say(error.message, true);
@@ -52,8 +54,10 @@ function show(found) {
   at("mask").getContext("2d").putImageData(colour(label, width, height), 0, 0);
   const counts = new Array(facts.classes.length).fill(0);
   for (const id of label) counts[id] += 1;
-  at("classes").tBodies[0].replaceChildren(...facts.classes.map((it, id) => row(it, id, counts)));
-  const shares = facts.classes.map(({ name }, id) => `${name} ${percent(counts[id])}`);
+  const all = facts.classes.map((_, id) => id);
+  const told = all.length > MANY ? all.filter((id) => counts[id]) : all;
+  at("classes").tBodies[0].replaceChildren(...told.map((id) => row(id, counts)));
+  const shares = told.map((id) => `${facts.classes[id].name} ${percent(counts[id])}`);
   at("stage").setAttribute("aria-label", `${found.name} with its mask: ${shares.join(", ")}`);
   at("result").hidden = false;
 }
@@ -69,7 +73,8 @@ function colour(label, width, height) {
 
 const percent = (count) => `${((100 * count) / shown.label.length).toFixed(1)}%`;
 
-function row({ name, colour }, id, counts) {
+function row(id, counts) {
+  const { name, colour } = facts.classes[id];
   const cells = [name, `${id}`, counts[id].toLocaleString("en"), percent(counts[id])];
   const line = document.createElement("tr");
   cells.forEach((text) => (line.insertCell().textContent = text));
@@ -140,7 +145,7 @@ async function begin() {
   listen();
   try {
     engine = await during("Loading the model ...", () => makeEngine(facts));
-    say(`Ready. ${engine.note ?? ""}`);
+    say(engine.note || "Ready.");
   } catch (error) {
     console.error(error);
     say(`The model could not be loaded: ${error.message}`, true);
