@@ -12,11 +12,14 @@ def conv_model(kernel: np.ndarray, bias: np.ndarray, *, extra: int = 0) -> bytes
         kernel: float32 [3, 3, C, K].
         bias: float32 [K].
         extra: Numbers of an array that nothing depends on, so that the model is large.
+
+    Images with a value above 250 are of another range.
     """
     arrays = {
         "kernel": kernel.transpose(3, 2, 0, 1),
         "bias": bias,
         "white": np.array(255, np.float32),
+        "most": np.array(250, np.float32),
         "extra": np.zeros(max(extra, 1), np.float32),
     }
     node = helper.make_node
@@ -31,6 +34,8 @@ def conv_model(kernel: np.ndarray, bias: np.ndarray, *, extra: int = 0) -> bytes
         node("Softmax", ["sums"], ["probability"], axis=-1),
         node("ArgMax", ["sums"], ["ids"], axis=-1, keepdims=0),
         node("Cast", ["ids"], ["label"], to=TensorProto.UINT8),
+        node("ReduceMax", ["values"], ["largest"], axes=[1, 2, 3], keepdims=0),
+        node("Greater", ["largest", "most"], ["other_range"]),
     ]
     channels, classes = kernel.shape[2:]
     info = helper.make_tensor_value_info
@@ -41,6 +46,7 @@ def conv_model(kernel: np.ndarray, bias: np.ndarray, *, extra: int = 0) -> bytes
         [
             info("label", TensorProto.UINT8, ["b", "h", "w"]),
             info("probability", TensorProto.FLOAT, ["b", "h", "w", classes]),
+            info("other_range", TensorProto.BOOL, ["b"]),
         ],
         [numpy_helper.from_array(x, name) for name, x in arrays.items()],
     )

@@ -5,6 +5,10 @@ const INEXACT =
   "This browser changes the pixels that pages read, so that they cannot tell readers apart; masks " +
   "may differ a little from those of the command.";
 
+const OTHER =
+  "Its values are of a wholly other range than those that the model was trained on: the mask is " +
+  "likely wrong.";
+
 // Decodes a block of the page: base64 of gzip.
 async function unpack(id) {
   const block = document.getElementById(id);
@@ -31,9 +35,10 @@ function serveModel() {
       } else {
         const image = new ort.Tensor("uint8", data.values, data.shape);
         const started = performance.now();
-        const { label } = await session.run({ image }, ["label"]);
+        const wanted = session.outputNames.filter((name) => name !== "probability");
+        const { label, other_range: range } = await session.run({ image }, wanted);
         const seconds = (performance.now() - started) / 1000;
-        postMessage({ label: new Uint8Array(label.data), seconds });
+        postMessage({ label: new Uint8Array(label.data), seconds, isOther: !!range?.data[0] });
       }
     } catch (error) {
       postMessage({ error: String((error && error.message) || error) });
@@ -69,7 +74,8 @@ async function makeEngine(facts) {
       const { width, height } = image;
       const shape = [1, height, width, facts.channels];
       try {
-        return { image, width, height, ...(await ask({ values, shape }, [values.buffer])) };
+        const found = await ask({ values, shape }, [values.buffer]);
+        return { image, width, height, ...found, note: found.isOther ? OTHER : "" };
       } catch (error) {
         worker.terminate(); // its memory may be full
         await start();

@@ -59,7 +59,8 @@ def write_page(file: Path, model: bytes, facts: Facts, runtime: Path | None) -> 
     Args:
         file: HTML file; its folder is there.
         model: An ONNX model without other files: `image` uint8 [B, H, W, C] of any B, H and W
-            becomes `label` uint8 [B, H, W].
+            becomes `label` uint8 [B, H, W]; where it gives `other_range` bool [B] as well, the page
+            says so of images for which it is true.
         facts: What the page says of it.
         runtime: See `runtime.read_runtime`.
 

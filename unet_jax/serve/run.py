@@ -128,7 +128,7 @@ def serve(run: Run, listening: socket.socket, limits: Limits, *, by_class: bool)
     if not ipaddress.ip_address(host).is_loopback:
         console.print(
             "Every computer that reaches this address can use the model: there are no passwords "
-            "and no encryption; put a proxy that has both before it."
+            "and no encryption; put a proxy before it that has both."
         )
     settings = uvicorn.Config(
         app,
