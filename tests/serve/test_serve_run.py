@@ -122,5 +122,5 @@ def test_what_cannot_be_served_is_refused_before_a_run_is_loaded(monkeypatch, tm
             with pytest.raises(UserError, match="cannot be listened on"):
                 serving.serve_run(None, tmp_path, port=0, **given | {"host": host})
     monkeypatch.setattr(serving.importlib.util, "find_spec", lambda name: name == "starlette")
-    with pytest.raises(UserError, match=r"needs multipart, uvicorn; .*'unet-jax\[serve\]'"):
+    with pytest.raises(UserError, match=r"needs python-multipart, uvicorn; .*'unet-jax\[serve\]'"):
         serving.serve_run(None, tmp_path, port=0, **given)

@@ -18,7 +18,8 @@ from unet_jax.restore import mask_classes
 from unet_jax.serve.limits import Limits, parse_limits
 
 LOOPBACK = "127.0.0.1"
-_NEEDED = ("multipart", "starlette", "uvicorn")
+# Modules by the name that installs them.
+_NEEDED = {"python-multipart": "python_multipart", "starlette": "starlette", "uvicorn": "uvicorn"}
 _NAMES = (LOOPBACK, "localhost")  # of this computer, in requests
 _CONNECTIONS = 512  # at a time; more are sent away before they are read
 _IDLE_SECONDS, _LAST_SECONDS = 15, 5  # of a connection without a request; of all when it ends
@@ -59,8 +60,7 @@ def check_packages() -> None:
     Raises:
         UserError: It is not.
     """
-    wanted = {name: f"python_{name}" if name == "multipart" else name for name in _NEEDED}
-    missing = [name for name, module in wanted.items() if not importlib.util.find_spec(module)]
+    missing = [name for name, module in _NEEDED.items() if not importlib.util.find_spec(module)]
     if missing:
         raise UserError(
             f"--mode=serve needs {', '.join(missing)}; install them with "
