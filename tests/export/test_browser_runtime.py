@@ -40,19 +40,20 @@ def pack(tmp_path, data):
 
 
 @pytest.mark.parametrize("inner", ["dist", ""])
-def test_a_folder_is_read_as_it_is(cache, tmp_path, inner):
+def test_a_folder_is_read_as_it_is_and_kept(cache, tmp_path, inner):
     folder = tmp_path / "package"
     (folder / inner).mkdir(parents=True)
     for name, data in DATA.items():
         (folder / inner / name).write_bytes(data)
     assert runtime.read_runtime(folder) == DATA
-    assert not cache.exists()
+    assert {file.name: file.read_bytes() for file in cache.iterdir()} == DATA
     (folder / inner / "ort.wasm.min.js").write_bytes(b"another")
     with pytest.raises(UserError, match=r"package has another ort\.wasm\.min\.js than .* SHA-256"):
         runtime.read_runtime(folder)
     (folder / inner / "ort.wasm.min.js").unlink()
     with pytest.raises(UserError, match=r"has no ort\.wasm\.min\.js \(No such file"):
         runtime.read_runtime(folder)
+    assert runtime.read_runtime(None) == DATA
 
 
 def test_npm_fetches_once_and_again_where_the_cache_is_damaged(cache, tmp_path):

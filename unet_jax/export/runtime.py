@@ -1,7 +1,7 @@
 """What runs ONNX models in a browser: three files of one version of onnxruntime-web, unchanged.
 
-They are in no wheel of this package: a user gives the unpacked npm package, or npm fetches it once
-into the user's cache.
+They are in no wheel of this package: a user gives the unpacked npm package once, or npm fetches it,
+and the user's cache keeps them.
 """
 
 import hashlib
@@ -35,7 +35,8 @@ def read_runtime(folder: Path | None) -> dict[str, bytes]:
     """Reads the files, from the cache where no folder is given, and fetches them where needed.
 
     Args:
-        folder: The unpacked npm package, or its dist folder.
+        folder: The unpacked npm package, or its dist folder; what is read of it is kept in the
+            cache, so that later calls need none.
 
     Returns:
         The bytes by name, in the order of `FILES`.
@@ -43,14 +44,15 @@ def read_runtime(folder: Path | None) -> dict[str, bytes]:
     Raises:
         UserError: One is not there, is of another version, or cannot be fetched.
     """
+    kept = cache_dir() / f"onnxruntime-web-{VERSION}"
     if folder is not None:
         inner = folder / "dist" if (folder / "dist").is_dir() else folder
-        return {name: _read(inner / name, f"--runtime={folder}") for name in FILES}
-    kept = cache_dir() / f"onnxruntime-web-{VERSION}"
-    try:
-        return {name: _read(kept / name, str(kept)) for name in FILES}
-    except UserError:  # not there yet, or damaged
-        found = _fetch()
+        found = {name: _read(inner / name, f"--runtime={folder}") for name in FILES}
+    else:
+        try:
+            return {name: _read(kept / name, str(kept)) for name in FILES}
+        except UserError:  # not there yet, or damaged
+            found = _fetch()
     kept.mkdir(parents=True, exist_ok=True)
     for name, data in found.items():
         write_whole(kept / name, data)
