@@ -29,7 +29,6 @@ from unet_jax.serve.openapi import describe
 from unet_jax.serve.uploads import Upload, decode, read_uploads
 
 _RETRY = "5"  # seconds after which a client may come again
-_DISCARD_SECONDS = 10
 _LOG = logging.getLogger("unet_jax.serve")
 
 
@@ -93,7 +92,7 @@ class _Server:
         """Takes what a client still sends, and keeps none of it: else many do not read answers."""
         left = self._limits.bytes
         with contextlib.suppress(TimeoutError, ClientDisconnect):
-            async with asyncio.timeout(_DISCARD_SECONDS):
+            async with asyncio.timeout(self._limits.seconds):
                 async for part in request.stream():
                     left -= len(part)
                     if left < 0:
