@@ -69,7 +69,7 @@ def test_a_full_disk_is_said_in_the_words_of_the_mode(mode, monkeypatch, capsys)
     assert (" checkpoint" in said) == (mode == "train")
     words = {"train": "start the same", "eval": "evaluate", "predict": "--replace", "plan": "plan"}
     words |= {"doctor": "look again", "augment": "draw again", "verify": "verify again"}
-    words |= {"score": "score again"}
+    words |= {"score": "score again", "serve": "serve again"}
     assert words[mode] in said
     assert codes == [2]  # at once, though the error is one of ours by now
 

@@ -41,7 +41,7 @@ PREDICT, EVAL = ("--input", "--output", "--replace", "--checkpoint"), ("--split"
         # Where --mode was forgotten, nothing may be deleted.
         (["--overwrite", "--input=a", "--input=b"], ["--mode=predict is missing", "--input=a,b"]),
         (["--overwrite", "--replace"], ["--mode=predict or --mode=score is missing", "--replace"]),
-        (["--checkpoint=best"], ["--mode=eval or --mode=predict is missing"]),
+        (["--checkpoint=best"], ["--mode=eval or --mode=predict or --mode=serve is missing"]),
         (["--memory", "16GiB"], ["--mode=plan is missing: --memory=16GiB"]),
         (["--topology=v5e:2x4"], ["--mode=plan is missing: --topology=v5e:2x4"]),
         (["--mode=train", "--split=val"], ["--split=val is not for --mode=train", "--mode=eval"]),

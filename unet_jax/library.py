@@ -25,6 +25,7 @@ class Run:
     Attributes:
         workdir: The run's directory.
         class_names: K names, by class id.
+        spec: Axes, channels and type of the images that it reads.
         step: Of the checkpoint; the best one's may be before the last.
         scores: Of results.json: by split, values by name, such as scores["val"]["IoU/cat"]; {}
             where the run is not finished.
@@ -50,6 +51,7 @@ class Run:
         self._variables = trained.variables
         self._shrinkage = read_provenance(workdir).get(SHRINKAGE)
         self.workdir, self.class_names, self.step = workdir, trained.class_names, trained.step
+        self.spec = trained.network.spec
         self.scores: dict[str, Any] = read_results(workdir)
 
     def __repr__(self) -> str:

@@ -9,6 +9,7 @@ unet-jax --mode=doctor --config=folder.py --config.data.path=mine --workdir=runs
 unet-jax --mode=augment --config=folder.py --config.data.path=mine --workdir=runs/sheet
 unet-jax --mode=verify --card=runs/pets/cards/test_00001234.json
 unet-jax --mode=score --predictions=masks --truth=mine/masks
+unet-jax --mode=serve --workdir=runs/pets
 
 --config is a file, a stock page such as oxford_pets.py:cpu where there is no such file, or the
 folder of a run. Any value of it can be set by --config.SECTION.KEY=VALUE. `python -m unet_jax.main`
@@ -42,7 +43,7 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.")
 MODE = flags.DEFINE_enum(
     "mode",
     "train",
-    ["train", "eval", "predict", "plan", "doctor", "augment", "verify", "score"],
+    ["train", "eval", "predict", "plan", "doctor", "augment", "verify", "score", "serve"],
     "What to do.",
 )
 flags.register_multi_flags_validator(
@@ -56,7 +57,7 @@ CHECKPOINT = flags.DEFINE_enum(
     "checkpoint",
     "best",
     ["best", "latest"],
-    "eval, predict: the best by config.eval.headline, or the latest.",
+    "eval, predict, serve: the best by config.eval.headline, or the latest.",
 )
 INPUT = flags.DEFINE_multi_string("input", [], "predict: an image or folder; may be repeated.")
 OUTPUT = flags.DEFINE_string(
@@ -129,6 +130,16 @@ flags.register_multi_flags_validator(
     lambda given: given["card"] or given["mode"] != "verify",
     "Give the card to verify: --card=RUN/cards/NAME.json.",
 )
+HOST = flags.DEFINE_string(
+    "host", "127.0.0.1", "serve: address to listen on; the default is for this computer alone."
+)
+PORT = flags.DEFINE_integer("port", 8000, "serve: port; 0 for a free one.", 0, 2**16 - 1)
+LIMITS = flags.DEFINE_string(
+    "limits",
+    "",
+    "serve: what is taken at most, other than the defaults that are said at the start, such as "
+    "'bytes=1000000,pixels=1000000,images=4,seconds=60,queue=8'.",
+)
 MULTIHOST = flags.DEFINE_bool(
     "multihost", None, "This is one of many processes; found by itself under Slurm and Open MPI."
 )
@@ -163,11 +174,14 @@ MODES = {
     "memory": ("plan",),
     "topology": ("plan",),
     "split": ("eval",),
-    "checkpoint": ("eval", "predict"),
+    "checkpoint": ("eval", "predict", "serve"),
     "overwrite": ("train",),
     "write_page": ("doctor",),
     "audit": ("doctor",),
     "card": ("verify",),
+    "host": ("serve",),
+    "port": ("serve",),
+    "limits": ("serve",),
 }
 """The modes that take a flag; a flag that is not here is for all of them."""
 FULL_DISK = {
@@ -182,6 +196,7 @@ FULL_DISK = {
     "augment": "Free some space and draw again.",
     "verify": "Free some space and verify again.",
     "score": "Free some space and score again: each file that is there is whole.",
+    "serve": "Free some space and serve again: a server writes nothing but its cache.",
 }
 """What a full disk means, by mode."""
 TOGETHER = ("train", "eval", "predict")
@@ -206,6 +221,7 @@ def _left_by_training() -> str:
 LEFT = {
     "train": _left_by_training,
     "predict": lambda: "masks that are written are whole; --replace writes them again.",
+    "serve": lambda: "the server has ended.",
 }
 """What Ctrl-C leaves, by mode, where it is not nothing."""
 
@@ -299,6 +315,11 @@ def _work(config: Any, workdir: Path) -> None:
 
         page = expand(WRITE_PAGE.value, "--write_page") if WRITE_PAGE.value else None
         doctor_run(config, workdir, page, [expand(run, "--audit") for run in AUDIT.value])
+    elif MODE.value == "serve":
+        from unet_jax.serve.run import serve_run
+
+        how = {"checkpoint": CHECKPOINT.value, "host": HOST.value, "port": PORT.value}
+        serve_run(config, workdir, limits=LIMITS.value, **how)
     else:
         from unet_jax.predict.run import predict_run
 

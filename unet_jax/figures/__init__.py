@@ -20,7 +20,7 @@ from unet_jax.figures.confusion import confusion_matrix
 from unet_jax.figures.curves import learning_curves
 from unet_jax.figures.errors import class_error_grid
 from unet_jax.figures.flat import flat_image, flat_label
-from unet_jax.figures.indexed import save_indexed_png, write_indexed_png
+from unet_jax.figures.indexed import encode_indexed_png, save_indexed_png, write_indexed_png
 from unet_jax.figures.pages import prediction_grid, prediction_history
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "class_colours",
     "class_error_grid",
     "confusion_matrix",
+    "encode_indexed_png",
     "error_map",
     "flat_image",
     "flat_label",

@@ -1,15 +1,18 @@
 """Class ids as indexed PNG files, which viewers show in the class colours."""
 
+import io
 import os
 import struct
 import zlib
 from collections.abc import Iterable
+from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
 
-from unet_jax.figures.colours import IGNORED, palette, write_image
+from unet_jax.figures.colours import IGNORED, palette
+from unet_jax.process.whole import write_whole
 
 
 def save_indexed_png(path: str | os.PathLike[str], label: np.ndarray, num_classes: int) -> None:
@@ -18,18 +21,37 @@ def save_indexed_png(path: str | os.PathLike[str], label: np.ndarray, num_classe
     Args:
         path: file to write; missing folders are made.
         label: uint8[H, W] class ids; they are the pixel values of the file. 255 is ignored.
+        num_classes: K, from 1 to 256.
+
+    Raises:
+        ValueError: see `encode_indexed_png`.
+    """
+    target, data = Path(path), encode_indexed_png(label, num_classes)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(target, data)
+
+
+def encode_indexed_png(label: np.ndarray, num_classes: int) -> bytes:
+    """Encodes class ids as an indexed PNG, which viewers show in the class colours.
+
+    Args:
+        label: uint8[H, W] class ids; they are the pixel values of the file. 255 is ignored.
         num_classes: K, from 1 to 256; the file's palette begins with `palette(K)`, the rest is
             grey.
+
+    Returns:
+        The bytes of the file.
 
     Raises:
         ValueError: if `label` is not uint8[H, W], has an id that is neither below K nor 255, or
             `num_classes` is outside 1..256.
     """
     _check_ids(label, num_classes)
-    image = Image.fromarray(label)
+    image, buffer = Image.fromarray(label), io.BytesIO()
     image.putpalette(_colours_of_ids(num_classes).tobytes())
     # A palette of 256 keeps 8 bits per pixel: of fewer, Pillow would cut larger values off.
-    write_image(path, image)
+    image.save(buffer, format="PNG")
+    return buffer.getvalue()
 
 
 def write_indexed_png(
@@ -40,11 +62,11 @@ def write_indexed_png(
     Args:
         stream: Where to; see the standard's second edition (ISO/IEC 15948:2004), section 11.
         size: (height, width), each below 2^31.
-        rows: uint8[h, W] of class ids, from the top down; see `save_indexed_png`.
+        rows: uint8[h, W] of class ids, from the top down; see `encode_indexed_png`.
         num_classes: K, from 1 to 256.
 
     Raises:
-        ValueError: see `save_indexed_png`.
+        ValueError: see `encode_indexed_png`.
     """
     height, width = size
     stream.write(b"\x89PNG\r\n\x1a\n")

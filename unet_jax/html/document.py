@@ -33,6 +33,8 @@ def write_document(
     footer: str,
     *,
     is_broad: bool = False,
+    head: Iterable[Html] = (),
+    scripts: Iterable[Html] = (),
 ) -> str:
     """Writes a page.
 
@@ -43,16 +45,19 @@ def write_document(
         sections: In order.
         footer: A sentence at the end.
         is_broad: Whether it takes more room than lines of text do, where there is some.
+        head: More elements of its head, such as of rules that hold from there on.
+        scripts: Elements behind all others.
 
     Returns:
         HTML that needs no other file; the same of the same arguments.
     """
-    head = make(
+    first = make(
         "head",
         make("meta", charset="utf-8"),
         make("meta", name="generator", content=generator),
         make("meta", name="viewport", content="width=device-width, initial-scale=1"),
         make("title", title),
+        *head,
         make("style", Html(STYLE)),
     )
     shown = [section for section in sections if section.children]
@@ -62,9 +67,10 @@ def write_document(
         make("header", make("h1", title), *header, make("nav", *links)),
         *(make("section", make("h2", s.heading), *s.children, id=s.name) for s in shown),
         make("footer", footer),
+        *scripts,
         **({"kind": "broad"} if is_broad else {}),
     )
-    return f"<!DOCTYPE html>\n{make('html', head, body, lang='en')}\n"
+    return f"<!DOCTYPE html>\n{make('html', first, body, lang='en')}\n"
 
 
 def is_by(file: Path, generator: str) -> bool:

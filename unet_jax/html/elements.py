@@ -4,7 +4,7 @@ from html import escape
 
 from unet_jax.process.streams import printable
 
-_EMPTY = ("meta", "img")  # elements that hold nothing and are not closed
+_EMPTY = ("meta", "img", "input")  # elements that hold nothing and are not closed
 
 
 class Html(str):
@@ -17,12 +17,12 @@ def make(name: str, /, *children: str, **attributes: str) -> Html:
     Args:
         name: Such as "p".
         *children: Elements, and texts, which stay texts whatever they hold.
-        **attributes: By name; "kind" stands for class, and a "_" for "-".
+        **attributes: By name; "kind" stands for class, "of" for for, and a "_" for "-".
 
     Returns:
         The element.
     """
-    names = {"kind": "class"}
+    names = {"kind": "class", "of": "for"}
     given = "".join(
         f' {names.get(key, key.replace("_", "-"))}="{escape(printable(value))}"'
         for key, value in attributes.items()

@@ -1,0 +1,1 @@
+"""A trained model as a server: a page for readers, and masks for programs."""
