@@ -9,6 +9,7 @@ unet-jax --mode=doctor --config=folder.py --config.data.path=mine --workdir=runs
 unet-jax --mode=augment --config=folder.py --config.data.path=mine --workdir=runs/sheet
 unet-jax --mode=verify --card=runs/pets/cards/test_00001234.json
 unet-jax --mode=score --predictions=masks --truth=mine/masks
+unet-jax --mode=export --format=stablehlo,onnx --workdir=runs/pets --output=exported
 
 --config is a file, a stock page such as oxford_pets.py:cpu where there is no such file, or the
 folder of a run. Any value of it can be set by --config.SECTION.KEY=VALUE. `python -m unet_jax.main`
@@ -42,12 +43,12 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.")
 MODE = flags.DEFINE_enum(
     "mode",
     "train",
-    ["train", "eval", "predict", "plan", "doctor", "augment", "verify", "score"],
+    ["train", "eval", "predict", "plan", "doctor", "augment", "verify", "score", "export"],
     "What to do.",
 )
 flags.register_multi_flags_validator(
     ["workdir", "mode"],
-    lambda given: given["workdir"] or given["mode"] in ("plan", "verify", "score"),
+    lambda given: given["workdir"] or given["mode"] in ("plan", "verify", "score", "export"),
     "Give the directory of the run: --workdir=DIRECTORY.",
 )
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "train: Replace the run in --workdir.")
@@ -56,16 +57,21 @@ CHECKPOINT = flags.DEFINE_enum(
     "checkpoint",
     "best",
     ["best", "latest"],
-    "eval, predict: the best by config.eval.headline, or the latest.",
+    "eval, predict, export: the best by config.eval.headline, or the latest.",
 )
-INPUT = flags.DEFINE_multi_string("input", [], "predict: an image or folder; may be repeated.")
+INPUT = flags.DEFINE_multi_string(
+    "input",
+    [],
+    "predict: an image or folder; may be repeated. export: up to three images to keep as examples.",
+)
 OUTPUT = flags.DEFINE_string(
     "output",
     None,
-    "predict: folder for masks; WORKDIR/predictions. score: for score.json and score.csv; WORKDIR.",
+    "predict: folder for masks; WORKDIR/predictions. score: for score.json and score.csv; WORKDIR. "
+    "export: for a folder of each format.",
 )
 REPLACE = flags.DEFINE_bool(
-    "replace", False, "predict, score: Replace results that are there already."
+    "replace", False, "predict, score, export: Replace results that are there already."
 )
 PREDICTIONS = flags.DEFINE_string(
     "predictions",
@@ -105,6 +111,11 @@ flags.register_multi_flags_validator(
     lambda given: given["card"] or given["mode"] != "verify",
     "Give the card to verify: --card=RUN/cards/NAME.json.",
 )
+FORMATS = flags.DEFINE_list(
+    "format", "", "export: one or more, such as stablehlo,onnx; see docs/guide/export.md."
+)
+LICENCE = flags.DEFINE_string("licence", "", "export: the model's, such as CC-BY-4.0 (SPDX).")
+RENEW = flags.DEFINE_string("renew", "", "export: a StableHLO export to make new, for this jax.")
 MULTIHOST = flags.DEFINE_bool(
     "multihost", None, "This is one of many processes; found by itself under Slurm and Open MPI."
 )
@@ -124,9 +135,12 @@ PROCESS_ID = flags.DEFINE_integer(
 )
 
 MODES = {
-    "input": ("predict",),
-    "output": ("predict", "score"),
-    "replace": ("predict", "score"),
+    "input": ("predict", "export"),
+    "output": ("predict", "score", "export"),
+    "replace": ("predict", "score", "export"),
+    "format": ("export",),
+    "licence": ("export",),
+    "renew": ("export",),
     "predictions": ("score", "verify"),
     "truth": ("score", "verify"),
     "field_of_view": ("score",),
@@ -135,7 +149,7 @@ MODES = {
     "memory": ("plan",),
     "topology": ("plan",),
     "split": ("eval",),
-    "checkpoint": ("eval", "predict"),
+    "checkpoint": ("eval", "predict", "export"),
     "overwrite": ("train",),
     "write_page": ("doctor",),
     "audit": ("doctor",),
@@ -154,6 +168,7 @@ FULL_DISK = {
     "augment": "Free some space and draw again.",
     "verify": "Free some space and verify again.",
     "score": "Free some space and score again: each file that is there is whole.",
+    "export": "Free some space and export again: of this export nothing is kept.",
 }
 """What a full disk means, by mode."""
 OF_MANY = {"coordinator": (True,), "num_processes": (True,), "process_id": (True,)}
@@ -259,6 +274,8 @@ def _work(config: Any, workdir: Path) -> None:
         draw_sheet(config, workdir)
     elif MODE.value == "score":
         _score(config, workdir)
+    elif MODE.value == "export":
+        _export(config, workdir)
     elif MODE.value == "doctor":
         from unet_jax.doctor.run import doctor_run
 
@@ -299,6 +316,23 @@ def _score(config: Any, workdir: Path) -> None:
         replace=REPLACE.value,
         names_classes=_names_classes(workdir),
     )
+
+
+def _export(config: Any, workdir: Path) -> None:
+    given = {"output": OUTPUT.value, "replace": REPLACE.value}
+    if RENEW.value:
+        from unet_jax.export.run import renew_export
+
+        renew_export(expand(RENEW.value, "--renew"), **given)
+        return
+    if not WORKDIR.value or not FORMATS.value:
+        raise UserError(
+            "--mode=export needs --workdir=RUN and --format=stablehlo or others, or --renew=FILE."
+        )
+    from unet_jax.export.run import export_run
+
+    own = {"checkpoint": CHECKPOINT.value, "licence": LICENCE.value, "inputs": INPUT.value}
+    export_run(config, workdir, formats=FORMATS.value, **own, **given)
 
 
 def _owned(workdir: Path) -> AbstractContextManager[None]:
