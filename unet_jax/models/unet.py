@@ -72,7 +72,8 @@ class UNet(Options, nn.Module):
         if self.padding == "same":
             # Repeating the edge keeps the statistics of the padding those of an image.
             ends = [(0, -n % self.multiple()) for n in size]
-            x = jnp.pad(x, ((0, 0), *ends, (0, 0)), mode="edge")
+            if any(end for _, end in ends):
+                x = jnp.pad(x, ((0, 0), *ends, (0, 0)), mode="edge")
         fold = (self.fold,) * axes
         x = space_to_depth(x, fold)
         levels = self._levels(train)
