@@ -1,14 +1,16 @@
 """The whole prediction as ONNX: any number of images of any size, for any of its runtimes."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import jax
 
 from unet_jax import __version__
+from unet_jax.export import pipeline as pipelines
 from unet_jax.export.bundle import Bundle
-from unet_jax.export.pipeline import OUTPUTS, Pipeline, make_pipeline, plain_forms
+from unet_jax.export.pipeline import Pipeline, make_pipeline, plain_forms
 from unet_jax.process.whole import write_whole
 
 if TYPE_CHECKING:
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 FILE = "model.onnx"
 IMAGE = "image"
-IR_VERSION = 9  # of the files: that of the oldest runtimes that have the opset
+OPSET, IR_VERSION = 18, 9  # of operators and of files; onnxruntime has both since 1.14
 
 
 def export(bundle: Bundle, folder: Path) -> None:
@@ -54,12 +56,25 @@ def make_model(bundle: Bundle) -> "onnx.ModelProto":
     return model
 
 
-def of_pipeline(pipeline: Pipeline) -> "onnx.ModelProto":
-    """Makes the ONNX model of a prediction alone; see `make_model`."""
+def of_pipeline(
+    pipeline: Pipeline, outputs: Sequence[str] = pipelines.OUTPUTS
+) -> "onnx.ModelProto":
+    """Makes the ONNX model of a prediction alone; see `make_model`.
+
+    Args:
+        pipeline: The prediction, of a float32 network.
+        outputs: Those of it to have, in this order.
+
+    Returns:
+        The model.
+
+    Raises:
+        UserError: See `export`.
+    """
     import onnx
     from onnx import helper
 
-    from unet_jax.export.graph.builder import OPSET, Builder, Value, onnx_type
+    from unet_jax.export.graph.builder import Builder, Value, onnx_type
     from unet_jax.export.graph.trace import emit, flat_names
 
     weights, image, steps = pipeline.arguments()
@@ -80,15 +95,15 @@ def of_pipeline(pipeline: Pipeline) -> "onnx.ModelProto":
     inputs += [Value("", k.shape, k.dtype) for k in steps]  # lengths, which nothing reads
     names = flat_names(jax.tree.map(lambda _: 0, traced.out_info))
     results = dict(zip(names, emit(builder, traced.jaxpr, inputs), strict=True))
-    outputs = []
-    for name in OUTPUTS:
+    made = []
+    for name in outputs:
         value = results[name]
         builder.nodes.append(helper.make_node("Identity", [builder.full(value)], [name]))
         shape = [size if isinstance(size, int) else str(size) for size in value.shape]
-        outputs.append(helper.make_tensor_value_info(name, onnx_type(value.dtype), shape))
+        made.append(helper.make_tensor_value_info(name, onnx_type(value.dtype), shape))
     shape = [size if isinstance(size, int) else str(size) for size in image.shape]
     given = helper.make_tensor_value_info(IMAGE, onnx_type(image.dtype), shape)
-    graph = helper.make_graph(builder.nodes, "unet", [given], outputs, builder.initializers)
+    graph = helper.make_graph(builder.nodes, "unet", [given], made, builder.initializers)
     model = helper.make_model(
         graph,
         producer_name="unet_jax",

@@ -16,7 +16,7 @@ from unet_jax.defaults import complete
 from unet_jax.errors import UserError
 from unet_jax.export import stablehlo
 from unet_jax.export.bundle import EXAMPLES, Bundle, bundle_of_run
-from unet_jax.export.targets import EXPORTERS, NEEDS
+from unet_jax.export.targets import EXPORTERS
 from unet_jax.predict.inputs import find_images
 from unet_jax.predict.write import check_output
 from unet_jax.process.console import console
@@ -96,15 +96,14 @@ def renew_export(file: Path, *, output: str | None, replace: bool = False) -> No
 def _check(formats: Sequence[str], output: str | None, licence: str, *, replace: bool) -> Path:
     """Checks all that can be known before the run is read; returns the folder."""
     for name in formats:
-        choose(EXPORTERS, "--format", name)
-        needs = NEEDS[name]
-        lacking = [m for m in needs.modules if importlib.util.find_spec(m) is None]
+        target = choose(EXPORTERS, "--format", name)
+        lacking = [module for module in target.needs if importlib.util.find_spec(module) is None]
         if lacking:
             raise UserError(
                 f"--format={name} needs {' and '.join(lacking)}, which is not installed: pip "
-                f"install 'unet-jax[{needs.extra}]', or leave it out."
+                f"install 'unet-jax[export]', or leave it out."
             )
-        if needs.licence and not licence:
+        if target.needs_licence and not licence:
             raise UserError(
                 f"--format={name} needs the model's licence: --licence=ID, an SPDX identifier such "
                 "as --licence=CC-BY-4.0."
@@ -130,8 +129,8 @@ def _check(formats: Sequence[str], output: str | None, licence: str, *, replace:
 
 def _check_axes(formats: Sequence[str], axes: int) -> None:
     for name in formats:
-        if axes not in NEEDS[name].axes:
-            able = ", ".join(n for n, needs in NEEDS.items() if axes in needs.axes)
+        if axes not in EXPORTERS[name].axes:
+            able = ", ".join(n for n, target in EXPORTERS.items() if axes in target.axes)
             raise UserError(
                 f"--format={name} has no models of {axes} axes, as the run's is; {able} have."
             )
@@ -143,7 +142,7 @@ def _write(bundle: Bundle, formats: Sequence[str], folder: Path, *, replace: boo
     with temporary_folder(folder, _PART) as part:
         for name in formats:
             (part / name).mkdir()
-            EXPORTERS[name](bundle, part / name)
+            EXPORTERS[name].export(bundle, part / name)
         for name in formats:
             target = folder / name
             if replace and target.is_dir():

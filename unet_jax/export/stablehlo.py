@@ -44,10 +44,13 @@ def make_program(pipeline: Pipeline) -> jax.export.Exported:
         return jax.export.export(function, platforms=PLATFORMS)(*pipeline.arguments())
 
 
-def label_of(program: jax.export.Exported, pipeline: Pipeline, image: np.ndarray) -> np.ndarray:
-    """Predicts one image [*n, C] by the program; returns its label."""
+def predict(
+    program: jax.export.Exported, pipeline: Pipeline, image: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Predicts one image [*n, C] by the program; returns the outputs of `Pipeline.apply` for it."""
     steps = pipeline.steps(image.shape[:-1])
-    return np.asarray(program.call(pipeline.weights, image[None], steps)["label"])[0]
+    found = program.call(pipeline.weights, image[None], steps)
+    return {name: np.asarray(x)[0] for name, x in found.items()}
 
 
 def pack(bundle: Bundle) -> bytes:
@@ -56,7 +59,7 @@ def pack(bundle: Bundle) -> bytes:
     examples = {}
     for i, image in enumerate(bundle.examples):
         typed = image.astype(bundle.pipeline.dtype)
-        found = label_of(program, bundle.pipeline, typed)
+        found = predict(program, bundle.pipeline, typed)["label"]
         examples |= {f"image_{i}": typed, f"label_{i}": found}
     parts = {
         runner.PROGRAM: bytes(program.serialize()),
@@ -129,7 +132,7 @@ def renew(file: Path) -> Bundle:
             image = draw(network.spec, seed, tuple(max(least, n) for n in (*depth, *size)))
             pairs.append((image, old(image.astype(bundle.pipeline.dtype))["label"]))
     for image, label in pairs:
-        found = label_of(program, bundle.pipeline, image)
+        found = predict(program, bundle.pipeline, image)["label"]
         if not np.array_equal(found, label):
             raise UserError(
                 f"--renew={file}: the labels of an image {image.shape} come out otherwise with "

@@ -4,31 +4,30 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from unet_jax.export import stablehlo
+from unet_jax.export import bioimageio, onnx, safetensors, stablehlo
 from unet_jax.export.bundle import Bundle
 
-EXPORTERS: dict[str, Callable[[Bundle, Path], None]] = {
-    "stablehlo": stablehlo.export,
-}
-"""By name in --format: each writes its files into a folder."""
 
-
-class Needs(NamedTuple):
-    """What a format needs.
+class Target(NamedTuple):
+    """A format.
 
     Attributes:
-        extra: The pip extra; "" for none.
-        modules: What that installs and the format imports.
+        export: Writes a model's files into a folder that is there and empty.
+        needs: Packages that it imports, inside of functions, and the pip extra `export` installs.
         axes: Of pixels that it has.
-        licence: Whether it cannot be without one.
+        needs_licence: Whether it cannot be without one.
     """
 
-    extra: str = ""
-    modules: tuple[str, ...] = ()
+    export: Callable[[Bundle, Path], None]
+    needs: tuple[str, ...] = ()
     axes: tuple[int, ...] = (2, 3)
-    licence: bool = False
+    needs_licence: bool = False
 
 
-NEEDS: dict[str, Needs] = {
-    "stablehlo": Needs(),
+EXPORTERS: dict[str, Target] = {
+    "stablehlo": Target(stablehlo.export, ("flatbuffers",)),
+    "onnx": Target(onnx.export, ("onnx",)),
+    "safetensors": Target(safetensors.export),
+    "bioimageio": Target(bioimageio.export, ("onnx",), axes=(2,), needs_licence=True),
 }
+"""By name in --format."""

@@ -6,9 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
-OPSET = 18
 _OPERATORS = {ast.Add: "Add", ast.Sub: "Sub", ast.Mult: "Mul"}
 
 
@@ -148,6 +147,3 @@ class Builder:
 def onnx_type(dtype: Any) -> int:
     """Returns ONNX's number of a type."""
     return helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
-
-
-__all__ = ["OPSET", "Builder", "TensorProto", "Value", "onnx_type"]
