@@ -75,7 +75,7 @@ def pack(bundle: Bundle) -> bytes:
         "version": 1,
         **bundle.describe(),
         "platforms": PLATFORMS,
-        "parts": {name: hashlib.sha256(data).hexdigest() for name, data in parts.items()},
+        "parts": {name: digest(data) for name, data in parts.items()},
     }
     return seal({runner.MANIFEST: _json(manifest), **parts})
 
@@ -88,7 +88,12 @@ def seal(parts: dict[str, bytes]) -> bytes:
             archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
         archive.comment = bytes(runner.DIGITS)
     data = stream.getvalue()[: -runner.DIGITS]
-    return data + hashlib.sha256(data).hexdigest().encode()
+    return data + digest(data).encode()
+
+
+def digest(data: bytes) -> str:
+    """Returns the SHA-256 of a part, as the manifest has it."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def renew(file: Path) -> Bundle:
