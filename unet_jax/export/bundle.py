@@ -122,9 +122,7 @@ def make_bundle(
     drawn = [draw(network.spec, seed) for seed in range(len(images), EXAMPLES)]
     pipeline = make_pipeline(network, variables)
     examples = (*images[:EXAMPLES], *drawn)
-    return Bundle(
-        network, variables, pipeline, class_names, config, facts, card, licence, examples
-    )
+    return Bundle(network, variables, pipeline, class_names, config, facts, card, licence, examples)
 
 
 def network_of(kept: Mapping[str, Any], config: dict[str, Any]) -> Network:

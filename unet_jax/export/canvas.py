@@ -172,4 +172,3 @@ def _exact_sums(values: jax.Array, weights: jax.Array) -> jax.Array:
 
 def _product(values: jax.Array, weights: jax.Array) -> jax.Array:
     return jnp.einsum("...n,mn->...m", values, weights.astype(jnp.float32))
-

@@ -138,11 +138,12 @@ def _check_axes(formats: Sequence[str], axes: int) -> None:
 
 def _write(bundle: Bundle, formats: Sequence[str], folder: Path, *, replace: bool) -> None:
     """Writes all formats beside the folder first, so that a failure leaves nothing."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with temporary_folder(folder, _PART) as part:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with temporary_folder(folder.parent, _PART) as part:
         for name in formats:
             (part / name).mkdir()
             EXPORTERS[name].export(bundle, part / name)
+        folder.mkdir(exist_ok=True)
         for name in formats:
             target = folder / name
             if replace and target.is_dir():
@@ -150,4 +151,3 @@ def _write(bundle: Bundle, formats: Sequence[str], folder: Path, *, replace: boo
             (part / name).rename(target)
             size = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
             console.print(f"{name}: {target} ({size / 2**20:.1f} MiB)")
-

@@ -155,12 +155,12 @@ def load(path, check=True):
 def old(path, manifest, today=None):
     """Says in one line that a file is older than jax's window; "" where it is not."""
     made = datetime.date.fromisoformat(manifest["date"])
-    days = ((today or datetime.datetime.now(datetime.timezone.utc).date()) - made).days
+    days = ((today or datetime.datetime.now(datetime.UTC).date()) - made).days
     if days <= WINDOW:
         return ""
     return (
-        f"{path} was made {days} days ago ({made}, jax {manifest['jax']}), and jax promises to read "
-        f"programs of the last {WINDOW} days; {renewal(path)}"
+        f"{path} was made {days} days ago ({made}, jax {manifest['jax']}), and jax promises to "
+        f"read programs of the last {WINDOW} days; {renewal(path)}"
     )
 
 

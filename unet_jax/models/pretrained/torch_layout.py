@@ -247,7 +247,7 @@ def milesial_weights(variables: Mapping[str, Any], bottom: int) -> dict[str, np.
 
 
 def in_torch_layout(value: np.ndarray, is_transposed: bool = False) -> np.ndarray:
-    """Returns a linen kernel [*size, I, O] as [O, I, *size]; of a transposed convolution [I, O, ...].
+    """Returns a linen kernel [*size, I, O] as PyTorch has it: [O, I, *size], or [I, O, *size].
 
     Args:
         value: The kernel, or an array of one axis, which stays.
