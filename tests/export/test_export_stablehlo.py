@@ -1,4 +1,4 @@
-"""The file with StableHLO: against `--mode=predict`, damaged, old, renewed, and kept from before."""
+"""The file with StableHLO: against `--mode=predict`, damaged, old, renewed, kept."""
 
 import datetime
 import io

@@ -30,8 +30,8 @@ class Pipeline(NamedTuple):
     Attributes:
         apply: (weights, image [B, *n, C], steps, see `grid`) -> "label" uint8 [B, *n], class ids,
             or of classes that may overlap [B, *n, K] of 0 and 1; "probability" float32 [B, *n, K];
-            "other_range" bool [B], whether the values of an image are of a wholly other range than those of the
-            training. Any n; the labels are those of `--mode=predict`.
+            "other_range" bool [B], whether the values of an image are of a wholly other range than
+            those of the training. Any n; the labels are those of `--mode=predict`.
         weights: float32 by "COLLECTION/MODULE/.../NAME".
         dtype: Of the image.
         axes: n.
