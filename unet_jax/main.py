@@ -10,6 +10,7 @@ unet-jax --mode=augment --config=folder.py --config.data.path=mine --workdir=run
 unet-jax --mode=verify --card=runs/pets/cards/test_00001234.json
 unet-jax --mode=score --predictions=masks --truth=mine/masks
 unet-jax --mode=serve --workdir=runs/pets
+unet-jax --mode=export --format=stablehlo,onnx --workdir=runs/pets --output=exported
 
 --config is a file, a stock page such as oxford_pets.py:cpu where there is no such file, or the
 folder of a run. Any value of it can be set by --config.SECTION.KEY=VALUE. `python -m unet_jax.main`
@@ -43,12 +44,12 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.")
 MODE = flags.DEFINE_enum(
     "mode",
     "train",
-    ["train", "eval", "predict", "plan", "doctor", "augment", "verify", "score", "serve"],
+    ["train", "eval", "predict", "plan", "doctor", "augment", "verify", "score", "export", "serve"],
     "What to do.",
 )
 flags.register_multi_flags_validator(
     ["workdir", "mode"],
-    lambda given: given["workdir"] or given["mode"] in ("plan", "verify", "score"),
+    lambda given: given["workdir"] or given["mode"] in ("plan", "verify", "score", "export"),
     "Give the directory of the run: --workdir=DIRECTORY.",
 )
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "train: Replace the run in --workdir.")
@@ -57,13 +58,18 @@ CHECKPOINT = flags.DEFINE_enum(
     "checkpoint",
     "best",
     ["best", "latest"],
-    "eval, predict, serve: the best by config.eval.headline, or the latest.",
+    "eval, predict, export, serve: the best by config.eval.headline, or the latest.",
 )
-INPUT = flags.DEFINE_multi_string("input", [], "predict: an image or folder; may be repeated.")
+INPUT = flags.DEFINE_multi_string(
+    "input",
+    [],
+    "predict: an image or folder; may be repeated. export: up to three images to keep as examples.",
+)
 OUTPUT = flags.DEFINE_string(
     "output",
     None,
-    "predict: folder for masks; WORKDIR/predictions. score: for scores and their card; WORKDIR.",
+    "predict: folder for masks; WORKDIR/predictions. score: for scores and their card; WORKDIR. "
+    "export: for a folder of each format.",
 )
 OUTPUTS = flags.DEFINE_list(
     "outputs",
@@ -90,7 +96,7 @@ MASK_SUFFIX = flags.DEFINE_enum(
     "predict: of the files of masks; default: that of the image's format.",
 )
 REPLACE = flags.DEFINE_bool(
-    "replace", False, "predict, score: Replace results that are there already."
+    "replace", False, "predict, score, export: Replace results that are there already."
 )
 PREDICTIONS = flags.DEFINE_string(
     "predictions",
@@ -140,6 +146,11 @@ LIMITS = flags.DEFINE_string(
     "serve: what is taken at most, other than the defaults that are said at the start, such as "
     "'bytes=1000000,pixels=1000000,images=4,seconds=60,queue=8'.",
 )
+FORMATS = flags.DEFINE_list(
+    "format", "", "export: one or more, such as stablehlo,onnx; see docs/guide/export.md."
+)
+LICENCE = flags.DEFINE_string("licence", "", "export: the model's, such as CC-BY-4.0 (SPDX).")
+RENEW = flags.DEFINE_string("renew", "", "export: a StableHLO export to make new, for this jax.")
 MULTIHOST = flags.DEFINE_bool(
     "multihost", None, "This is one of many processes; found by itself under Slurm and Open MPI."
 )
@@ -159,13 +170,16 @@ PROCESS_ID = flags.DEFINE_integer(
 )
 
 MODES = {
-    "input": ("predict",),
-    "output": ("predict", "score"),
+    "input": ("predict", "export"),
+    "output": ("predict", "score", "export"),
     "outputs": ("predict",),
     "ensemble": ("predict",),
     "turns": ("predict",),
     "mask_suffix": ("predict",),
-    "replace": ("predict", "score"),
+    "replace": ("predict", "score", "export"),
+    "format": ("export",),
+    "licence": ("export",),
+    "renew": ("export",),
     "predictions": ("score", "verify"),
     "truth": ("score", "verify"),
     "field_of_view": ("score",),
@@ -174,7 +188,7 @@ MODES = {
     "memory": ("plan",),
     "topology": ("plan",),
     "split": ("eval",),
-    "checkpoint": ("eval", "predict", "serve"),
+    "checkpoint": ("eval", "predict", "export", "serve"),
     "overwrite": ("train",),
     "write_page": ("doctor",),
     "audit": ("doctor",),
@@ -196,6 +210,7 @@ FULL_DISK = {
     "augment": "Free some space and draw again.",
     "verify": "Free some space and verify again.",
     "score": "Free some space and score again: each file that is there is whole.",
+    "export": "Free some space and export again: of this export nothing is kept.",
     "serve": "Free some space and serve again: a server writes nothing but its cache.",
 }
 """What a full disk means, by mode."""
@@ -310,6 +325,8 @@ def _work(config: Any, workdir: Path) -> None:
         draw_sheet(config, workdir)
     elif MODE.value == "score":
         _score(config, workdir)
+    elif MODE.value == "export":
+        _export(config, workdir)
     elif MODE.value == "doctor":
         from unet_jax.doctor.run import doctor_run
 
@@ -359,6 +376,23 @@ def _score(config: Any, workdir: Path) -> None:
         replace=REPLACE.value,
         names_classes=_names_classes(workdir),
     )
+
+
+def _export(config: Any, workdir: Path) -> None:
+    given = {"output": OUTPUT.value, "replace": REPLACE.value}
+    if RENEW.value:
+        from unet_jax.export.run import renew_export
+
+        renew_export(expand(RENEW.value, "--renew"), **given)
+        return
+    if not WORKDIR.value or not FORMATS.value:
+        raise UserError(
+            "--mode=export needs --workdir=RUN and --format=stablehlo or others, or --renew=FILE."
+        )
+    from unet_jax.export.run import export_run
+
+    own = {"checkpoint": CHECKPOINT.value, "licence": LICENCE.value, "inputs": INPUT.value}
+    export_run(config, workdir, formats=FORMATS.value, **own, **given)
 
 
 def _owned(workdir: Path) -> AbstractContextManager[None]:

@@ -27,6 +27,7 @@ All is computed in float64 and stored in float32.
 import functools
 import json
 import math
+import runpy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -221,7 +222,12 @@ def milesial_logits() -> dict[str, np.ndarray]:
     from networks import milesial
 
     model = load(milesial(**MILESIAL), milesial_shapes(**MILESIAL))
-    return {"logits": np.moveaxis(run(model, (48, 64)).numpy(), 1, -1).astype(np.float32)}
+    logits = run(model, (48, 64))
+    # The script that goes with --format=safetensors has the same network.
+    script = runpy.run_path(str(HERE.parents[1] / "unet_jax" / "export" / "load_torch.py"))
+    exported = script["of_weights"](dict(model.float().state_dict())).double()
+    assert np.abs((run(exported, (48, 64)) - logits).numpy()).max() < 1e-5
+    return {"logits": np.moveaxis(logits.numpy(), 1, -1).astype(np.float32)}
 
 
 def resnet_maps() -> dict[str, np.ndarray]:

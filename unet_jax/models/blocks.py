@@ -8,6 +8,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from unet_jax.config import choose
 from unet_jax.models.fast import BatchNorm, GroupNorm, convolve, convolve_affine, max_pool
@@ -263,5 +264,5 @@ POOLS = {"max": max_pool, "average": average_pool, "stride": None}
 def crop(x: jax.Array, size: Sequence[int]) -> jax.Array:
     """Cuts the middle out of x [B, *n, F]: [B, *size, F]."""
     starts = [(n - m) // 2 for n, m in zip(x.shape[1:-1], size, strict=True)]
-    inside = tuple(slice(a, a + m) for a, m in zip(starts, size, strict=True))
-    return x[(slice(None), *inside)]
+    ends = (a + m for a, m in zip(starts, size, strict=True))
+    return lax.slice(x, (0, *starts, 0), (x.shape[0], *ends, x.shape[-1]))

@@ -13,7 +13,7 @@ from unet_jax.models.blocks import POOLS, Dropout, PlainBlock
 from unet_jax.models.dead import check_not_dead
 from unet_jax.models.decoders import DECODERS
 from unet_jax.models.encoders.resnet import ENCODERS, ResNet, margins
-from unet_jax.models.fast import convolve
+from unet_jax.models.fast import convolve, has_known_size
 from unet_jax.models.levels import Levels
 from unet_jax.models.options import Options
 from unet_jax.models.scales import rescale
@@ -63,14 +63,17 @@ class UNet(Options, nn.Module):
             raise UserError(
                 f"config.model.dimensions={axes} takes [B, {axes} sizes, C], not {image.shape}."
             )
-        if self.padding == "valid":
-            check_valid_size("config.data.image_size", self.axis_path(), size)
-        self.check_not_dead(f"an image of {size} pixels", size, image.shape[0] if train else None)
+        if has_known_size(image):  # else it is a program for any, which its maker has padded
+            if self.padding == "valid":
+                check_valid_size("config.data.image_size", self.axis_path(), size)
+            batch_size = image.shape[0] if train else None
+            self.check_not_dead(f"an image of {size} pixels", size, batch_size)
         x = rescale(image, self.input_scale).astype(self.dtype)
         if self.padding == "same":
             # Repeating the edge keeps the statistics of the padding those of an image.
             ends = [(0, -n % self.multiple()) for n in size]
-            x = jnp.pad(x, ((0, 0), *ends, (0, 0)), mode="edge")
+            if any(end for _, end in ends):
+                x = jnp.pad(x, ((0, 0), *ends, (0, 0)), mode="edge")
         fold = (self.fold,) * axes
         x = space_to_depth(x, fold)
         levels = self._levels(train)

@@ -1,5 +1,7 @@
 """Whether images to predict have values of another range than those of the training."""
 
+from typing import Any
+
 import numpy as np
 
 from unet_jax.data.normalise import Normalise
@@ -7,6 +9,26 @@ from unet_jax.data.sample import Spec
 
 # Of the length from black to white: more, or less, is another unit.
 _LONGEST, _SHORTEST = 4.0, 0.01
+
+
+def is_other_range(low: Any, high: Any, ends: tuple[float, float], *, is_float: bool) -> Any:
+    """Tells whether the values of an image and the range from black to white have little in common.
+
+    Args:
+        low: Smallest value of the image; or of each, an array.
+        high: Largest value, likewise.
+        ends: Black and white.
+        is_float: Whether values are fractions.
+
+    Returns:
+        Whether they have; of arrays an array.
+    """
+    black, white = ends
+    is_outside = (low > white) | (high < black)
+    is_long = high - low > _LONGEST * (white - black)
+    # A dark image of whole numbers is one; fractions are values of another unit.
+    is_short = is_float & (high > low) & (high - low < _SHORTEST * (white - black))
+    return is_outside | is_long | is_short
 
 
 class OtherValues:
@@ -28,12 +50,8 @@ class OtherValues:
         self._ends[file] = min(low, before[0]), max(high, before[1]), is_float
 
     def _is_other(self, low: float, high: float, is_float: bool) -> bool:
-        width = self._high - self._low
-        is_outside = low > self._high or high < self._low
-        is_long = high - low > _LONGEST * width
-        # A dark image of whole numbers is one; fractions are values of another unit.
-        is_short = is_float and 0 < high - low < _SHORTEST * width
-        return self._counts and (is_outside or is_long or is_short)
+        ends = self._low, self._high
+        return self._counts and bool(is_other_range(low, high, ends, is_float=is_float))
 
     def line(self) -> str:
         """Says in one line which images have other values; "" where none has."""

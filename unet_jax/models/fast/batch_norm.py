@@ -1,6 +1,7 @@
 """Batch, group and instance normalisation in few passes over the activations."""
 
 import functools
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from unet_jax.models.fast.choice import channel_moments, channel_products, channel_sums
-from unet_jax.models.fast.plain import along
+from unet_jax.models.fast.plain import along, has_known_size
 from unet_jax.sharding import gather_parts, is_part
 
 # Every so many columns of pixels are looked at for a value near the mean.
@@ -73,12 +74,19 @@ def _moments(x: jax.Array, groups: int | None) -> tuple[jax.Array, jax.Array]:
     and the variance loses no more than a factor 1 + 1 / s of float32's precision. Columns are not
     split over devices, unlike images and rows.
     """
-    width = x.shape[-2]
-    sample = x[..., min(width, SAMPLED_COLUMNS) // 2 :: SAMPLED_COLUMNS, :]
-    near = _share(channel_sums(sample) / float(sample.size // x.shape[-1]), groups)
-    count = float(x.size // x.shape[-1])  # of a large batch on many devices more than int32 holds
+    start = min(x.shape[-2], SAMPLED_COLUMNS) // 2 if has_known_size(x) else 0
+    sample = x[..., start::SAMPLED_COLUMNS, :]
+    near = _share(channel_sums(sample) / _count(sample), groups)
+    count = _count(x)
     offset, squares = (_share(sums / count, groups) for sums in channel_moments(x, near))
     return near + offset, jnp.maximum(squares - jnp.square(offset), 0)
+
+
+def _count(x: jax.Array) -> Any:
+    """Counts the pixels of x [..., *n, C]; of a large batch there are more than int32 holds."""
+    if has_known_size(x):
+        return float(x.size // x.shape[-1])
+    return math.prod(jnp.asarray(n, jnp.float32) for n in x.shape[:-1])
 
 
 def _merge_moments(mean: jax.Array, variance: jax.Array) -> tuple[jax.Array, jax.Array]:

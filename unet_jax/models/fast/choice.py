@@ -187,7 +187,8 @@ def keeps_pixels_together() -> bool:
 
 def _is_narrow(x: jax.Array) -> bool:
     # Blocks of rows that lie on several devices would be gathered on each.
-    return x.shape[-1] <= PRODUCT_CHANNELS and _is_on_one_device()
+    fits = x.shape[-1] <= PRODUCT_CHANNELS and _is_on_one_device()
+    return fits and plain.has_known_size(x)
 
 
 def _is_on_one_device() -> bool:
@@ -264,6 +265,8 @@ def _winograd_form(
         channels: (..., C, F).
         most: Numbers in the tiles of an image, at most, where images come one by one.
     """
+    if not plain.has_known_size(x):
+        return None
     b, h, w, _ = x.shape
     tiles = 4 * x.size
     by_image = tiles > BATCH_TILES

@@ -30,6 +30,11 @@ def affine_convolution(x: jax.Array, kernel: jax.Array, bias: jax.Array, floor: 
     return lift(convolution(x, kernel) + along(bias, x), floor)
 
 
+def has_known_size(x: jax.Array) -> bool:
+    """Tells whether the size of x is known, as it is but where a program is made for any."""
+    return all(isinstance(n, int) for n in x.shape)
+
+
 def lift(x: jax.Array, floor: float) -> jax.Array:
     """Takes floor where x is below."""
     return x if floor == -math.inf else jnp.maximum(x, jnp.asarray(floor, x.dtype))

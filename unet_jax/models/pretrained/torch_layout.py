@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import unflatten_dict
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from unet_jax.config import choose
 from unet_jax.errors import UserError
@@ -189,19 +189,11 @@ def milesial_tensors(
     _check_values(weights, rf"{unused}|outc\..*" if keep_head else unused)
     downs = {int(m[1]) for name in weights if (m := re.match(r"down([0-9]{1,9})\.", name))}
     bottom = min(max(downs, default=0), len(downs))  # no more levels than the file holds
-    blocks = {f"up{i}.conv": f"decoder_{bottom - i}" for i in range(1, bottom + 1)}
-    for level in range(bottom + 1):
-        theirs = f"down{level}.maxpool_conv.1" if level else "inc"
-        blocks[theirs] = f"encoder_{level}" if level < bottom else f"bottom_{level}"
-    layers: _Layers = {"outc.conv": ("biased conv", ("head",))}
-    for i in range(1, bottom + 1):
-        layers[f"up{i}.up"] = ("transposed conv", (f"up_{bottom - i}",))
+    blocks = _milesial_blocks(bottom)
     weights = dict(weights)
-    for theirs, ours in blocks.items():
+    for theirs in blocks:
         for i in range(2):
             conv, norm = (f"{theirs}.double_conv.{3 * i + j}" for j in range(2))
-            layers[conv] = ("conv", (ours, f"Conv_{i}"))
-            layers[norm] = ("norm", (ours, f"BatchNorm_{i}"))
             bias, mean = weights.pop(f"{conv}.bias", None), f"{norm}.running_mean"
             if bias is not None and mean in weights:
                 if bias.shape != weights[mean].shape:
@@ -210,9 +202,65 @@ def milesial_tensors(
                         "they must be alike."
                     )
                 weights[mean] = weights[mean] - bias
-    tensors = _convert(weights, layers, unused)
+    tensors = _convert(weights, _milesial_layers(bottom), unused)
     first = ("params", blocks["inc"], "Conv_0", "kernel")
     return tensors if channels is None else _adapt(tensors, first, channels)
+
+
+def _milesial_blocks(bottom: int) -> dict[str, str]:
+    """Returns the names of blocks here by those there."""
+    blocks = {f"up{i}.conv": f"decoder_{bottom - i}" for i in range(1, bottom + 1)}
+    for level in range(bottom + 1):
+        theirs = f"down{level}.maxpool_conv.1" if level else "inc"
+        blocks[theirs] = f"encoder_{level}" if level < bottom else f"bottom_{level}"
+    return blocks
+
+
+def _milesial_layers(bottom: int) -> _Layers:
+    layers: _Layers = {"outc.conv": ("biased conv", ("head",))}
+    for i in range(1, bottom + 1):
+        layers[f"up{i}.up"] = ("transposed conv", (f"up_{bottom - i}",))
+    for theirs, ours in _milesial_blocks(bottom).items():
+        for i in range(2):
+            conv, norm = (f"{theirs}.double_conv.{3 * i + j}" for j in range(2))
+            layers[conv] = ("conv", (ours, f"Conv_{i}"))
+            layers[norm] = ("norm", (ours, f"BatchNorm_{i}"))
+    return layers
+
+
+def milesial_weights(variables: Mapping[str, Any], bottom: int) -> dict[str, np.ndarray]:
+    """Does the contrary of `milesial_variables`.
+
+    Args:
+        variables: {"params", "batch_stats"} of a U-Net as that repository has it.
+        bottom: Its deepest level.
+
+    Returns:
+        Arrays in PyTorch's layout by that repository's names.
+    """
+    flat = flatten_dict(variables)
+    return {
+        f"{name}.{part}": in_torch_layout(flat[collection, *path, leaf], kind == "transposed conv")
+        for name, (kind, path) in _milesial_layers(bottom).items()
+        for part, (collection, leaf) in _PARTS[kind].items()
+    }
+
+
+def in_torch_layout(value: np.ndarray, is_transposed: bool = False) -> np.ndarray:
+    """Returns a linen kernel [*size, I, O] as PyTorch has it: [O, I, *size], or [I, O, *size].
+
+    Args:
+        value: The kernel, or an array of one axis, which stays.
+        is_transposed: Whether it is of a transposed convolution.
+
+    Returns:
+        The array.
+    """
+    last = value.ndim - 1
+    if last < 1:
+        return value
+    order = (last - 1, last) if is_transposed else (last, last - 1)
+    return np.ascontiguousarray(value.transpose(*order, *range(last - 1)))
 
 
 def milesial_features(tensors: Tensors) -> tuple[int, ...]:

@@ -1,0 +1,98 @@
+"""safetensors and bioimage.io packages: against PyTorch's tensors, and by their own hashes."""
+
+import hashlib
+import importlib.util
+import json
+
+import numpy as np
+import onnxruntime
+import pytest
+import yaml
+from safetensors.numpy import load_file
+from vectors.make_vectors import MILESIAL, milesial_shapes, numbers_for
+
+from unet_jax.export import onnx, safetensors
+from unet_jax.export.run import export_run
+from unet_jax.models.pretrained.torch_layout import milesial_variables
+from unet_jax.models.unet import UNet
+from unet_jax.models.variants import section
+
+
+def test_standard_weights_are_pytorchs_own():
+    """Those whose logits in PyTorch `tests/vectors/milesial.npz` has."""
+    weights = numbers_for(milesial_shapes(**MILESIAL))
+    features = MILESIAL["features"]
+    variables = milesial_variables(weights, features)
+
+    class Bundle:
+        class network:
+            model = UNet(2, **section(features=features))
+
+    Bundle.variables = variables
+    found = safetensors.torch_weights(Bundle)
+    assert found.keys() == weights.keys()
+    for name, value in weights.items():
+        np.testing.assert_array_equal(found[name], value)
+        assert found[name].flags.c_contiguous
+
+
+@pytest.mark.parametrize("changes", [{"norm": "group"}, {"up": "bilinear"}, {"fold": 2}])
+def test_others_are_not_standard(changes):
+    assert not safetensors.is_standard(UNet(2, **section(**changes)))
+
+
+@pytest.fixture(scope="module")
+def exported(crop_run, tmp_path_factory):
+    run, config = crop_run
+    folder = tmp_path_factory.mktemp("formats") / "out"
+    formats = ["safetensors", "bioimageio", "onnx"]
+    export_run(
+        config, run, formats=formats, output=str(folder), checkpoint="latest", licence="CC-BY-4.0"
+    )
+    return folder
+
+
+def test_files_of_formats(exported):
+    assert sorted(path.name for path in exported.iterdir()) == ["bioimageio", "onnx", "safetensors"]
+    weights = load_file(exported / "safetensors" / safetensors.FILE)
+    assert weights["params.encoder_0.Conv_0.kernel"].shape == (2, 3, 3, 3)  # [O, I, 3, 3]
+    assert weights["params.up_0.kernel"].shape == (4, 2, 2, 2)  # [I, O, 2, 2]
+    assert (exported / "safetensors" / safetensors.SCRIPT).is_file()
+
+
+def test_a_package_has_what_it_says(exported):
+    folder = exported / "bioimageio"
+    says = yaml.safe_load((folder / "rdf.yaml").read_text())
+    assert says["license"] == "CC-BY-4.0"
+    tensors = [*says["inputs"], *says["outputs"]]
+    files = [tensor["test_tensor"] for tensor in tensors] + [says["weights"]["onnx"]]
+    for file in files:
+        data = (folder / file["source"]).read_bytes()
+        assert hashlib.sha256(data).hexdigest() == file["sha256"]
+    session = onnxruntime.InferenceSession(
+        folder / says["weights"]["onnx"]["source"], providers=["CPUExecutionProvider"]
+    )
+    arrays = {tensor["id"]: np.load(folder / tensor["test_tensor"]["source"]) for tensor in tensors}
+    label, probability = session.run(None, {"image": arrays["image"]})
+    np.testing.assert_array_equal(label, arrays["label"])
+    np.testing.assert_allclose(probability, arrays["probability"], atol=1e-5)
+    for name in (says["documentation"], *says["covers"]):
+        assert (folder / name).stat().st_size > 100
+
+
+@pytest.mark.skipif(
+    not importlib.util.find_spec("bioimageio"), reason="needs bioimageio.core, of no extra"
+)
+def test_the_validator_accepts_a_package(exported):
+    from bioimageio.spec import validate_format
+
+    assert validate_format(exported / "bioimageio" / "rdf.yaml").status == "valid-format"
+
+
+def test_onnx_says_what_it_is(exported):
+    import onnx as library
+
+    model = library.load(exported / "onnx" / onnx.FILE)
+    (entry,) = model.metadata_props
+    assert json.loads(entry.value)["class_names"] == ["background", "thing"]
+    assert model.opset_import[0].version == onnx.OPSET
