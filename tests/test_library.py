@@ -5,7 +5,6 @@ import json
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -97,13 +96,14 @@ def test_a_grey_array_is_a_grey_file(run, loaded, tmp_path):
     [
         (np.zeros((3, 8, 9)), None, "shape (3, 8, 9); expected [H, W, 3], or [H, W]"),
         (np.zeros((8, 9, 4), np.uint8), None, "shape (8, 9, 4); expected [H, W, 3]"),
-        (np.zeros((1, 8, 9, 3), np.uint8), None, "shape (1, 8, 9, 3); expected [H, W, 3]"),
+        (
+            np.zeros((1, 8, 9, 3), np.uint8),
+            None,
+            "shape (1, 8, 9, 3); expected [H, W, 3], or [H, W] for grey values. Give several",
+        ),
+        ([[1, 2], [3]], None, "is no array; expected one [H, W, C]. Give several images as a list"),
         (np.zeros((0, 9, 3), np.uint8), None, "shape (0, 9, 3); expected [H, W, 3]"),
         (5, None, "shape (); expected [H, W, 3]"),
-        ("p.jpg", None, "image is 'p.jpg'; expected an array [H, W, C], not a path"),
-        (Path("a/p.jpg"), None, "image is 'a/p.jpg'; expected an array [H, W, C], not a path"),
-        ([noise(8, 9, 3)] * 2, None, "expected [H, W, 3], or [H, W] for grey values. Of several"),
-        ([noise(8, 9, 3), noise(7, 9, 3)], None, "is no array; expected one [H, W, C]. Of several"),
         (
             np.full((8, 9, 3), 0.5),
             None,

@@ -4,7 +4,7 @@ The names below are the library; see docs/library.md. Importing them does not st
 """
 
 from unet_jax.errors import UserError
-from unet_jax.library import Run, draw, load, open_page, score, train
+from unet_jax.library import Prediction, Run, draw, load, open_page, score, train
 
 __version__ = "0.1.0"
-__all__ = ["Run", "UserError", "draw", "load", "open_page", "score", "train"]
+__all__ = ["Prediction", "Run", "UserError", "draw", "load", "open_page", "score", "train"]

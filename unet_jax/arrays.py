@@ -11,7 +11,7 @@ from unet_jax.data.sample import Spec
 from unet_jax.errors import UserError
 
 IGNORE, MOST_CLASSES = 255, 254  # of masks: pixels that do not count; class ids are below
-_ONE = "Of several images give one at a time, in a loop."
+_ONE = "Give several images as a list of arrays."
 
 
 def as_image(

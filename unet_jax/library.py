@@ -4,110 +4,16 @@ Everything but the standard library is imported where it is needed, so that the 
 jax starts with the first call. Settings of a page are given by section: train={"seed": 1}.
 """
 
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unet_jax.errors import UserError
+from unet_jax.loaded import Prediction, Run
 
 if TYPE_CHECKING:
-    import numpy as np
     from ml_collections import ConfigDict
     from numpy.typing import ArrayLike
-
-    from unet_jax.data.sample import Sample, Spec, Window
-
-
-class Run:
-    """A trained model, as `load` returns it.
-
-    Attributes:
-        workdir: The run's directory.
-        class_names: K names, by class id.
-        spec: Axes, channels and type of the images that it reads.
-        step: Of the checkpoint; the best one's may be before the last.
-        scores: Of results.json: by split, values by name, such as scores["val"]["IoU/cat"]; {}
-            where the run is not finished.
-    """
-
-    def __init__(self, config: "ConfigDict", workdir: Path, checkpoint: str) -> None:
-        """Restores the model; see `load`."""
-        from unet_jax.config import check_sections
-        from unet_jax.predict.cleaner import make_cleaner
-        from unet_jax.predict.eval_step import make_mask_step
-        from unet_jax.restore import restore
-        from unet_jax.runs.cleaned import settle_rules
-        from unet_jax.runs.provenance import SHRINKAGE, read_provenance
-        from unet_jax.runs.results import read_results
-
-        check_sections(config)
-        trained = restore(config, workdir, checkpoint)
-        task, spec = trained.network.task, trained.network.spec
-        asked = trained.network.settings.metrics, workdir, trained.step, checkpoint
-        self._cleaner = make_cleaner(task, settle_rules(*asked, task.names), spec.axes)
-        self._step = make_mask_step(trained.network)
-        self._batch_size = trained.network.settings.batch_size
-        self._variables = trained.variables
-        self._shrinkage = read_provenance(workdir).get(SHRINKAGE)
-        self.workdir, self.class_names, self.step = workdir, trained.class_names, trained.step
-        self.spec = trained.network.spec
-        self.scores: dict[str, Any] = read_results(workdir)
-
-    def __repr__(self) -> str:
-        """Says which run it is."""
-        return f"Run({str(self.workdir)!r}, step={self.step}, class_names={self.class_names})"
-
-    def predict(
-        self, image: "ArrayLike", value_range: tuple[float, float] | None = None
-    ) -> "np.ndarray":
-        """Predicts the class of every pixel: the mask that --mode=predict writes for the image.
-
-        Args:
-            image: [*n, C] as the images that the run was trained on, of any size; or [*n] for grey
-                values, of which a run for three colours takes three.
-            value_range: The values of black and of white, such as (0, 1), which become those of the
-                images that the run was trained on, such as 0 and 255; integers are rounded. May be
-                left out for images of their type and range; see config.data.value_range.
-
-        Returns:
-            uint8 [*n], class ids: indices into `class_names`; of a run whose classes may overlap
-            uint8 [*n, K], 1 where a class is.
-
-        Raises:
-            UserError: The array is no such image, or too small or too large for the network.
-        """
-        from unet_jax.arrays import as_image
-        from unet_jax.predict.fits import other_scale
-        from unet_jax.predict.predictor import cut
-
-        source = _One(as_image("image", image, value_range, self._step.spec), self._step.spec)
-        if line := other_scale(source, self._step.loading, self._shrinkage):
-            warnings.warn(line, stacklevel=2)
-        self._step.check(self._variables, source, self._batch_size)
-        [(batch, found)] = self._step.batches(self._variables, source, self._batch_size)
-        return self._cleaner.clean(cut(found["prediction"], batch)[0])
-
-
-class _One:
-    """An image in memory, as a `data.sample.Source` without labels."""
-
-    ids = ("image",)
-
-    def __init__(self, image: "np.ndarray", spec: "Spec") -> None:
-        self._image, self.spec = image, spec
-
-    def __len__(self) -> int:
-        return 1
-
-    def shape(self, index: int) -> tuple[int, ...]:
-        return self._image.shape[:-1]
-
-    def read(self, index: int, window: "Window | None" = None) -> "Sample":
-        from unet_jax.data.sample import Sample
-
-        image = self._image if window is None else self._image[window]
-        return Sample(image, None, self.ids[0], (1.0,) * self.spec.axes)
 
 
 def load(workdir: str | Path, checkpoint: str = "best", **sections: Mapping[str, Any]) -> Run:

@@ -12,7 +12,7 @@ from support.predicting import CONFIG, begin_run, draw, tree
 from unet_jax.data.formats.base import Header
 from unet_jax.data.sample import RGB
 from unet_jax.errors import UserError
-from unet_jax.library import _One
+from unet_jax.given import OneImage
 from unet_jax.predict.averaging import check_alike
 from unet_jax.predict.run import Images, predict_run
 from unet_jax.predict.turns import Turn, Turned, find_turns
@@ -175,7 +175,7 @@ def test_runs_of_other_classes_are_refused():
 
 def test_images_of_a_source_are_turned():
     image = np.random.default_rng(0).integers(0, 255, (4, 7, 3), np.uint8)
-    source = Turned(_One(image, RGB), [0, 0], Turn(left_right=True, quarters=1))
+    source = Turned(OneImage(image, RGB), [0, 0], Turn(left_right=True, quarters=1))
     assert (len(source), source.shape(1), source.ids) == (2, (7, 4), ("image", "image"))
     assert np.array_equal(source.read(1).image, np.rot90(image[:, ::-1]))
     assert np.array_equal(source.reduced((14, 8)).read(0).image, source.read(0).image)

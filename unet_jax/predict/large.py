@@ -4,7 +4,7 @@ import contextlib
 import math
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,7 +26,7 @@ from unet_jax.predict.opened import Opened, Results
 from unet_jax.predict.predictor import Predictor
 from unet_jax.predict.preview import Preview
 from unet_jax.predict.store import Store, is_finished, is_of, remove_store
-from unet_jax.predict.tiled import Large
+from unet_jax.predict.tiled import Done, Large
 from unet_jax.predict.tiling import Chosen
 from unet_jax.predict.values import OtherValues
 from unet_jax.predict.windows import Read
@@ -52,6 +52,12 @@ class Work(NamedTuple):
     variables: Any
     batch_size: int
     of: Mapping[str, Any]
+
+    @property
+    def is_whole(self) -> bool:
+        """Returns whether an image has to be in memory, since black and white are found in it."""
+        how = self.step.loading.normalise
+        return how.is_of_image and not can_stream(how, self.step.spec)
 
     def choose(self) -> Chosen:
         """Returns the reads; see `Tiling.choose`."""
@@ -155,7 +161,6 @@ def predict_large(
     step, results, size = work.step, image.results, image.header.shape
     preview, store = Preview(image.header), None
     total = step.tiling.count(size, work.choose().lengths)
-    how, spec = step.loading.normalise, step.spec
     if is_first():
         if is_finished(results.store) and not all(file.exists() for file in results.files):
             remove_store(results.store)  # somebody took its results away
@@ -167,17 +172,11 @@ def predict_large(
             return ""
         there = [store is not None and number in store.done for number in range(total)]
         todo = [number for number, is_there in enumerate(in_any(there)) if not is_there]
-        reader, error = _try_reader(image, is_whole=how.is_of_image and not can_stream(how, spec))
+        reader, error = _try_reader(image, is_whole=work.is_whole)
         if reader is None:
             return error
         watched = _watched(reader, look, preview, store)
-        read = (
-            _scaled(watched, how, find_ends(how, spec, size, reader))
-            if how.is_of_image
-            else watched
-        )
-        given = Large(str(image.file), size, read)
-        found = step.tiling.run(work.variables, given, work.batch_size, ("is_read",), todo)
+        found = run_parts(work, image, reader, watched, todo)
         errors = []
         progress(total - len(todo), total)
         for part in found:
@@ -197,6 +196,32 @@ def predict_large(
             _write(store, results, preview)
             store.finish()
     return ""
+
+
+def run_parts(
+    work: Work,
+    image: Opened,
+    reader: Read,
+    watched: Read | None = None,
+    todo: Sequence[int] | None = None,
+) -> Iterator[Done]:
+    """Predicts a large image part by part.
+
+    Args:
+        work: What predicts it.
+        image: The image.
+        reader: Reads its windows.
+        watched: Reads those that are predicted; None for `reader`.
+        todo: Numbers of the parts to predict, in order; None for all.
+
+    Returns:
+        The parts, in order.
+    """
+    how, size, read = work.step.loading.normalise, image.header.shape, watched or reader
+    if how.is_of_image:
+        read = _scaled(read, how, find_ends(how, work.step.spec, size, reader))
+    given = Large(str(image.file), size, read)
+    return work.step.tiling.run(work.variables, given, work.batch_size, ("is_read",), todo)
 
 
 def _try_reader(image: Opened, *, is_whole: bool) -> tuple[Read | None, str]:

@@ -264,8 +264,8 @@ def predict_run(
         large[name] = images.opened(i, results)
     work = None
     if isinstance(predicts, Member):
-        whose = [str(workdir), trained.step, _checkpoint_time(workdir, trained.step)]
-        work = Work(predicts.step, predicts.variables, size, {"run": whose})
+        of = {"run": run_identity(workdir, trained.step)}
+        work = Work(predicts.step, predicts.variables, size, of)
         check_large(work, large, folder, replace=replace)
     if len(small):
         failed |= _predict(predicts.batches(small, size), small, writer, values, cleaner)
@@ -294,9 +294,10 @@ def _said(outputs: Sequence[str], class_names: Sequence[str], by_class: Sequence
     return f"{', '.join(firsts)} and {last}" if firsts else last
 
 
-def _checkpoint_time(workdir: Path, step: int) -> int:
-    """Returns when a checkpoint was written, which tells it from another one of that step."""
-    return (workdir / layout.CHECKPOINTS / str(step)).stat().st_mtime_ns
+def run_identity(workdir: Path, step: int) -> list[Any]:
+    """Returns what tells a checkpoint from all others: when it was written, too."""
+    folder = workdir / layout.CHECKPOINTS / str(step)
+    return [str(workdir), step, folder.stat().st_mtime_ns]
 
 
 def _predict(
