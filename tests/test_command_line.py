@@ -17,6 +17,7 @@ from unet_jax.errors import (
     StoppedError,
     UserError,
 )
+from unet_jax.modes import MODES
 from unet_jax.process import multihost
 from unet_jax.studies.pages import parse_overrides
 
@@ -51,14 +52,14 @@ def test_a_full_disk_is_said_in_one_line(error, monkeypatch, capsys):
     assert len(said) < 500
 
 
-@pytest.mark.parametrize("mode", main.FULL_DISK)
+@pytest.mark.parametrize("mode", MODES)
 def test_a_full_disk_is_said_in_the_words_of_the_mode(mode, monkeypatch, capsys):
-    def fill(config, workdir):
+    def fill(given, config, workdir):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     codes = []
     monkeypatch.setattr(command_line.os, "_exit", codes.append)
-    monkeypatch.setattr(main, "_work", fill)
+    monkeypatch.setitem(MODES, mode, MODES[mode]._replace(work=fill))
     flags.FLAGS.mark_as_parsed()
     with flagsaver.flagsaver(mode=mode, workdir="x", card="x"), pytest.raises(UserError) as caught:
         main.run()
@@ -69,7 +70,7 @@ def test_a_full_disk_is_said_in_the_words_of_the_mode(mode, monkeypatch, capsys)
     assert (" checkpoint" in said) == (mode == "train")
     words = {"train": "start the same", "eval": "evaluate", "predict": "--replace", "plan": "plan"}
     words |= {"doctor": "look again", "augment": "draw again", "verify": "verify again"}
-    words |= {"score": "score again", "serve": "serve again"}
+    words |= {"score": "score again", "serve": "serve again", "export": "export again"}
     assert words[mode] in said
     assert codes == [2]  # at once, though the error is one of ours by now
 

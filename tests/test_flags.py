@@ -37,11 +37,23 @@ PREDICT, EVAL = ("--input", "--output", "--replace", "--checkpoint"), ("--split"
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        (["--input=photos"], ["--mode=predict is missing", "--input=photos", "--mode=train"]),
+        (
+            ["--input=photos"],
+            ["--mode=predict or --mode=export is missing", "--input=photos", "--mode=train"],
+        ),
         # Where --mode was forgotten, nothing may be deleted.
-        (["--overwrite", "--input=a", "--input=b"], ["--mode=predict is missing", "--input=a,b"]),
-        (["--overwrite", "--replace"], ["--mode=predict or --mode=score is missing", "--replace"]),
-        (["--checkpoint=best"], ["--mode=eval or --mode=predict or --mode=serve is missing"]),
+        (
+            ["--overwrite", "--input=a", "--input=b"],
+            ["--mode=predict or --mode=export is missing", "--input=a,b"],
+        ),
+        (
+            ["--overwrite", "--replace"],
+            ["--mode=predict, --mode=score or --mode=export is missing", "--replace"],
+        ),
+        (
+            ["--checkpoint=best"],
+            ["--mode=eval, --mode=predict, --mode=export or --mode=serve is missing"],
+        ),
         (["--memory", "16GiB"], ["--mode=plan is missing: --memory=16GiB"]),
         (["--topology=v5e:2x4"], ["--mode=plan is missing: --topology=v5e:2x4"]),
         (["--mode=train", "--split=val"], ["--split=val is not for --mode=train", "--mode=eval"]),
@@ -106,7 +118,7 @@ def test_flags_of_another_search_or_engine(refuse, tmp_path, given, says):
 @pytest.mark.parametrize(
     ("module", "tables", "of_all"),
     [
-        ("unet_jax.main", ["MODES", "OF_MANY"], {"config", "workdir", "mode", "multihost"}),
+        ("unet_jax.main", ["USED_BY", "OF_MANY"], {"config", "workdir", "mode", "multihost"}),
         ("unet_jax.explain.__main__", ["OPERATIONS"], {"operation", "output"}),
     ],
 )

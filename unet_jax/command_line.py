@@ -254,7 +254,9 @@ def refuse_unused(choice: str, uses: Mapping[str, Sequence[Any]]) -> None:
         given = [flag for flag in given if flags.FLAGS[flag].present]
         if not given or chosen.value in values:
             continue
-        said, wanted = _said(given[0]), " or ".join(_say(choice, value) for value in values)
+        *others, last = (_say(choice, value) for value in values)
+        wanted = f"{', '.join(others)} or {last}" if others else last
+        said = _said(given[0])
         if chosen.present:
             takes = ", ".join(f"--{other}" for other in uses if chosen.value in uses[other])
             raise UserError(

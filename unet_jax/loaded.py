@@ -151,7 +151,9 @@ class Run:
 
         given = value_range, self.spec, self._step.loading.largest_file
         if is_several(image, self.spec.axes):
-            groups = gather(image, self._batch_size, lambda one: open_given(one, "an image", *given))
+            groups = gather(
+                image, self._batch_size, lambda one: open_given(one, "an image", *given)
+            )
             return (one for group in groups for one in self._predict(group, probabilities))
         return self._predict(Gathered([open_given(image, "image", *given)]), probabilities)[0]
 

@@ -24,16 +24,15 @@ if __name__ == "__main__":  # before the imports that take long
 
 import re
 import sys
-from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import config_flags
 
 from unet_jax import command_line
 from unet_jax.errors import UserError
-from unet_jax.process import owner, runtime, signals
+from unet_jax.modes import MODES
+from unet_jax.process import runtime, signals
 from unet_jax.process.paths import expand
 
 MOST_PROCESSES = 2**20
@@ -44,12 +43,12 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.")
 MODE = flags.DEFINE_enum(
     "mode",
     "train",
-    ["train", "eval", "predict", "plan", "doctor", "augment", "verify", "score", "export", "serve"],
+    list(MODES),
     "What to do.",
 )
 flags.register_multi_flags_validator(
     ["workdir", "mode"],
-    lambda given: given["workdir"] or given["mode"] in ("plan", "verify", "score", "export"),
+    lambda given: given["workdir"] or not MODES[given["mode"]].needs_workdir,
     "Give the directory of the run: --workdir=DIRECTORY.",
 )
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "train: Replace the run in --workdir.")
@@ -169,7 +168,7 @@ PROCESS_ID = flags.DEFINE_integer(
     "process_id", None, "multihost: which process this is, from 0.", 0, MOST_PROCESSES
 )
 
-MODES = {
+USED_BY = {
     "input": ("predict", "export"),
     "output": ("predict", "score", "export"),
     "outputs": ("predict",),
@@ -198,57 +197,20 @@ MODES = {
     "limits": ("serve",),
 }
 """The modes that take a flag; a flag that is not here is for all of them."""
-FULL_DISK = {
-    "train": "Free some space and start the same command again: a run goes on from its last "
-    "checkpoint.",
-    "eval": "Free some space and evaluate again: of this evaluation nothing is kept, and earlier "
-    "scores are as they were.",
-    "predict": "Free some space and predict again: results that are written are whole, and "
-    "--replace writes them again.",
-    "plan": "Free some space and plan again.",
-    "doctor": "Free some space and look again: each file that is there is whole.",
-    "augment": "Free some space and draw again.",
-    "verify": "Free some space and verify again.",
-    "score": "Free some space and score again: each file that is there is whole.",
-    "export": "Free some space and export again: of this export nothing is kept.",
-    "serve": "Free some space and serve again: a server writes nothing but its cache.",
-}
-"""What a full disk means, by mode."""
-TOGETHER = ("train", "eval", "predict")
-"""The modes that several processes can do together."""
 OF_MANY = {"coordinator": (True,), "num_processes": (True,), "process_id": (True,)}
 """The values of --multihost that take a flag, where no launcher started several processes."""
 
 
-def _workdir() -> Path:
-    return expand(WORKDIR.value or "", "--workdir")
-
-
-def _left_by_training() -> str:
-    names = [path.name for path in _workdir().glob("checkpoints/*")]
-    steps = [int(name) for name in names if name.isdecimal()]
-    if not steps:
-        return "nothing is saved; the same command begins again."
-    command = "the same command without --overwrite" if OVERWRITE.value else "the same command"
-    return f"saved at step {max(steps)}; {command} goes on."
-
-
-LEFT = {
-    "train": _left_by_training,
-    "predict": lambda: "masks that are written are whole; --replace writes them again.",
-    "serve": lambda: "the server has ended.",
-}
-"""What Ctrl-C leaves, by mode, where it is not nothing."""
-
-
 def run() -> None:
     """Does what the flags say; see the function of each mode for what it raises."""
-    command_line.refuse_unused("mode", MODES)
-    if MODE.value in LEFT:
-        signals.leave(LEFT[MODE.value])
+    command_line.refuse_unused("mode", USED_BY)
+    mode, workdir = MODES[MODE.value], expand(WORKDIR.value or "", "--workdir")
+    if mode.left:
+        left = mode.left
+        signals.leave(lambda: left(flags.FLAGS, workdir))
     if not runtime.is_one_of_many(MULTIHOST.value):
         command_line.refuse_unused("multihost", OF_MANY)
-    elif MODE.value not in TOGETHER:
+    elif not mode.together:
         raise UserError(
             f"--mode={MODE.value} works in one process, and this is one of several; start it once, "
             "without --multihost."
@@ -264,8 +226,8 @@ def run() -> None:
             "config.data.path can be in an object store."
         )
     try:
-        with command_line.full_disk(FULL_DISK[MODE.value]):
-            _work(CONFIG.value, _workdir())
+        with command_line.full_disk(mode.full_disk):
+            mode.work(flags.FLAGS, CONFIG.value, workdir)
     except (RuntimeError, MemoryError) as error:
         from unet_jax.process.capacity import is_out_of_memory
 
@@ -286,121 +248,6 @@ def _say_out_of_memory(config: Any) -> str:
         "out of memory: the images alone would fit, so something else fills the rest; end other "
         f"programs on the device, or lower config.eval.batch_size={config.eval.batch_size}."
     )
-
-
-def _work(config: Any, workdir: Path) -> None:
-    if MODE.value == "train":
-        # Before jax is imported, so that one of two that start ends at once.
-        with _owned(workdir):
-            from unet_jax.training import train_owned
-
-            given = config_flags.get_override_values(flags.FLAGS["config"]).items()
-            overrides = {k: v.to_dict() if isinstance(v, ConfigDict) else v for k, v in given}
-            train_owned(config, workdir, overwrite=OVERWRITE.value, overrides=overrides)
-    elif MODE.value == "eval":
-        from unet_jax.evaluate import evaluate_run
-
-        evaluate_run(config, workdir, split=SPLIT.value, checkpoint=CHECKPOINT.value)
-    elif MODE.value == "plan":
-        given = MEMORY.value, workdir if WORKDIR.value else None
-        if TOPOLOGY.value is None:
-            from unet_jax.plan.memory import plan
-
-            plan(config, *given)
-        else:
-            from unet_jax.plan.elsewhere import plan_elsewhere
-
-            plan_elsewhere(config, TOPOLOGY.value, *given)
-    elif MODE.value == "verify":
-        from unet_jax.verify import Masks, verify_card
-
-        own = PREDICTIONS_ARE.value, _names_classes(workdir)
-        masks = Masks(PREDICTIONS.value or "", TRUTH.value or "", *own)
-        given = masks if masks.predictions or masks.truth else None
-        run = workdir if WORKDIR.value else None
-        verify_card(expand(CARD.value or "", "--card"), config, run, given)
-    elif MODE.value == "augment":
-        from unet_jax.sheet import draw_sheet
-
-        draw_sheet(config, workdir)
-    elif MODE.value == "score":
-        _score(config, workdir)
-    elif MODE.value == "export":
-        _export(config, workdir)
-    elif MODE.value == "doctor":
-        from unet_jax.doctor.run import doctor_run
-
-        page = expand(WRITE_PAGE.value, "--write_page") if WRITE_PAGE.value else None
-        doctor_run(config, workdir, page, [expand(run, "--audit") for run in AUDIT.value])
-    elif MODE.value == "serve":
-        from unet_jax.serve.run import serve_run
-
-        how = {"checkpoint": CHECKPOINT.value, "host": HOST.value, "port": PORT.value}
-        serve_run(config, workdir, limits=LIMITS.value, **how)
-    else:
-        from unet_jax.predict.run import predict_run
-
-        predict_run(
-            config,
-            workdir,
-            inputs=INPUT.value,
-            output=OUTPUT.value,
-            checkpoint=CHECKPOINT.value,
-            outputs=OUTPUTS.value,
-            mask_suffix=MASK_SUFFIX.value or "",
-            replace=REPLACE.value,
-            ensemble=ENSEMBLE.value,
-            turns=TURNS.value,
-        )
-
-
-def _names_classes(workdir: Path) -> bool:
-    """Tells whether the config is the user's, or a run's, and so says what masks mean."""
-    given = config_flags.get_override_values(flags.FLAGS["config"])
-    is_run = WORKDIR.value and (workdir / "config.json").exists()
-    is_given = flags.FLAGS["config"].present or any(key.startswith("data.") for key in given)
-    return bool(is_given or is_run)
-
-
-def _score(config: Any, workdir: Path) -> None:
-    from unet_jax.scoring.run import score_folders
-
-    score_folders(
-        config,
-        predictions=PREDICTIONS.value,
-        truth=TRUTH.value,
-        field_of_view=FIELD_OF_VIEW.value,
-        predictions_are=PREDICTIONS_ARE.value,
-        width=TRIMAP.value,
-        output=OUTPUT.value or WORKDIR.value,
-        replace=REPLACE.value,
-        names_classes=_names_classes(workdir),
-    )
-
-
-def _export(config: Any, workdir: Path) -> None:
-    given = {"output": OUTPUT.value, "replace": REPLACE.value}
-    if RENEW.value:
-        from unet_jax.export.run import renew_export
-
-        renew_export(expand(RENEW.value, "--renew"), **given)
-        return
-    if not WORKDIR.value or not FORMATS.value:
-        raise UserError(
-            "--mode=export needs --workdir=RUN and --format=stablehlo or others, or --renew=FILE."
-        )
-    from unet_jax.export.run import export_run
-
-    own = {"checkpoint": CHECKPOINT.value, "licence": LICENCE.value, "inputs": INPUT.value}
-    export_run(config, workdir, formats=FORMATS.value, **own, **given)
-
-
-def _owned(workdir: Path) -> AbstractContextManager[None]:
-    if not runtime.is_one_of_many(MULTIHOST.value):
-        return owner.owned(workdir, owner.TRAINING)
-    from unet_jax.process import multihost
-
-    return multihost.owned(workdir, owner.TRAINING)
 
 
 if __name__ == "__main__":
