@@ -71,8 +71,8 @@ def is_file(image: Any) -> bool:
 def is_several(images: Any, axes: int) -> bool:
     """Tells whether several images are given, and not one as an array or as lists of numbers."""
     if isinstance(images, list | tuple):
-        first = images[0] if images else None
-        return is_file(first) or hasattr(first, "__array__") and np.ndim(first) >= axes
+        first: Any = images[0] if images else None
+        return is_file(first) or (hasattr(first, "__array__") and np.ndim(first) >= axes)
     return isinstance(images, Iterable) and not (is_file(images) or hasattr(images, "__array__"))
 
 

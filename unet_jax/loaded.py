@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import numpy as np
     from ml_collections import ConfigDict
 
-    from unet_jax.data.sample import Source
     from unet_jax.given import Gathered
     from unet_jax.predict.predictor import Predictor
 
@@ -176,7 +175,7 @@ class Run:
                 cannot be written.
         """
         from unet_jax.data.sample import whole
-        from unet_jax.given import Gathered, is_file, open_file
+        from unet_jax.given import Gathered, open_file
         from unet_jax.predict.large import Work
         from unet_jax.predict.run import run_identity
         from unet_jax.streaming import check_mask, stream_large, write_mask
@@ -191,7 +190,7 @@ class Run:
             stream_large(work, source, mask, kept)
             return
         found = self._predict(Gathered([source]), probabilities=False)[0]
-        if is_file(mask):
+        if isinstance(mask, str | os.PathLike):
             write_mask(mask, found, kept)
         else:
             mask[whole(size)] = found

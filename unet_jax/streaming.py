@@ -28,11 +28,13 @@ def check_mask(mask: Any, size: tuple[int, ...], classes: int) -> None:
         UserError: It has another shape, or cannot be such a file.
     """
     if not isinstance(mask, str | os.PathLike):
-        shape, expected = getattr(mask, "shape", None), (*size, *((classes,) if classes else ()))
-        if not hasattr(mask, "__setitem__") or shape is not None and tuple(shape) != expected:
+        expected = (*size, classes) if classes else size
+        shape = getattr(mask, "shape", expected)
+        if not hasattr(mask, "__setitem__") or tuple(shape) != expected:
+            what = type(mask).__name__ if shape == expected else f"of the shape {tuple(shape)}"
             raise UserError(
-                f"mask is {type(mask).__name__}{'' if shape is None else f' of the shape {shape}'}; "
-                f"expected a file, or what takes mask[window] = part, of the shape {expected}."
+                f"mask is {what}; expected a file, or what takes mask[window] = part, of the shape "
+                f"{expected}."
             )
         return
     file, allowed = Path(mask).expanduser(), ", ".join(MASKS[len(size)])
