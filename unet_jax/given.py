@@ -12,7 +12,7 @@ from unet_jax.arrays import as_image
 from unet_jax.data.files import read_header
 from unet_jax.data.sample import Sample, Source, Spec, Window, check_spec, reduced
 from unet_jax.errors import UserError
-from unet_jax.predict.run import Images
+from unet_jax.predict.inputs import Images
 
 Range = tuple[float, float] | None
 
@@ -72,7 +72,7 @@ def is_several(images: Any, axes: int) -> bool:
     """Tells whether several images are given, and not one as an array or as lists of numbers."""
     if isinstance(images, list | tuple):
         first = images[0] if images else None
-        return is_file(first) or hasattr(first, "__array__") and np.ndim(first) >= axes
+        return is_file(first) or (hasattr(first, "__array__") and np.ndim(first) >= axes)
     return isinstance(images, Iterable) and not (is_file(images) or hasattr(images, "__array__"))
 
 

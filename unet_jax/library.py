@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unet_jax.errors import UserError
-from unet_jax.loaded import Prediction, Run
+from unet_jax.loaded import Run
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict

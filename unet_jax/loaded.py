@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import numpy as np
     from ml_collections import ConfigDict
 
-    from unet_jax.data.sample import Source
     from unet_jax.given import Gathered
     from unet_jax.predict.predictor import Predictor
 
@@ -151,7 +150,9 @@ class Run:
 
         given = value_range, self.spec, self._step.loading.largest_file
         if is_several(image, self.spec.axes):
-            groups = gather(image, self._batch_size, lambda one: open_given(one, "an image", *given))
+            groups = gather(
+                image, self._batch_size, lambda one: open_given(one, "an image", *given)
+            )
             return (one for group in groups for one in self._predict(group, probabilities))
         return self._predict(Gathered([open_given(image, "image", *given)]), probabilities)[0]
 
@@ -175,8 +176,8 @@ class Run:
         """
         from unet_jax.data.sample import whole
         from unet_jax.given import Gathered, is_file, open_file
-        from unet_jax.predict.large import Work
         from unet_jax.predict.run import run_identity
+        from unet_jax.predict.work import Work
         from unet_jax.streaming import check_mask, stream_large, write_mask
 
         source = open_file(image, self.spec, self._step.loading.largest_file)

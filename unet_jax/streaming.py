@@ -9,10 +9,11 @@ from rich.progress import Progress
 
 from unet_jax.data.formats import find_format
 from unet_jax.errors import UserError
-from unet_jax.predict.large import MASKS, Work, check_large, predict_large, run_parts
+from unet_jax.predict.inputs import Images
+from unet_jax.predict.large import predict_large, run_parts
 from unet_jax.predict.opened import Results
-from unet_jax.predict.run import Images
 from unet_jax.predict.store import remove_store, store_folder
+from unet_jax.predict.work import MASKS, Work, check_large
 from unet_jax.process.console import console
 
 
@@ -29,9 +30,10 @@ def check_mask(mask: Any, size: tuple[int, ...], classes: int) -> None:
     """
     if not isinstance(mask, str | os.PathLike):
         shape, expected = getattr(mask, "shape", None), (*size, *((classes,) if classes else ()))
-        if not hasattr(mask, "__setitem__") or shape is not None and tuple(shape) != expected:
+        if not hasattr(mask, "__setitem__") or (shape is not None and tuple(shape) != expected):
             raise UserError(
-                f"mask is {type(mask).__name__}{'' if shape is None else f' of the shape {shape}'}; "
+                f"mask is {type(mask).__name__}"
+                f"{'' if shape is None else f' of the shape {shape}'}; "
                 f"expected a file, or what takes mask[window] = part, of the shape {expected}."
             )
         return
