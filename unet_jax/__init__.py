@@ -4,7 +4,8 @@ The names below are the library; see docs/library.md. Importing them does not st
 """
 
 from unet_jax.errors import UserError
-from unet_jax.library import Prediction, Run, draw, load, open_page, score, train
+from unet_jax.library import draw, load, open_page, score, train
+from unet_jax.loaded import Prediction, Run
 
 __version__ = "0.1.0"
 __all__ = ["Prediction", "Run", "UserError", "draw", "load", "open_page", "score", "train"]
