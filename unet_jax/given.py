@@ -12,7 +12,7 @@ from unet_jax.arrays import as_image
 from unet_jax.data.files import read_header
 from unet_jax.data.sample import Sample, Source, Spec, Window, check_spec, reduced
 from unet_jax.errors import UserError
-from unet_jax.predict.run import Images
+from unet_jax.predict.inputs import Images
 
 Range = tuple[float, float] | None
 

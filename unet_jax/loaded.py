@@ -176,8 +176,8 @@ class Run:
         """
         from unet_jax.data.sample import whole
         from unet_jax.given import Gathered, open_file
-        from unet_jax.predict.large import Work
         from unet_jax.predict.run import run_identity
+        from unet_jax.predict.work import Work
         from unet_jax.streaming import check_mask, stream_large, write_mask
 
         source = open_file(image, self.spec, self._step.loading.largest_file)

@@ -9,10 +9,11 @@ from rich.progress import Progress
 
 from unet_jax.data.formats import find_format
 from unet_jax.errors import UserError
-from unet_jax.predict.large import MASKS, Work, check_large, predict_large, run_parts
+from unet_jax.predict.inputs import Images
+from unet_jax.predict.large import predict_large, run_parts
 from unet_jax.predict.opened import Results
-from unet_jax.predict.run import Images
 from unet_jax.predict.store import remove_store, store_folder
+from unet_jax.predict.work import MASKS, Work, check_large
 from unet_jax.process.console import console
 
 

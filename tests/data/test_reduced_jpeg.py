@@ -22,7 +22,8 @@ from unet_jax.data.sources import Loading, make_loading, open_data
 from unet_jax.errors import UserError
 from unet_jax.models.unet import UNet
 from unet_jax.predict.fits import make_fit
-from unet_jax.predict.run import open_images, predict_run
+from unet_jax.predict.inputs import open_images
+from unet_jax.predict.run import predict_run
 from unet_jax.report.images import Part
 from unet_jax.studies.pack.train import Remembered
 

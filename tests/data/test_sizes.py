@@ -13,7 +13,7 @@ from unet_jax.data.sets import pets
 from unet_jax.data.sources import make_loading
 from unet_jax.data.synthetic import open_synthetic
 from unet_jax.errors import UserError
-from unet_jax.predict.run import open_images
+from unet_jax.predict.inputs import open_images
 
 SIZES = [(3, 7), (7, 3), (1, 1), (40, 33)]
 

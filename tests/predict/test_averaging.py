@@ -14,7 +14,8 @@ from unet_jax.data.sample import RGB
 from unet_jax.errors import UserError
 from unet_jax.given import OneImage
 from unet_jax.predict.averaging import check_alike
-from unet_jax.predict.run import Images, predict_run
+from unet_jax.predict.inputs import Images
+from unet_jax.predict.run import predict_run
 from unet_jax.predict.turns import Turn, Turned, find_turns
 from unet_jax.task import Exclusive, MultiLabel
 

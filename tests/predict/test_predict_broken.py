@@ -111,7 +111,7 @@ def test_an_image_that_changes_after_its_header_was_read(
     run, tmp_path, monkeypatch, capsys, change
 ):
     draw(tmp_path / "photos" / "a.png", tmp_path / "photos" / "b.png")
-    file, real = tmp_path / "photos" / "b.png", prediction.read_image
+    file, real = tmp_path / "photos" / "b.png", inputs.read_image
     lock = threading.Lock()  # images are read by several threads
 
     def read(path, *args):
@@ -120,7 +120,7 @@ def test_an_image_that_changes_after_its_header_was_read(
                 path.unlink() if change == "removed" else draw(path, size=(21, 40))
             return real(path, *args)
 
-    monkeypatch.setattr(prediction, "read_image", read)
+    monkeypatch.setattr(inputs, "read_image", read)
     with pytest.raises(MissingResultsError, match="1 of 2"):
         predict(run, [tmp_path / "photos"], tmp_path / "out")
     assert sorted(os.listdir(tmp_path / "out")) == ["a.png", "a_overlay.png"]

@@ -13,7 +13,7 @@ from support.tiled import Plain
 from unet_jax.data.files import read_header, read_image
 from unet_jax.data.formats import find_format
 from unet_jax.errors import MissingResultsError, UserError
-from unet_jax.predict import large, opened, store
+from unet_jax.predict import large, opened, store, work
 from unet_jax.predict.run import predict_run
 from unet_jax.restore import restore
 
@@ -116,7 +116,7 @@ def test_what_streams_no_large_image_has_the_same_masks(run, tmp_path):
     assert np.load(tmp_path / "turned" / "a_disagreement.npy").max() > 0
 
 
-@pytest.mark.parametrize("suffix", large.MASKS[2])
+@pytest.mark.parametrize("suffix", work.MASKS[2])
 def test_masks_of_every_format(run, tmp_path, suffix):
     image = make_image()
     np.save(tmp_path / "a.npy", image)
@@ -268,9 +268,9 @@ def test_a_tile_that_cannot_be_read_is_named_and_the_rest_is_kept(
 
 def test_no_space_is_said_before_anything_is_written(run, tmp_path, monkeypatch):
     np.save(tmp_path / "a.npy", make_image())
-    found = large.os.statvfs(tmp_path)
+    found = work.os.statvfs(tmp_path)
     small = type("Found", (), {"f_bavail": 1, "f_frsize": 4096, "f_bsize": found.f_bsize})
-    monkeypatch.setattr(large.os, "statvfs", lambda path: small)
+    monkeypatch.setattr(work.os, "statvfs", lambda path: small)
     with pytest.raises(UserError, match=r"has 4.0 KiB free, and the masks of 1 large images may"):
         predict(run, [tmp_path / "a.npy"], tmp_path / "out")
     assert not (tmp_path / "out").exists()

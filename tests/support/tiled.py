@@ -7,8 +7,9 @@ import numpy as np
 from unet_jax.data.sample import RGB
 from unet_jax.data.sources import Loading
 from unet_jax.network import TileSettings
+from unet_jax.predict.assembled import Assembled
 from unet_jax.predict.predictor import Outputs, Predictor
-from unet_jax.predict.tiled import Assembled, Large
+from unet_jax.predict.tiled import Large
 from unet_jax.sharding import make_shardings
 
 BATCH = 2  # of images of `Loading.image_size`; of reads there is one at once

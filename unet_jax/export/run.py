@@ -18,7 +18,7 @@ from unet_jax.export import stablehlo
 from unet_jax.export.bundle import EXAMPLES, Bundle, bundle_of_run
 from unet_jax.export.targets import EXPORTERS
 from unet_jax.predict.inputs import find_images
-from unet_jax.predict.write import check_output
+from unet_jax.predict.planned import check_output
 from unet_jax.process.console import console
 from unet_jax.process.paths import local_path
 from unet_jax.process.whole import temporary_folder

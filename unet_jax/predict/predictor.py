@@ -14,9 +14,9 @@ from unet_jax.data.sources import Loading
 from unet_jax.errors import UserError
 from unet_jax.models.unet import UNet
 from unet_jax.network import Network, TileSettings
+from unet_jax.predict.assembled import Assembled, open_large
 from unet_jax.predict.fits import make_fit
 from unet_jax.predict.programs import Outputs, Programs
-from unet_jax.predict.tiled import Assembled, open_large
 from unet_jax.predict.tiling import Tiling
 from unet_jax.process.capacity import bytes_per_device, device_memory, program_bytes, write_bytes
 from unet_jax.process.console import console

@@ -1,8 +1,6 @@
-"""Prediction: images in, masks in their own size and overlays out."""
+"""Prediction: images in, masks in their own size and what else is asked for out."""
 
-import copy
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +9,11 @@ from ml_collections import ConfigDict
 from rich.progress import Progress
 
 from unet_jax.config import check_sections
-from unet_jax.data.files import read_header, read_image
-from unet_jax.data.formats.base import Header
 from unet_jax.data.images import Batch
-from unet_jax.data.parts import Part
-from unet_jax.data.sample import Sample, Spec, Window, check_spec, whole
-from unet_jax.data.sources import Loading, read_loading, read_patterns
+from unet_jax.data.sample import Sample, whole
+from unet_jax.data.sources import read_loading, read_patterns
 from unet_jax.defaults import complete
 from unet_jax.errors import MissingResultsError, UserError
-from unet_jax.models.pretrained.torch_layout import listed
 from unet_jax.predict.averaging import (
     MAPS,
     Member,
@@ -30,153 +24,24 @@ from unet_jax.predict.averaging import (
 )
 from unet_jax.predict.cleaner import Cleaner, make_cleaner
 from unet_jax.predict.fits import say_other_scale
-from unet_jax.predict.inputs import find_images
-from unet_jax.predict.large import Work, check_large, check_suffix, predict_all
-from unet_jax.predict.opened import Opened, Results
+from unet_jax.predict.inputs import Images, elsewhere, find_images, open_images
+from unet_jax.predict.large import predict_all
+from unet_jax.predict.opened import Results
 from unet_jax.predict.outputs import DEFAULT, OUTPUTS, STREAMED, check_outputs
+from unet_jax.predict.planned import check_output, plan_results
 from unet_jax.predict.predictor import cut
 from unet_jax.predict.store import store_folder
 from unet_jax.predict.turns import ONCE, find_turns
 from unet_jax.predict.values import OtherValues
-from unet_jax.predict.write import Writer, check_output, plan_results
+from unet_jax.predict.work import Work, check_large, check_suffix
+from unet_jax.predict.write import Writer
 from unet_jax.process.console import console
 from unet_jax.process.multihost import in_any, is_first, wait_for_all
 from unet_jax.process.paths import local_path
-from unet_jax.process.regular import LARGEST
 from unet_jax.restore import mask_classes, restore
 from unet_jax.runs import layout
 from unet_jax.runs import workdir as run_dir
 from unet_jax.runs.cleaned import settle_rules
-
-
-class Images:
-    """Images to predict, as a source without labels.
-
-    Attributes:
-        ids: Names.
-        files: By index.
-        headers: By index.
-    """
-
-    def __init__(
-        self, files: Mapping[str, Path | Part], headers: Sequence[Header], largest: int = LARGEST
-    ) -> None:
-        """Takes the files by id, their headers, and MiB of the largest."""
-        self.ids, self.files = tuple(files), tuple(files.values())
-        self.headers, self._largest = tuple(headers), largest
-        self._size: tuple[int, ...] | None = None
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    @property
-    def spec(self) -> Spec:
-        """Returns the spec of the first image; see `Source`."""
-        return self.headers[0].spec()
-
-    def shape(self, index: int) -> tuple[int, ...]:
-        """Returns the pixels along each axis without decoding; see `Source`."""
-        return self.headers[int(index)].shape
-
-    def reduced(self, size: tuple[int, ...]) -> "Images":
-        """Returns the source that decodes JPEG files at a reduced scale; see `Reducible`."""
-        other = copy.copy(self)
-        other._size = size
-        return other
-
-    def read(self, index: int, window: Window | None = None) -> Sample:
-        """Decodes one image; see `Source`."""
-        file, header = self.files[int(index)], self.headers[int(index)]
-        image = read_image(file, len(header.shape), self._largest, window, self._size)
-        size = tuple(part.stop - part.start for part in window or whole(header.shape))
-        is_of_header = image.shape[:-1] in (size, self._size) and image.dtype == header.dtype
-        if not is_of_header or image.shape[-1] != header.channels:
-            raise UserError(f"{file} has changed while it was read.")
-        return Sample(image, None, file.stem, header.spacing)
-
-    def only(self, spec: Spec) -> tuple["Images", dict[str, str]]:
-        """Leaves out images that are not of a kind.
-
-        Args:
-            spec: The kind.
-
-        Returns:
-            The others, and why these are left out, by id.
-
-        Raises:
-            UserError: No image is left.
-        """
-        failed = {}
-        for name, file, header in zip(self.ids, self.files, self.headers, strict=True):
-            try:
-                whose = "what the model was trained on has"
-                check_spec(str(file), header.spec(), spec, whose)
-            except UserError as error:
-                failed[name] = str(error)
-        if len(failed) == len(self):
-            raise UserError(next(iter(failed.values())))
-        kept = [i for i, name in enumerate(self.ids) if name not in failed]
-        return self.pick(kept), failed
-
-    def pick(self, indices: Sequence[int]) -> "Images":
-        """Returns some of the images."""
-        files = {self.ids[i]: self.files[i] for i in indices}
-        return Images(files, [self.headers[i] for i in indices], self._largest)
-
-    def opened(self, index: int, results: Results) -> Opened:
-        """Returns an image of which nothing is read yet, with where its results go."""
-        return Opened(self.files[index], self.headers[index], self._largest, results)
-
-
-def open_images(
-    files: Mapping[str, Path | Part], loading: Loading
-) -> tuple[Images, dict[str, str]]:
-    """Reads the headers of all images, and names in one line those that are left out.
-
-    All processes leave the same ones out.
-
-    Args:
-        files: By id.
-        loading: How many threads read, and the largest file.
-
-    Returns:
-        The images that can be read so far, and why others cannot, by id.
-
-    Raises:
-        UserError: None can be read.
-    """
-
-    def attempt(file: Path | Part) -> Header | UserError:
-        try:
-            return read_header(file, loading.largest_file, len(loading.image_size))
-        except UserError as error:
-            return error
-
-    with ThreadPoolExecutor(loading.workers) as pool:
-        found = list(pool.map(attempt, files.values()))
-    is_lost = in_any([isinstance(header, UserError) for header in found])
-    good, headers, failed = {}, [], {}
-    for (name, file), header, flag in zip(files.items(), found, is_lost, strict=True):
-        if isinstance(header, UserError):
-            failed[name] = str(header)
-        elif flag:
-            failed[name] = _elsewhere(file)
-        else:
-            good[name] = file
-            headers.append(header)
-    if not good:
-        more = f" (none of the {len(files)} images can be read)" if len(files) > 1 else ""
-        raise UserError(f"{next(iter(failed.values()))}{more}")
-    if failed:
-        names = listed((str(files[name]) for name in failed), most=10)
-        console.print(
-            f"{len(failed)} of {len(files)} images cannot be read and are left out: {names}"
-        )
-    return Images(good, headers, loading.largest_file), failed
-
-
-def _elsewhere(file: Path | Part) -> str:
-    return f"{file} cannot be read by another process, which tells why."
 
 
 def predict_run(
@@ -347,7 +212,7 @@ def _predict(
     failed = {}
     for index, is_lost in enumerate(in_any(lost)):  # waits until the first process is done
         if is_lost:
-            failed[images.ids[index]] = errors.get(index) or _elsewhere(images.files[index])
+            failed[images.ids[index]] = errors.get(index) or elsewhere(images.files[index])
     return failed
 
 

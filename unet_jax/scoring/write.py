@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from unet_jax.errors import UserError
-from unet_jax.predict.write import check_output
+from unet_jax.predict.planned import check_output
 from unet_jax.process.whole import remove_leftovers, write_text
 from unet_jax.scoring.definitions import DEFINITIONS, KINDS, Scope, ratios, score_all
 

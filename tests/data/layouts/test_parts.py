@@ -12,8 +12,8 @@ from unet_jax.data.sources import read_loading
 from unet_jax.defaults import page
 from unet_jax.errors import UserError
 from unet_jax.models.variants import section
-from unet_jax.predict.inputs import find_images
-from unet_jax.predict.run import open_images, predict_run
+from unet_jax.predict.inputs import find_images, open_images
+from unet_jax.predict.run import predict_run
 from unet_jax.training import train_and_evaluate
 
 CELLS = {"class_names": ("membrane", "cell"), "label_map": ((0, 0), (255, 1))}
