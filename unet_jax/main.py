@@ -150,6 +150,11 @@ FORMATS = flags.DEFINE_list(
     "format", "", "export: one or more, such as stablehlo,onnx; see docs/guide/export.md."
 )
 LICENCE = flags.DEFINE_string("licence", "", "export: the model's, such as CC-BY-4.0 (SPDX).")
+RUNTIME = flags.DEFINE_string(
+    "runtime",
+    "",
+    "export: folder of the unpacked npm package onnxruntime-web, for --format=page; needed once.",
+)
 RENEW = flags.DEFINE_string("renew", "", "export: a StableHLO export to make new, for this jax.")
 MULTIHOST = flags.DEFINE_bool(
     "multihost", None, "This is one of many processes; found by itself under Slurm and Open MPI."
@@ -179,6 +184,7 @@ MODES = {
     "replace": ("predict", "score", "export"),
     "format": ("export",),
     "licence": ("export",),
+    "runtime": ("export",),
     "renew": ("export",),
     "predictions": ("score", "verify"),
     "truth": ("score", "verify"),
@@ -391,8 +397,8 @@ def _export(config: Any, workdir: Path) -> None:
         )
     from unet_jax.export.run import export_run
 
-    own = {"checkpoint": CHECKPOINT.value, "licence": LICENCE.value, "inputs": INPUT.value}
-    export_run(config, workdir, formats=FORMATS.value, **own, **given)
+    own = {"checkpoint": CHECKPOINT.value, "licence": LICENCE.value, "runtime": RUNTIME.value}
+    export_run(config, workdir, formats=FORMATS.value, inputs=INPUT.value, **own, **given)
 
 
 def _owned(workdir: Path) -> AbstractContextManager[None]:
