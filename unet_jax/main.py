@@ -149,6 +149,11 @@ FORMATS = flags.DEFINE_list(
     "format", "", "export: one or more, such as stablehlo,onnx; see docs/guide/export.md."
 )
 LICENCE = flags.DEFINE_string("licence", "", "export: the model's, such as CC-BY-4.0 (SPDX).")
+RUNTIME = flags.DEFINE_string(
+    "runtime",
+    "",
+    "export: folder of the unpacked npm package onnxruntime-web, for --format=page; needed once.",
+)
 RENEW = flags.DEFINE_string("renew", "", "export: a StableHLO export to make new, for this jax.")
 MULTIHOST = flags.DEFINE_bool(
     "multihost", None, "This is one of many processes; found by itself under Slurm and Open MPI."
@@ -178,6 +183,7 @@ USED_BY = {
     "replace": ("predict", "score", "export"),
     "format": ("export",),
     "licence": ("export",),
+    "runtime": ("export",),
     "renew": ("export",),
     "predictions": ("score", "verify"),
     "truth": ("score", "verify"),

@@ -150,8 +150,8 @@ def _export(given: Given, config: ConfigDict, workdir: Path) -> None:
         )
     from unet_jax.export.run import export_run
 
-    own = {"checkpoint": given.checkpoint, "licence": given.licence, "inputs": given.input}
-    export_run(config, workdir, formats=given.format, **own, **where)
+    own = {"checkpoint": given.checkpoint, "licence": given.licence, "runtime": given.runtime}
+    export_run(config, workdir, formats=given.format, inputs=given.input, **own, **where)
 
 
 def _serve(given: Given, config: ConfigDict, workdir: Path) -> None:

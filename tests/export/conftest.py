@@ -1,7 +1,7 @@
 """Trained runs of random weights, each made once."""
 
 import pytest
-from support.predicting import CONFIG, begin_run
+from support.predicting import CONFIG, begin_run, spread
 
 
 def _config(**data):
@@ -23,4 +23,4 @@ def run_config():
 def crop_run(tmp_path_factory):
     """Returns a run that predicts images at their own size, and its config."""
     config = _config(fit="crop")
-    return begin_run(tmp_path_factory.mktemp("export") / "crop", config), config
+    return begin_run(tmp_path_factory.mktemp("export") / "crop", config, change=spread), config

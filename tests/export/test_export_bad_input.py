@@ -6,19 +6,21 @@ import pytest
 from support.predicting import draw, tree
 
 from unet_jax.errors import UserError
+from unet_jax.export import run
 from unet_jax.export.run import export_run
+from unet_jax.task import MultiLabel
 
 
 @pytest.fixture
 def refuse(crop_run, tmp_path):
     """Returns a function that exports, and checks that nothing is written."""
-    run, config = crop_run
+    workdir, config = crop_run
 
     def export(says, formats, output="out", **given):
         before = tree(tmp_path)
         folder = output and str(tmp_path / output)
         with pytest.raises(UserError, match=says) as error:
-            export_run(config, run, formats=formats, output=folder, checkpoint="latest", **given)
+            export_run(config, workdir, formats=formats, output=folder, checkpoint="latest", **given)
         assert "\n" not in str(error.value)
         assert tree(tmp_path) == before
 
@@ -26,7 +28,7 @@ def refuse(crop_run, tmp_path):
 
 
 def test_formats(refuse):
-    refuse("allowed are stablehlo, onnx, safetensors, bioimageio", ["stablehlo", "keras"])
+    refuse("allowed are stablehlo, onnx, safetensors, bioimageio, page", ["stablehlo", "keras"])
     refuse("--licence=CC-BY-4.0", ["bioimageio"])
     refuse("--output=FOLDER", ["stablehlo"], output=None)
 
@@ -39,6 +41,27 @@ def test_a_missing_extra_is_named(refuse, monkeypatch):
     refuse(r"--format=onnx needs onnx.*pip install 'unet-jax\[export\]'", ["onnx"])
 
 
+def test_a_page_without_what_runs_it(refuse, monkeypatch, tmp_path_factory):
+    monkeypatch.setenv("UNET_JAX_CACHE", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setenv("PATH", "")  # and so without npm
+    refuse("--runtime=FOLDER", ["stablehlo", "page"])
+    refuse("--runtime=none has no ort", ["page"], runtime="none")
+    refuse("--runtime=none is for --format=page", ["stablehlo"], runtime="none")
+
+
+def test_a_model_that_no_page_can_show_is_refused_before_others_are_made(refuse, monkeypatch):
+    monkeypatch.setattr(run, "read_runtime", lambda folder: {})
+    make = run.bundle_of_run
+
+    def of_classes_that_overlap(*given):
+        bundle = make(*given)
+        task = MultiLabel(bundle.class_names)
+        return bundle._replace(network=bundle.network._replace(task=task))
+
+    monkeypatch.setattr(run, "bundle_of_run", of_classes_that_overlap)
+    refuse("the run's overlap", ["safetensors", "page"])
+
+
 def test_an_output_that_is_not_empty(refuse, tmp_path):
     (tmp_path / "out" / "mine").mkdir(parents=True)
     refuse("is not empty", ["safetensors"])
@@ -46,11 +69,11 @@ def test_an_output_that_is_not_empty(refuse, tmp_path):
 
 
 def test_replacing_replaces_exports_alone(crop_run, tmp_path):
-    run, config = crop_run
+    workdir, config = crop_run
     given = {"formats": ["safetensors"], "output": str(tmp_path / "out"), "checkpoint": "latest"}
-    export_run(config, run, **given)
+    export_run(config, workdir, **given)
     (tmp_path / "out" / "safetensors" / "old").touch()
-    export_run(config, run, **given, replace=True)
+    export_run(config, workdir, **given, replace=True)
     names = {path.name for path in (tmp_path / "out" / "safetensors").iterdir()}
     assert names == {"model.safetensors", "load_torch.py"}
 
@@ -61,8 +84,6 @@ def test_examples(refuse, tmp_path):
 
 
 def test_volumes_have_no_bioimageio():
-    from unet_jax.export.run import _check_axes
-
     with pytest.raises(UserError, match="stablehlo, onnx, safetensors have"):
-        _check_axes(["bioimageio"], 3)
-    _check_axes(["onnx"], 3)
+        run._check_axes(["bioimageio"], 3)
+    run._check_axes(["onnx"], 3)

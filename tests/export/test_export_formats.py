@@ -1,21 +1,28 @@
 """safetensors and bioimage.io packages: against PyTorch's tensors, and by their own hashes."""
 
+import base64
+import gzip
 import hashlib
 import importlib.util
 import json
+import re
 
 import numpy as np
+import onnx as library
 import onnxruntime
 import pytest
 import yaml
 from safetensors.numpy import load_file
 from vectors.make_vectors import MILESIAL, milesial_shapes, numbers_for
 
-from unet_jax.export import onnx, safetensors
+from unet_jax.export import onnx, page, run, runtime, safetensors
 from unet_jax.export.run import export_run
 from unet_jax.models.pretrained.torch_layout import milesial_variables
 from unet_jax.models.unet import UNet
 from unet_jax.models.variants import section
+
+NAMES = ["background", "disk", "square", "triangle", "ring", "cross"]
+FORMATS = ["bioimageio", "onnx", "page", "safetensors"]
 
 
 def test_standard_weights_are_pytorchs_own():
@@ -43,17 +50,18 @@ def test_others_are_not_standard(changes):
 
 @pytest.fixture(scope="module")
 def exported(crop_run, tmp_path_factory):
-    run, config = crop_run
+    workdir, config = crop_run
     folder = tmp_path_factory.mktemp("formats") / "out"
-    formats = ["safetensors", "bioimageio", "onnx"]
-    export_run(
-        config, run, formats=formats, output=str(folder), checkpoint="latest", licence="CC-BY-4.0"
-    )
+    given = {"output": str(folder), "checkpoint": "latest", "licence": "CC-BY-4.0"}
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (run, page):
+            patch.setattr(module, "read_runtime", lambda _: dict.fromkeys(runtime.FILES, b"a"))
+        export_run(config, workdir, formats=FORMATS, **given)
     return folder
 
 
 def test_files_of_formats(exported):
-    assert sorted(path.name for path in exported.iterdir()) == ["bioimageio", "onnx", "safetensors"]
+    assert sorted(path.name for path in exported.iterdir()) == FORMATS
     weights = load_file(exported / "safetensors" / safetensors.FILE)
     assert weights["params.encoder_0.Conv_0.kernel"].shape == (2, 3, 3, 3)  # [O, I, 3, 3]
     assert weights["params.up_0.kernel"].shape == (4, 2, 2, 2)  # [I, O, 2, 2]
@@ -90,9 +98,16 @@ def test_the_validator_accepts_a_package(exported):
 
 
 def test_onnx_says_what_it_is(exported):
-    import onnx as library
-
     model = library.load(exported / "onnx" / onnx.FILE)
     (entry,) = model.metadata_props
-    assert json.loads(entry.value)["class_names"] == ["background", "thing"]
+    assert json.loads(entry.value)["class_names"] == NAMES
     assert model.opset_import[0].version == onnx.OPSET
+
+
+def test_a_page_has_the_model_and_says_what_it_is(exported):
+    text = (exported / "page" / page.FILE).read_text()
+    data = base64.b64decode(re.search(r'octet-stream" id="model">([^<]*)<', text)[1])
+    model = library.load_model_from_string(gzip.decompress(data))
+    assert model.graph == library.load(exported / "onnx" / onnx.FILE).graph
+    assert "<h1>U-Net: background, disk, square, triangle and 2 more</h1>" in text
+    assert "CC-BY-4.0" in text

@@ -61,7 +61,11 @@ def shapes_of(model, encoders):
 def make(variant, **changes):
     """Returns a small model and random variables, made without compiling anything."""
     model = small(variant, **changes)
-    shapes = shapes_of(model, tuple(ENCODERS.items()))
+    return model, random_like(shapes_of(model, tuple(ENCODERS.items())))
+
+
+def random_like(shapes):
+    """Returns random variables of shapes, of which few networks give every pixel one class."""
     rng = np.random.default_rng(0)
 
     def fill(path, shape):
@@ -71,7 +75,7 @@ def make(variant, **changes):
             return np.float32(values * np.sqrt(2 / np.prod(shape.shape[:-1])))
         return np.asarray(0.1 * values + (name in {"scale", "var"}), shape.dtype)
 
-    return model, jax.device_put(jax.tree_util.tree_map_with_path(fill, shapes))
+    return jax.device_put(jax.tree_util.tree_map_with_path(fill, shapes))
 
 
 def make_image(shape, seed=1):

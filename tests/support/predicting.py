@@ -1,5 +1,6 @@
 """A run of random weights, and images for it to predict."""
 
+import dataclasses
 import functools
 import os
 import runpy
@@ -9,6 +10,7 @@ import jax
 import numpy as np
 from PIL import Image
 
+from support.family import random_like
 from support.paths import ROOT
 from unet_jax.experiment import assemble
 from unet_jax.predict.run import predict_run
@@ -25,17 +27,25 @@ def make_run(workdir: Path) -> Path:
     return begin_run(workdir, CONFIG)
 
 
-def begin_run(workdir, config, seed=0):
-    """Makes a run of a config, of the first, random weights."""
+def begin_run(workdir, config, seed=0, change=lambda state: state):
+    """Makes a run of a config, of the first, random weights, which may be changed."""
     workdir.mkdir()
     run_dir.begin(workdir, config, overwrite=False)
     experiment = assemble(config)
     checkpoints = Checkpoints(workdir / layout.CHECKPOINTS)
     meta = {"class_names": experiment.dataset.class_names, "scores": {}}
-    checkpoints.save(1, experiment.init(jax.random.key(seed)), meta, score=None)
+    state = change(experiment.init(jax.random.key(seed)))
+    checkpoints.save(1, state, meta, score=None)
     checkpoints.wait()
     checkpoints.close()
     return workdir
+
+
+def spread(state):
+    """Gives a state weights of which most images have several classes; see `begin_run`."""
+    drawn = random_like({"params": state.params, "batch_stats": state.batch_stats})
+    average = drawn["params"] if state.average else {}  # which a prediction takes
+    return dataclasses.replace(state, **drawn, average=average)
 
 
 def draw(*files, size=(9, 13)):

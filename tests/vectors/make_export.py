@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from support.predicting import CONFIG, begin_run
+from support.predicting import CONFIG, begin_run, spread
 
 from unet_jax.export.run import export_run
 
@@ -24,7 +24,7 @@ def main() -> None:
     config.model.repeats = config.model.decoder_repeats = (1,)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        run = begin_run(folder / "run", config)
+        run = begin_run(folder / "run", config, change=spread)
         given = {"output": str(folder / "out"), "checkpoint": "latest", "licence": "Apache-2.0"}
         export_run(config, run, formats=["stablehlo"], **given)
         shutil.copy(folder / "out" / "stablehlo" / "model.unet", HERE / "export_0_1_0.unet")

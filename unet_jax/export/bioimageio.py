@@ -117,7 +117,6 @@ def _documentation(bundle: Bundle) -> str:
         f"| {k} | {name} | {colour} |"
         for k, (name, colour) in enumerate(zip(says["class_names"], says["colours"], strict=True))
     )
-    scores = ", ".join(f"{k} {v:.3f}" for k, v in bundle.facts.get("scores", {}).items() if v)
     return f"""# {_name(bundle)}
 
 Takes images of any number and size, [b, y, x, c] of {says["image"]["dtype"]}, as they are decoded:
@@ -128,6 +127,6 @@ Takes images of any number and size, [b, y, x, c] of {says["image"]["dtype"]}, a
 {rows}
 
 Exported from step {bundle.facts.get("step")} of a run of unet_jax. Scores of its validation split
-at that step: {scores or "none"}. Test tensors are of a drawn image unless the exporter gave one;
+at that step: {bundle.scores or "none"}. Test tensors are of a drawn image unless the exporter gave one;
 validate the model on images of your own before you rely on it.
 """

@@ -52,6 +52,12 @@ class Bundle(NamedTuple):
         """Returns the colour of each class as "#rrggbb"."""
         return [f"#{bytes(colour).hex()}" for colour in figures.palette(len(self.class_names))]
 
+    @property
+    def scores(self) -> str:
+        """Returns the scores of val at that step in words; "" where there are none."""
+        scores = self.facts.get("scores", {}).items()
+        return ", ".join(f"{name} {value:.3f}" for name, value in scores if value is not None)
+
     def describe(self) -> dict[str, Any]:
         """Describes the model as JSON has it, which is the same in every format."""
         spec, task, how = self.network.spec, self.network.task, self.network.loading.normalise

@@ -10,12 +10,47 @@ import numpy as np
 from unet_jax.browser.page import ONNX, Facts, make_page, most_pixels
 from unet_jax.data.sample import Spec
 from unet_jax.errors import UserError
+from unet_jax.export import onnx
+from unet_jax.export.bundle import Bundle
 from unet_jax.export.runtime import VERSION, read_runtime
+from unet_jax.process.console import console
 from unet_jax.process.whole import write_text
 
+NAME, FILE = "page", "page.html"
 MOST_BYTES = 100_000_000
 """Of the model in a page; weights of larger ones are kept as float16."""
 _MANY = 1024  # numbers of an array of weights that is worth it
+_NAMED = 4  # classes in the title, at most
+
+
+def export(bundle: Bundle, folder: Path) -> None:
+    """Writes the page; the runtime is in the cache by then, see `runtime.read_runtime`.
+
+    Args:
+        bundle: The model.
+        folder: Where; it is there.
+
+    Raises:
+        UserError: See `facts_of` and `write_page`.
+    """
+    facts = facts_of(bundle)
+    model = onnx.make_model(bundle).SerializeToString()
+    for line in write_page(folder / FILE, model, facts, None):
+        console.print(line)
+
+
+def facts_of(bundle: Bundle) -> Facts:
+    """Makes what the page says of a bundle; see `make_facts` for what it raises."""
+    names = bundle.class_names
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    about = {
+        "licence": bundle.licence or "not stated",
+        "trained for": f"{bundle.facts['step']:,} steps",
+        "scores of validation": bundle.scores or "none",
+    }
+    by_class = bool(bundle.network.task.label_shape)
+    title = f"U-Net: {', '.join(names[:_NAMED])}{more}"
+    return make_facts(title, names, bundle.network.spec, about, by_class=by_class)
 
 
 def make_facts(
@@ -79,7 +114,7 @@ def write_page(file: Path, model: bytes, facts: Facts, runtime: Path | None) -> 
     size = len(text.encode()) / 1e6
     return [
         *lines,
-        f"page: {file}, {size:.1f} MB (the model {len(packed) / 1e6:.1f} MB of it, before it is "
+        f"{file.name}: {size:.1f} MB (the model {len(packed) / 1e6:.1f} MB of it, before it is "
         "packed); it says the seconds of each image, on one thread",
     ]
 

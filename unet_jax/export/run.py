@@ -14,8 +14,9 @@ from unet_jax.data.sample import check_spec
 from unet_jax.data.sources import read_loading, read_patterns
 from unet_jax.defaults import complete
 from unet_jax.errors import UserError
-from unet_jax.export import stablehlo
+from unet_jax.export import page, stablehlo
 from unet_jax.export.bundle import EXAMPLES, Bundle, bundle_of_run
+from unet_jax.export.runtime import read_runtime
 from unet_jax.export.targets import EXPORTERS
 from unet_jax.predict.inputs import find_images
 from unet_jax.predict.planned import check_output
@@ -36,6 +37,7 @@ def export_run(
     checkpoint: str,
     licence: str = "",
     inputs: Sequence[str] = (),
+    runtime: str = "",
     replace: bool = False,
 ) -> None:
     """Writes a run's model in one or more formats, each into its folder of the output.
@@ -50,6 +52,7 @@ def export_run(
         checkpoint: "best" or "latest".
         licence: SPDX identifier of the model's.
         inputs: Up to three images to keep as examples; by default drawn ones.
+        runtime: Folder of what runs a page's model, see `runtime.read_runtime`; "" for the cache.
         replace: Whether what is there is replaced.
 
     Raises:
@@ -57,6 +60,7 @@ def export_run(
             cannot be restored; nothing is written.
     """
     folder = _check(formats, output, licence, replace=replace)
+    _check_runtime(formats, runtime)
     check_sections(config)
     config = complete(config)
     loading = read_loading(config.data)
@@ -127,6 +131,14 @@ def _check(formats: Sequence[str], output: str | None, licence: str, *, replace:
     return folder
 
 
+def _check_runtime(formats: Sequence[str], runtime: str) -> None:
+    """Brings what runs a page's model into the cache, before the run is read."""
+    if page.NAME in formats:
+        read_runtime(local_path(runtime, "--runtime") if runtime else None)
+    elif runtime:
+        raise UserError(f"--runtime={runtime} is for --format=page alone; leave it out.")
+
+
 def _check_axes(formats: Sequence[str], axes: int) -> None:
     for name in formats:
         if axes not in EXPORTERS[name].axes:
@@ -138,6 +150,8 @@ def _check_axes(formats: Sequence[str], axes: int) -> None:
 
 def _write(bundle: Bundle, formats: Sequence[str], folder: Path, *, replace: bool) -> None:
     """Writes all formats beside the folder first, so that a failure leaves nothing."""
+    for name in formats:
+        EXPORTERS[name].check(bundle)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with temporary_folder(folder.parent, _PART) as part:
         for name in formats:

@@ -1,10 +1,12 @@
 """One file with the whole prediction as StableHLO, for CPUs, GPUs and TPUs; `runner` runs it."""
 
+import contextlib
 import hashlib
 import io
 import json
 import shutil
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +41,21 @@ def export(bundle: Bundle, folder: Path) -> None:
 
 def make_program(pipeline: Pipeline) -> jax.export.Exported:
     """Makes the program of any number of images of any size."""
-    with plain_forms():
+    with plain_forms(), _without_folders():
         function = jax.jit(pipeline.apply)
         return jax.export.export(function, platforms=PLATFORMS)(*pipeline.arguments())
+
+
+@contextlib.contextmanager
+def _without_folders() -> Iterator[None]:
+    """Lets programs name the files of their code without the folders, which tell whose they are."""
+    name = "jax_hlo_source_file_canonicalization_regex"
+    before = jax.config.jax_hlo_source_file_canonicalization_regex
+    jax.config.update(name, r".*[/\\]")
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)
 
 
 def predict(
@@ -81,7 +95,7 @@ def pack(bundle: Bundle) -> bytes:
 
 
 def seal(parts: dict[str, bytes]) -> bytes:
-    """Makes the archive of parts: stored, without times, with the SHA-256 of all before it."""
+    """Makes the archive of parts: compressed, without times, with the SHA-256 of all before it."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         for name, data in parts.items():

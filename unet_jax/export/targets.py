@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from unet_jax.export import bioimageio, onnx, safetensors, stablehlo
+from unet_jax.export import bioimageio, onnx, page, safetensors, stablehlo
 from unet_jax.export.bundle import Bundle
 
 
@@ -16,12 +16,14 @@ class Target(NamedTuple):
         needs: Packages that it imports, inside of functions, and the pip extra `export` installs.
         axes: Of pixels that it has.
         needs_licence: Whether it cannot be without one.
+        check: Refuses a model that it cannot have, before anything is made.
     """
 
     export: Callable[[Bundle, Path], None]
     needs: tuple[str, ...] = ()
     axes: tuple[int, ...] = (2, 3)
     needs_licence: bool = False
+    check: Callable[[Bundle], object] = lambda bundle: None
 
 
 EXPORTERS: dict[str, Target] = {
@@ -29,5 +31,6 @@ EXPORTERS: dict[str, Target] = {
     "onnx": Target(onnx.export, ("onnx",)),
     "safetensors": Target(safetensors.export),
     "bioimageio": Target(bioimageio.export, ("onnx",), axes=(2,), needs_licence=True),
+    page.NAME: Target(page.export, ("onnx",), axes=(2,), check=page.facts_of),
 }
 """By name in --format."""

@@ -245,13 +245,6 @@ def _conv(b: Builder, equation: Any, x: Value, kernel: Value) -> str:
     return b.add("Transpose", y, perm=np.argsort(result).tolist())
 
 
-def _concatenate(b: Builder, equation: Any, *parts: Value) -> str:
-    axis = equation.params["dimension"]
-    # What is empty is left out, since ONNX repeats a pixel no less than once.
-    names = [part.name for part in parts if part.shape[axis] != 0]
-    return b.add("Concat", *names, axis=axis)
-
-
 def _max_pool(b: Builder, equation: Any, x: Value) -> str:
     p, last = equation.params, len(x.shape) - 1
     to_torch, back = [0, last, *range(1, last)], [0, *range(2, last + 1), 1]
@@ -292,7 +285,9 @@ RULES: dict[str, Rule] = {
     "reshape": lambda b, e, x: b.reshape(x.name, e.params["new_sizes"]),
     "squeeze": lambda b, e, x: b.add("Squeeze", x.name, b.constant(list(e.params["dimensions"]))),
     "transpose": lambda b, e, x: b.add("Transpose", x.name, perm=e.params["permutation"]),
-    "concatenate": _concatenate,
+    "concatenate": lambda b, e, *x: b.add(
+        "Concat", *(each.name for each in x), axis=e.params["dimension"]
+    ),
     "stack": lambda b, e, *x: b.add(
         "Concat",
         *(b.add("Unsqueeze", each.name, b.constant([e.params["axis"]])) for each in x),

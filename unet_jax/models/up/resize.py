@@ -31,8 +31,9 @@ def resize_bilinear(x: jax.Array, strides: tuple[int, ...]) -> jax.Array:
     """
     for axis, s in enumerate(strides, start=1):
         n = x.shape[axis]
-        edge = [(1, 1) if i == axis else (0, 0) for i in range(x.ndim)]
-        padded = jnp.pad(x, edge, mode="edge")
+        # As `jnp.pad` does, which also repeats the edges of the other axes, no times.
+        first, last = (jax.lax.slice_in_dim(x, i, i + 1, axis=axis) for i in (0, n - 1))
+        padded = jax.lax.concatenate([first, x, last], axis)
         before, here, after = (
             jax.lax.slice_in_dim(padded, start, start + n, axis=axis) for start in range(3)
         )

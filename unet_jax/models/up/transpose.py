@@ -187,5 +187,6 @@ def _by_phase(
         dimension_numbers=_dimension_numbers(axes),
     )
     y = depth_to_space(y, strides)
-    inside = tuple(slice(each.start, each.start + m) for each, m in zip(phases, sizes, strict=True))
-    return y[(slice(None), *inside)]
+    starts = [each.start for each in phases]
+    ends = (start + m for start, m in zip(starts, sizes, strict=True))
+    return lax.slice(y, (0, *starts, 0), (y.shape[0], *ends, features))
