@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from unet_jax.predict.predictor import Predictor
 
     File = str | os.PathLike[str]
-    Given = np.ndarray | File
+    Image = np.ndarray | File
 
 
 class Prediction(NamedTuple):
@@ -85,7 +85,7 @@ class Run:
     @overload
     def predict(
         self,
-        image: "Given",
+        image: "Image",
         value_range: tuple[float, float] | None = None,
         *,
         probabilities: Literal[False] = False,
@@ -94,7 +94,7 @@ class Run:
     @overload
     def predict(
         self,
-        image: "Given",
+        image: "Image",
         value_range: tuple[float, float] | None = None,
         *,
         probabilities: Literal[True],
@@ -103,7 +103,7 @@ class Run:
     @overload
     def predict(
         self,
-        image: "Iterable[Given]",
+        image: "Iterable[Image]",
         value_range: tuple[float, float] | None = None,
         *,
         probabilities: Literal[False] = False,
@@ -112,7 +112,7 @@ class Run:
     @overload
     def predict(
         self,
-        image: "Iterable[Given]",
+        image: "Iterable[Image]",
         value_range: tuple[float, float] | None = None,
         *,
         probabilities: Literal[True],
