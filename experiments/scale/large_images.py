@@ -2,33 +2,35 @@
 
 python -m experiments.scale.large_images --work=memory --sides=2000,8000,30000 --classes=3,100
 python -m experiments.scale.large_images --work=kill --sides=10000 --trials=10
-python -m experiments.scale.large_images --work=speed --sides=6000
+python -m experiments.scale.large_images --work=compilations --sides=97,500,513,700,1024,1300,2000
+python -m experiments.scale.large_images --work=speed --sides=6000 --trials=5
 
 Images are noise, as tiled TIFF and OME-Zarr, written once into --folder; the network is trained for
 one step. "memory" predicts each in a process of its own that may have --limit of data, and prints
-the peak of its memory. "kill" kills predictions into TIFF and OME-Zarr at random moments, starts
-them again to the end, and compares all bytes with those of one that nobody disturbed. "speed" times
-whole predictions, exact and blended, and the bare program of one batch of tiles in turns; where
-MONAI and PyTorch are installed, a like network with `monai.inferers.sliding_window_inference` too.
+the peak of its memory. "kill" kills predictions of TIFF into TIFF and of OME-Zarr into OME-Zarr at
+random moments, starts them again to the end, and compares all bytes with those of one that nobody
+disturbed. "compilations" predicts one image of every side in one command, and counts the programs
+for tiles that XLA compiled. "speed" is that of `large_speed`.
 """
 
+import contextlib
+import json
 import os
 import random
-import resource
 import shutil
-import signal
-import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from absl import app, flags
 from PIL import Image
 
-WORK = flags.DEFINE_enum("work", "memory", ["memory", "kill", "speed"], "What is measured.")
+KINDS = ["memory", "kill", "compilations", "speed"]
+WORK = flags.DEFINE_enum("work", "memory", KINDS, "What is measured.")
 SIDES = flags.DEFINE_list("sides", ["2000"], "Pixels of the images' sides.")
 CLASSES = flags.DEFINE_list("classes", ["3"], "Numbers of classes.")
 FEATURES = flags.DEFINE_list("features", ["16", "32", "64", "128", "256"], "Of the network.")
@@ -56,32 +58,45 @@ def make_images(side: int) -> dict[str, Path]:
     folder = Path(FOLDER.value) / "images" / str(side)
     folder.mkdir(parents=True, exist_ok=True)
     files = {suffix: folder / f"noise{suffix}" for suffix in _SUFFIXES}
-    if not files[".tif"].exists():
-        import tifffile
-
-        part = folder / "part.tif"
-        with tifffile.TiffWriter(part, bigtiff=True) as writer:
-            form = {"shape": (side, side, 3), "dtype": np.uint8, "tile": (_TILE, _TILE)}
-            writer.write(_noise(side), photometric="rgb", **form)
-        part.rename(files[".tif"])
-    if not files[".zarr"].exists():
-        import tensorstore
-
-        part = folder / "part.zarr"
-        shutil.rmtree(part, ignore_errors=True)
-        spec = {
-            "driver": "zarr",
-            "kvstore": {"driver": "file", "path": f"{part}/"},
-            "metadata": {"shape": [side, side, 3], "chunks": [_TILE, _TILE, 3], "dtype": "|u1"},
-        }
-        array = tensorstore.open(spec, create=True).result()
-        count = -(-side // _TILE)
-        for number, tile in enumerate(_noise(side)):
-            row, column = (_TILE * place for place in divmod(number, count))
-            own = tile[: side - row, : side - column]
-            array[row : row + own.shape[0], column : column + own.shape[1]].write(own).result()
-        part.rename(files[".zarr"])
+    for suffix, make in ((".tif", _make_tiff), (".zarr", _make_zarr)):
+        if not files[suffix].exists():
+            part = folder / f"part{suffix}"
+            shutil.rmtree(part, ignore_errors=True)
+            make(part, side)
+            part.rename(files[suffix])
     return files
+
+
+def _make_tiff(file: Path, side: int) -> None:
+    import tifffile
+
+    with tifffile.TiffWriter(file, bigtiff=True) as writer:
+        form = {"shape": (side, side, 3), "dtype": np.uint8, "tile": (_TILE, _TILE)}
+        writer.write(_noise(side), photometric="rgb", **form)
+
+
+def _make_zarr(folder: Path, side: int) -> None:
+    """Writes OME-Zarr 0.4 of one resolution, channels first."""
+    import tensorstore
+
+    spec = {
+        "driver": "zarr",
+        "kvstore": {"driver": "file", "path": f"{folder}/0/"},
+        "metadata": {"shape": [3, side, side], "chunks": [3, _TILE, _TILE], "dtype": "|u1"},
+    }
+    array = tensorstore.open(spec, create=True).result()
+    count = -(-side // _TILE)
+    for number, tile in enumerate(_noise(side)):
+        row, column = (_TILE * place for place in divmod(number, count))
+        own = tile[: side - row, : side - column]
+        window = slice(row, row + own.shape[0]), slice(column, column + own.shape[1])
+        array[:, window[0], window[1]].write(np.moveaxis(own, -1, 0)).result()
+    axes = [{"name": "c", "type": "channel"}, *({"name": n, "type": "space"} for n in "yx")]
+    scale = [{"type": "scale", "scale": [1.0, 1.0, 1.0]}]
+    datasets = [{"path": "0", "coordinateTransformations": scale}]
+    image = {"version": "0.4", "axes": axes, "datasets": datasets}
+    (folder / ".zgroup").write_text(json.dumps({"zarr_format": 2}))
+    (folder / ".zattrs").write_text(json.dumps({"multiscales": [image]}))
 
 
 def make_run(classes: int) -> Path:
@@ -90,6 +105,8 @@ def make_run(classes: int) -> Path:
 
     name = f"{classes}_{'_'.join(FEATURES.value)}_{TILE.value}"
     data, run = Path(FOLDER.value) / "data" / str(classes), Path(FOLDER.value) / "runs" / name
+    if (run / "metrics.jsonl").exists():
+        return run
     rng = np.random.default_rng(0)
     for index in range(6):
         for kind, high, shape in (("images", 256, (64, 64, 3)), ("masks", classes, (64, 64))):
@@ -117,11 +134,6 @@ def command(run: Path, file: Path, output: Path, suffix: str) -> list[str]:
     return [*line, f"--input={file}", f"--output={output}", f"--mask_suffix={suffix}"]
 
 
-def _limited() -> None:
-    limit = LIMIT.value * 2**20
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-
-
 def measure_memory() -> None:
     """Prints the peak of the memory of a prediction of each image."""
     for classes in map(int, CLASSES.value):
@@ -132,8 +144,9 @@ def measure_memory() -> None:
                 output = Path(FOLDER.value) / "out"
                 shutil.rmtree(output, ignore_errors=True)
                 began = time.monotonic()
-                line = command(run, file, output, suffix)
-                process = subprocess.Popen(line, cwd=ROOT, preexec_fn=_limited)
+                limited = ["prlimit", f"--data={LIMIT.value * 2**20}"]
+                line = [*limited, *command(run, file, output, suffix)]
+                process = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.DEVNULL)
                 _, status, used = os.wait4(process.pid, 0)
                 process.returncode = os.waitstatus_to_exitcode(status)
                 if process.returncode:
@@ -154,6 +167,19 @@ def _contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
+def _undisturbed(line: list[str], output: Path) -> tuple[float, float]:
+    """Predicts an image; returns the seconds until tiles are computed, and those of all."""
+    began, start = time.monotonic(), 0.0
+    process = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.DEVNULL)
+    while process.poll() is None:
+        if not start and any(output.glob("*.tiles/journal")):
+            start = time.monotonic() - began
+        time.sleep(0.02)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(line)} ended with {process.returncode}")
+    return start, time.monotonic() - began
+
+
 def kill() -> None:
     """Kills predictions at random moments, and compares what they end with."""
     chance, side = random.Random(SEED.value), int(SIDES.value[0])
@@ -162,114 +188,76 @@ def kill() -> None:
         whole, out = (Path(FOLDER.value) / f"{name}{suffix}" for name in ("whole", "killed"))
         for folder in (whole, out):
             shutil.rmtree(folder, ignore_errors=True)
-        began = time.monotonic()
-        subprocess.run(command(run, files[".tif"], whole, suffix), cwd=ROOT, check=True)
-        seconds = time.monotonic() - began
-        kills = 0
-        while kills < TRIALS.value:
-            process = subprocess.Popen(command(run, files[".tif"], out, suffix), cwd=ROOT)
-            try:
-                # A whole one in all, so that most kills find it at work.
-                process.wait(chance.uniform(0, 2 * seconds / TRIALS.value))
-            except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGKILL)
-                process.wait()
-                kills += 1
-                continue
-            if process.returncode:
-                raise SystemExit(f"after {kills} kills it ended with {process.returncode}")
-            break
-        else:
-            subprocess.run(command(run, files[".tif"], out, suffix), cwd=ROOT, check=True)
+        start, seconds = _undisturbed(command(run, files[suffix], whole, suffix), whole)
+        # Moments of the whole prediction; each new start takes some time until it goes on.
+        moments = sorted(chance.uniform(0, seconds) for _ in range(TRIALS.value))
+        kills, last, line = [], 0.0, command(run, files[suffix], out, suffix)
+        for moment in moments:
+            process = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.DEVNULL)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(moment if moment < start else moment - max(last, start) + start)
+                break  # it was faster than the undisturbed one
+            process.kill()
+            process.wait()
+            journals = [file.read_text() for file in out.glob("*.tiles/journal")]
+            kills.append(sum(text.count("\n") - 1 for text in journals))
+            last = moment
+        subprocess.run(line, cwd=ROOT, check=not _contents(out), stdout=subprocess.DEVNULL)
         same = _contents(whole) == _contents(out)
-        print(f"{suffix}: {kills} kills of {side}^2, bytes {'equal' if same else 'DIFFERENT'}")
+        print(
+            f"{suffix}: {seconds:.0f} s undisturbed, {len(kills)} kills of {side}^2 with "
+            f"{', '.join(map(str, kills))} tiles there, bytes {'equal' if same else 'DIFFERENT'}",
+            flush=True,
+        )
         if not same:
             raise SystemExit(1)
 
 
-def measure_speed() -> None:
-    """Times whole predictions and the bare program, in turns."""
-    import jax
+def count_compilations() -> None:
+    """Counts the programs for tiles that one prediction of images of many sizes compiles."""
+    from jax import monitoring
 
     from unet_jax.config import load
-    from unet_jax.predict.eval_step import make_mask_step
-    from unet_jax.restore import restore
-    from unet_jax.sharding import put_batch
+    from unet_jax.predict.run import predict_run
 
-    side, run = int(SIDES.value[0]), make_run(int(CLASSES.value[0]))
-    file, output = make_images(side)[".tif"], Path(FOLDER.value) / "out"
-    config = load(run / "config.json")
-    trained = restore(config, run, "best")
-    step = make_mask_step(trained.network)
-    reading = step.tiling.reading(trained.variables, trained.network.settings.batch_size)
-    plan = step.tiling.plan((side, side), reading.lengths)
-    rows = reading.batch_size
-    arrays = {
-        "image": np.zeros((rows, *reading.reads, reading.channels), reading.dtype),
-        "size": np.tile(np.array(reading.lengths, np.float32), (rows, 1)),
-        "is_read": np.ones(rows, bool),
-    }
-    placed = put_batch(arrays, reading.shardings)
-    jax.block_until_ready(reading.program(placed))
+    run, folder = make_run(int(CLASSES.value[0])), Path(FOLDER.value) / "sizes"
+    output, compiled = folder / "out", []
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for number, side in enumerate(map(int, SIDES.value)):
+        shape = side, max(1, side - 37 * number), 3
+        image = np.random.default_rng(number).integers(0, 256, shape).astype(np.uint8)
+        np.save(folder / f"{number}.npy", image)
 
-    def bare() -> float:
-        began = time.monotonic()
-        jax.block_until_ready(reading.program(placed))
-        return (time.monotonic() - began) / rows * len(plan)
+    def listen(event: str, seconds: float, **details: Any) -> None:
+        del seconds
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(details["fun_name"])
 
-    def whole(mode: str = "exact") -> float:
-        from unet_jax.predict.run import predict_run
-
-        config.eval.tiles.mode = mode
-        shutil.rmtree(output, ignore_errors=True)
-        began = time.monotonic()
-        inputs = {"inputs": [str(file)], "output": str(output), "mask_suffix": ".tif"}
-        predict_run(config, run, checkpoint="best", **inputs)
-        return time.monotonic() - began
-
-    sides: dict[str, Callable[[], float]] = {"bare": bare, "whole": whole}
-    sides["blended"] = lambda: whole("blended")
-    if theirs := _monai(side):
-        sides["monai"] = theirs
-    times = {name: [] for name in sides}
-    for _ in range(TRIALS.value):
-        for name, run_once in sides.items():
-            times[name].append(run_once())
-    found = {name: statistics.median(values) for name, values in times.items()}
-    for name, seconds in found.items():
-        print(f"{name:6} {seconds:8.2f} s  {side**2 / 1e6 / seconds:8.3f} input megapixels/s")
-    print(f"whole against bare: {found['bare'] / found['whole']:.3f}, of {len(plan)} tiles")
+    monitoring.register_event_duration_secs_listener(listen)
+    predict_run(
+        load(run / "config.json"), run, inputs=[str(folder)], output=output, checkpoint="best"
+    )
+    tiles = sum("_compute" in name for name in compiled)
+    print(f"{len(SIDES.value)} image sizes: {tiles} programs for tiles; all: {compiled}")
+    if tiles != 1:
+        raise SystemExit(1)
 
 
-def _monai(side: int) -> Callable[[], float] | None:
-    """Returns what times MONAI's sliding window; None where it is not installed."""
-    try:
-        import torch
-        from monai.inferers import sliding_window_inference  # pyrefly: ignore[missing-import]
+def measure_speed() -> None:
+    """Times predictions; see `large_speed`."""
+    from experiments.scale.large_speed import compare
 
-        from experiments.bench.torch_unet import UNet
-    except ImportError as error:
-        print(f"without MONAI ({error})")
-        return None
-    network = UNet(int(FEATURES.value[0]), int(CLASSES.value[0])).eval()
-    image = torch.rand(1, 3, side, side)
-
-    def run() -> float:
-        began = time.monotonic()
-        with torch.inference_mode():
-            logits = sliding_window_inference(
-                image, (TILE.value, TILE.value), 1, network, overlap=0.5, mode="gaussian"
-            )
-            logits.argmax(dim=1)
-        return time.monotonic() - began
-
-    return run
+    side, classes = int(SIDES.value[0]), int(CLASSES.value[0])
+    run, output = make_run(classes), Path(FOLDER.value) / "out"
+    compare(run, make_images(side)[".tif"], output, TILE.value, TRIALS.value)
 
 
 def main(argv: list[str]) -> None:
     """Does the work."""
     del argv
-    {"memory": measure_memory, "kill": kill, "speed": measure_speed}[WORK.value]()
+    work = measure_memory, kill, count_compilations, measure_speed
+    dict(zip(KINDS, work, strict=True))[WORK.value]()
 
 
 if __name__ == "__main__":

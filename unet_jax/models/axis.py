@@ -58,6 +58,21 @@ class AxisPath(NamedTuple):
             up.append(n)
         return (down, up[::-1]) if n > 0 else None
 
+    def lacking(self) -> tuple[int, int]:
+        """Returns how many output pixels of valid convolutions lack a part of their sums.
+
+        A transposed convolution whose filter is longer than its stride adds less to its first and
+        last pixels than it would if its input went on beyond. With the paper's there are none.
+
+        Returns:
+            Those at the near and the far end of an axis, whatever the input's size.
+        """
+        near = far = 0
+        for way in reversed(self.ups):  # convolutions cut off as many pixels as they see more of
+            near = max(0, way.stride * (near - 1) + way.reach - way.padding)
+            far = max(0, way.stride * far + way.excess + way.output_padding + way.padding)
+        return near, far
+
     def nearest_sizes(self, n: int, count: int = 4) -> list[int]:
         """Returns the input sizes nearest to n that fit, in order of size."""
         found: list[int] = []

@@ -14,7 +14,8 @@ class Geometry(NamedTuple):
             lie on other pixels.
         halo: Pixels of a read, on each side that is not the image's edge, whose logits are not
             those of the whole image: the least multiple of `multiple` that covers what an output
-            pixel sees. 0 with valid convolutions, which have no logits for such pixels. None where
+            pixel sees. With valid convolutions, which have no logits for most such pixels, that
+            covers what transposed convolutions leave incomplete: 0 for the paper's. None where
             every pixel depends on all of the image, so that no halo is enough.
         obstacle: Why `halo` is None; "" where it is not.
     """
@@ -29,8 +30,8 @@ def find_geometry(model: UNet) -> Geometry:
     multiple = model.multiple()
     if obstacle := _obstacle(model):
         return Geometry(multiple, None, obstacle)
-    halo = 0 if model.padding == "valid" else -(-reach(model) // multiple) * multiple
-    return Geometry(multiple, halo)
+    far = max(model.axis_path().lacking()) if model.padding == "valid" else reach(model)
+    return Geometry(multiple, -(-far // multiple) * multiple)
 
 
 def _obstacle(model: UNet) -> str:

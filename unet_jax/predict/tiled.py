@@ -210,6 +210,14 @@ def part_arrays(image: Large, tile: Tile | None, lengths: Size) -> dict[str, np.
     return arrays
 
 
+def blank_batch(reading: Reading) -> dict[str, jax.Array]:
+    """Returns a batch of reads of nothing on the devices, of images without labels."""
+    blank = _blank(Large("", reading.lengths, lambda window: np.zeros(0)), reading)
+    rows = process_rows(reading.batch_size, reading.shardings)
+    stacked = {name: np.stack([x] * len(rows)) for name, x in blank.items()}
+    return put_batch(stacked, reading.shardings)
+
+
 def _blank(image: Large, reading: Reading) -> dict[str, np.ndarray]:
     """Returns the arrays of a read of nothing."""
     return {

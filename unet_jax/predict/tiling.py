@@ -91,13 +91,14 @@ class Tiling:
         canvas = tuple(self._model.input_size(side)[1] for side in sides)
         return tuple(n + 2 * self.halo for n in canvas)
 
-    def reading(self, variables: Any, batch_size: int) -> Reading:
+    def reading(self, variables: Any, batch_size: int, there: int | None = None) -> Reading:
         """Chooses how reads are computed, and compiles the program.
 
         Args:
-            variables: {"params", "batch_stats"}, or their shapes with shardings.
+            variables: {"params", "batch_stats"}.
             batch_size: Images of an evaluation's batch, whose pixels a batch of reads does not have
                 more of, but for one read on each device.
+            there: See `choose`.
 
         Returns:
             How; the same for all images.
@@ -105,7 +106,7 @@ class Tiling:
         Raises:
             UserError: No tile fits into memory.
         """
-        lengths, size, _ = self.choose(variables, batch_size)
+        lengths, size, _ = self.choose(variables, batch_size, there)
         program = self._read(variables, size, lengths)
         return Reading(
             program=lambda arrays: program(variables, arrays),
@@ -123,8 +124,8 @@ class Tiling:
         """Chooses reads that fit into memory, and compiles their program.
 
         Args:
-            variables: See `reading`.
-            batch_size: Likewise.
+            variables: {"params", "batch_stats"}, or their shapes with shardings.
+            batch_size: See `reading`.
             there: Bytes on each device; None for what the device reports.
 
         Returns:
