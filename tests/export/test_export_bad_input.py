@@ -2,12 +2,14 @@
 
 import importlib.util
 
+import numpy as np
 import pytest
 from support.predicting import draw, tree
 
 from unet_jax.errors import UserError
-from unet_jax.export import run
+from unet_jax.export import bioimageio, run
 from unet_jax.export.run import export_run
+from unet_jax.export.targets import Target
 from unet_jax.task import MultiLabel
 
 
@@ -59,7 +61,26 @@ def test_a_model_that_no_page_can_show_is_refused_before_others_are_made(refuse,
         return bundle._replace(network=bundle.network._replace(task=task))
 
     monkeypatch.setattr(run, "bundle_of_run", of_classes_that_overlap)
+    monkeypatch.setitem(run.EXPORTERS, "safetensors", Target(lambda *_: pytest.fail("is made")))
     refuse("the run's overlap", ["safetensors", "page"])
+
+
+def test_a_package_whose_test_label_would_be_0_everywhere(refuse, monkeypatch):
+    label = {"label": np.zeros((3, 4), np.uint8)}
+    monkeypatch.setattr(bioimageio.stablehlo, "make_program", lambda _: None)
+    monkeypatch.setattr(bioimageio.stablehlo, "predict", lambda *_: label)
+    refuse("another class than background.*--input=FILE", ["bioimageio"], licence="CC0-1.0")
+
+
+def test_post_processing_that_is_left_out_is_told(crop_run, tmp_path, capsys):
+    workdir, config = crop_run
+    config = config.copy_and_resolve_references()
+    given = {"formats": ["safetensors"], "output": str(tmp_path / "out"), "checkpoint": "latest"}
+    export_run(config, workdir, **given)
+    assert "cleaning" not in capsys.readouterr().out
+    config.eval.metrics = {"cleaning": {"rules": ()}}
+    export_run(config, workdir, **given, replace=True)
+    assert "config.eval.metrics.cleaning is in no export" in capsys.readouterr().out
 
 
 def test_an_output_that_is_not_empty(refuse, tmp_path):

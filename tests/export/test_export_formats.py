@@ -6,15 +6,21 @@ import hashlib
 import importlib.util
 import json
 import re
+import runpy
+from types import SimpleNamespace
 
+import jax
 import numpy as np
 import onnx as library
 import onnxruntime
 import pytest
 import yaml
 from safetensors.numpy import load_file
+from support.family import make
 from vectors.make_vectors import MILESIAL, milesial_shapes, numbers_for
 
+import unet_jax
+from unet_jax.augment.scale import standardise
 from unet_jax.export import onnx, page, run, runtime, safetensors
 from unet_jax.export.run import export_run
 from unet_jax.models.pretrained.torch_layout import milesial_variables
@@ -95,6 +101,42 @@ def test_the_validator_accepts_a_package(exported):
     from bioimageio.spec import validate_format
 
     assert validate_format(exported / "bioimageio" / "rdf.yaml").status == "valid-format"
+
+
+def test_labels_of_twenty_images_of_odd_sizes_are_those_of_predict(exported, crop_run):
+    session = onnxruntime.InferenceSession(
+        exported / "onnx" / onnx.FILE, providers=["CPUExecutionProvider"]
+    )
+    loaded = unet_jax.load(crop_run[0], "latest")
+    random = np.random.default_rng(0)
+    differ, pixels, shown = 0, 0, set()
+    for size in 2 * random.integers(0, 30, (20, 2)) + 1:
+        image = random.integers(0, 256, (*size, 3)).astype(np.uint8)
+        label, probability, _ = session.run(None, {"image": image[None]})
+        expected = loaded.predict(image)
+        other = label[0] != expected
+        first, second = np.sort(probability[0][other], axis=-1)[:, :-3:-1].T
+        assert np.all(first - second < 1e-5)  # a tie, up to rounding
+        differ, pixels, shown = differ + other.sum(), pixels + label.size, shown | set(label.flat)
+    assert differ <= 1e-4 * pixels
+    assert len(shown) > 2
+
+
+def test_pytorch_has_the_logits(tmp_path):
+    torch = pytest.importorskip("torch", reason="needs torch, of the extra `torch`")
+    model, variables = make("modern")
+    says = {"image": {"value_range": [0, 255]}}
+    network = SimpleNamespace(model=model)
+    kept = jax.device_get(variables)
+    bundle = SimpleNamespace(network=network, variables=kept, describe=lambda: says)
+    safetensors.export(bundle, tmp_path)
+    load = runpy.run_path(str(tmp_path / safetensors.SCRIPT))["load"]
+    network, read = load(str(tmp_path / safetensors.FILE))
+    image = np.random.default_rng(0).integers(0, 256, (40, 24, 3)).astype(np.uint8)
+    with torch.no_grad():
+        found = network(read(image)).numpy()
+    expected = model.apply(variables, standardise(image[None] / np.float32(255)), train=False)
+    np.testing.assert_allclose(np.moveaxis(found, 1, -1), expected, atol=2e-4, rtol=1e-4)
 
 
 def test_onnx_says_what_it_is(exported):

@@ -52,7 +52,7 @@ def test_the_page_holds_the_runtime_and_the_model(tmp_path, monkeypatch):
         for name, data in re.findall(r'octet-stream" id="(\w+)">([^<]*)<', text)
     }
     assert found == {"ort": b"library\n", "glue": b"glue", "wasm": b"wasm", "model": model}
-    assert f"page.html, {len(text) / 1e6:.1f} MB" in line
+    assert f"page.html: {len(text) / 1e6:.1f} MB" in line
     assert "onnxruntime-web" in text
     assert "MIT licence" in text
 

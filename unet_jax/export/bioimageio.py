@@ -2,6 +2,7 @@
 
 import datetime
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,20 @@ import numpy as np
 import yaml
 
 from unet_jax import figures
+from unet_jax.data.sample import Spec
+from unet_jax.errors import UserError
 from unet_jax.export import onnx, stablehlo
-from unet_jax.export.bundle import Bundle
-from unet_jax.export.pipeline import make_pipeline
+from unet_jax.export.bundle import EXAMPLE_SIZES, EXAMPLES, Bundle, draw
+from unet_jax.export.pipeline import Pipeline, make_pipeline
 from unet_jax.process.whole import write_text, write_whole
 
+TRIES = 16  # seeds of drawn images
 FORMAT_VERSION = "0.5.4"
 OUTPUTS = ("label", "probability")
+PAPER = (
+    "Ronneberger, Fischer and Brox: U-Net: Convolutional Networks for Biomedical Image "
+    "Segmentation, MICCAI 2015"
+)
 RDF, DOCUMENTATION, COVER = "rdf.yaml", "README.md", "cover.png"
 
 
@@ -27,13 +35,13 @@ def export(bundle: Bundle, folder: Path) -> None:
         folder: Where; it is there.
 
     Raises:
-        UserError: The model has an operation that ONNX has no rule for.
+        UserError: The model has an operation that ONNX has no rule for, or gives every pixel of
+            all examples, and of images that are drawn, its first class.
     """
     pipeline = make_pipeline(bundle.network, bundle.variables, dtype="float32")
     model = onnx.of_pipeline(pipeline, OUTPUTS)
     write_whole(folder / onnx.FILE, model.SerializeToString())
-    image = bundle.examples[0].astype(pipeline.dtype)
-    found = stablehlo.predict(stablehlo.make_program(pipeline), pipeline, image)
+    image, found = _test(bundle, pipeline)
     np.save(folder / "test_image.npy", image[None])
     for name in OUTPUTS:
         np.save(folder / f"test_{name}.npy", found[name][None])
@@ -42,6 +50,29 @@ def export(bundle: Bundle, folder: Path) -> None:
     write_text(folder / DOCUMENTATION, _documentation(bundle))
     text = yaml.safe_dump(_describe(bundle, folder), sort_keys=False, allow_unicode=True)
     write_text(folder / RDF, text)
+
+
+def _test(bundle: Bundle, pipeline: Pipeline) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Returns an image and what is predicted; the format takes no label that is 0 everywhere."""
+    program = stablehlo.make_program(pipeline)
+    for image in (*bundle.examples, *_drawn(bundle.network.spec)):
+        typed = image.astype(pipeline.dtype)
+        found = stablehlo.predict(program, pipeline, typed)
+        if found["label"].any():
+            return typed, found
+    raise UserError(
+        f"--format=bioimageio needs a test image with a pixel of another class than "
+        f"{bundle.class_names[0]}, and the examples have none: give one, --input=FILE."
+    )
+
+
+def _drawn(spec: Spec) -> Iterator[np.ndarray]:
+    """Draws more images of one size, for which one program is compiled, and their negatives."""
+    low, high = spec.value_range
+    for seed in range(EXAMPLES, TRIES):
+        image = draw(spec, seed, EXAMPLE_SIZES[0])
+        yield image
+        yield (low + high - image).astype(image.dtype)
 
 
 def _describe(bundle: Bundle, folder: Path) -> dict[str, Any]:
@@ -69,6 +100,7 @@ def _describe(bundle: Bundle, folder: Path) -> dict[str, Any]:
         "authors": [{"name": "not stated"}],
         "documentation": DOCUMENTATION,
         "covers": [COVER],
+        "cite": [{"text": PAPER, "doi": "10.1007/978-3-319-24574-4_28"}],
         "tags": ["segmentation", "unet", "semantic-segmentation"],
         "timestamp": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "inputs": [
@@ -126,7 +158,11 @@ Takes images of any number and size, [b, y, x, c] of {says["image"]["dtype"]}, a
 |---|---|---|
 {rows}
 
-Exported from step {bundle.facts.get("step")} of a run of unet_jax. Scores of its validation split
-at that step: {bundle.scores or "none"}. Test tensors are of a drawn image unless the exporter gave one;
-validate the model on images of your own before you rely on it.
+Exported from step {bundle.facts.get("step")} of a run of unet_jax. Test tensors are of a drawn
+image unless the exporter gave one.
+
+## Validation
+
+Scores of the validation split of the training at that step: {bundle.scores or "none"}.
+Validate the model on images of your own before you rely on it.
 """

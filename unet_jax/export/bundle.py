@@ -54,9 +54,10 @@ class Bundle(NamedTuple):
 
     @property
     def scores(self) -> str:
-        """Returns the scores of val at that step in words; "" where there are none."""
+        """Returns the scores of val at that step in words, without those of a class; "" if none."""
         scores = self.facts.get("scores", {}).items()
-        return ", ".join(f"{name} {value:.3f}" for name, value in scores if value is not None)
+        whole = ((name, value) for name, value in scores if "/" not in name and value is not None)
+        return ", ".join(f"{name} {value:.3f}" for name, value in whole)
 
     def describe(self) -> dict[str, Any]:
         """Describes the model as JSON has it, which is the same in every format."""

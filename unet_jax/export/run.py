@@ -24,6 +24,7 @@ from unet_jax.process.console import console
 from unet_jax.process.paths import local_path
 from unet_jax.process.whole import temporary_folder
 from unet_jax.runs import workdir as run_dir
+from unet_jax.runs.cleaned import KEY, METRIC
 
 _PART = ".unet_jax_export_"
 
@@ -73,6 +74,8 @@ def export_run(
     axes = len(loading.image_size)
     images = tuple(read_image(file, axes, loading.largest_file) for file in files)
     bundle = bundle_of_run(config, workdir, checkpoint, licence, images)
+    if METRIC in config.eval.metrics:
+        console.print(f"{KEY} is in no export: labels are those of the network as they are")
     for file in files:
         header = read_header(file, loading.largest_file, axes)
         whose = "what the model was trained on has"
