@@ -167,7 +167,7 @@ def test_an_output_that_is_none_is_told_before_anything_is_read(run, tmp_path, m
     before = tree(tmp_path)
     for module, name in (
         (prediction, "restore"),
-        (prediction, "read_header"),
+        (inputs, "read_header"),
         (inputs, "list_images"),
     ):
         monkeypatch.setattr(module, name, None)

@@ -7,7 +7,7 @@ from unet_jax.data.formats.base import Header
 from unet_jax.errors import UserError
 from unet_jax.predict import preview as previews
 from unet_jax.predict.preview import Preview
-from unet_jax.predict.store import Store, store_folder
+from unet_jax.predict.store import Store, _runs, store_folder
 
 SIZE, SMALL = (20, 31), (3, 4, 6)
 
@@ -55,6 +55,22 @@ def test_stores_of_images_have_hidden_folders_of_their_own(tmp_path):
     folders = {store_folder(tmp_path, name) for name in ("a", "b/a", "x" * 300)}
     assert len(folders) == 3
     assert all(folder.name.startswith(".") and len(folder.name) < 60 for folder in folders)
+
+
+def test_whole_rows_are_one_piece():
+    for shape, window, starts, length in (
+        ((6, 5, 4), ((0, 6), (0, 5), (0, 4)), [0], 120),
+        ((6, 5, 4), ((2, 4), (0, 5), (0, 4)), [40], 40),
+        ((6, 5, 4), ((2, 4), (1, 3), (0, 4)), [44, 64], 8),
+        ((6, 5, 4), ((1, 3), (1, 3), (1, 2)), [25, 29, 45, 49], 1),
+        ((7,), ((2, 6),), [2], 4),
+    ):
+        parts = tuple(slice(*ends) for ends in window)
+        assert _runs(shape, parts) == (starts, length)
+        # The same bytes as NumPy finds there.
+        places = np.arange(np.prod(shape)).reshape(shape)[parts].ravel()
+        pieces = [range(start, start + length) for start in starts]
+        np.testing.assert_array_equal(np.concatenate(pieces), places)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -182,33 +182,39 @@ def _pixels(shape: Sequence[int]) -> int:
     return int(np.prod(shape, dtype=np.int64))
 
 
-def _runs(shape: Sequence[int], window: Window) -> Iterator[tuple[tuple[int, ...], int]]:
-    """Yields each row of a window, by its place in the window, and its first byte in the file."""
-    *before, last = window
-    for place in np.ndindex(*(part.stop - part.start for part in before)):
-        start = 0
-        for n, part, i in zip(shape, before, place, strict=False):
-            start = start * n + part.start + i
-        yield place, start * shape[-1] + last.start
+def _runs(shape: Sequence[int], window: Window) -> tuple[list[int], int]:
+    """Returns the first byte of each run of a window that is one piece of the file, and its length.
+
+    The runs are in the order of the window's bytes.
+    """
+    while len(shape) > 1 and window[-1] == slice(0, shape[-1]):  # whole rows are one piece
+        n, part = shape[-1], window[-2]
+        shape = (*shape[:-2], shape[-2] * n)
+        window = (*window[:-2], slice(part.start * n, part.stop * n))
+    starts = np.zeros((), np.int64)
+    for n, part in zip(shape[:-1], window[:-1], strict=True):
+        starts = np.add.outer(starts * n, np.arange(part.start, part.stop))
+    last = window[-1]
+    return (starts * shape[-1] + last.start).ravel().tolist(), last.stop - last.start
 
 
 def _write_window(file: int, shape: Sequence[int], window: Window, values: np.ndarray) -> None:
-    for place, start in _runs(shape, window):
-        data = np.ascontiguousarray(values[place]).tobytes()
-        while data:
-            count = os.pwrite(file, data, start)
-            data, start = data[count:], start + count
+    starts, length = _runs(shape, window)
+    data = memoryview(np.ascontiguousarray(values)).cast("B")
+    for number, start in enumerate(starts):
+        rest = data[number * length : (number + 1) * length]
+        while rest:
+            count = os.pwrite(file, rest, start)
+            rest, start = rest[count:], start + count
 
 
 def _read_window(file: int, shape: Sequence[int], window: Window) -> np.ndarray:
-    values = np.empty([part.stop - part.start for part in window], np.uint8)
-    for place, start in _runs(shape, window):
-        count = values.shape[-1]
-        data = os.pread(file, count, start)
-        if len(data) < count:
-            raise OSError(errno.EIO, "a store of masks is truncated")
-        values[place] = np.frombuffer(data, np.uint8)
-    return values
+    starts, length = _runs(shape, window)
+    parts = [os.pread(file, length, start) for start in starts]
+    if any(len(part) < length for part in parts):
+        raise OSError(errno.EIO, "a store of masks is truncated")
+    size = [part.stop - part.start for part in window]
+    return np.frombuffer(bytearray().join(parts), np.uint8).reshape(size)
 
 
 def _write_all(file: int, data: bytes) -> None:
