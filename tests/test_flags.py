@@ -37,11 +37,14 @@ PREDICT, EVAL = ("--input", "--output", "--replace", "--checkpoint"), ("--split"
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        (["--input=photos"], ["--mode=predict is missing", "--input=photos", "--mode=train"]),
+        (["--input=photos"], ["--mode=predict or --mode=export is missing", "--input=photos"]),
         # Where --mode was forgotten, nothing may be deleted.
-        (["--overwrite", "--input=a", "--input=b"], ["--mode=predict is missing", "--input=a,b"]),
-        (["--overwrite", "--replace"], ["--mode=predict or --mode=score is missing", "--replace"]),
-        (["--checkpoint=best"], ["--mode=eval or --mode=predict or --mode=serve is missing"]),
+        (
+            ["--overwrite", "--input=a", "--input=b"],
+            ["--mode=predict or --mode=export is", "--input=a,b"],
+        ),
+        (["--overwrite", "--replace"], ["--mode=predict or --mode=score or --mode", "--replace"]),
+        (["--checkpoint=best"], ["--mode=eval or --mode=predict or --mode=export or --mode=serve"]),
         (["--memory", "16GiB"], ["--mode=plan is missing: --memory=16GiB"]),
         (["--topology=v5e:2x4"], ["--mode=plan is missing: --topology=v5e:2x4"]),
         (["--mode=train", "--split=val"], ["--split=val is not for --mode=train", "--mode=eval"]),

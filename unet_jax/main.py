@@ -387,6 +387,12 @@ def _score(config: Any, workdir: Path) -> None:
 def _export(config: Any, workdir: Path) -> None:
     given = {"output": OUTPUT.value, "replace": REPLACE.value}
     if RENEW.value:
+        for flag in (FORMATS, LICENCE, INPUT, RUNTIME, WORKDIR):
+            if flag.present:
+                raise UserError(
+                    f"--{flag.name} is not for --renew, which takes all from the file; leave it "
+                    "out."
+                )
         from unet_jax.export.run import renew_export
 
         renew_export(expand(RENEW.value, "--renew"), **given)
