@@ -357,7 +357,7 @@ def _page_of(given: Mapping[str, str]) -> str:
     saved = expand(given.get("workdir") or "", "--workdir") / "config.json"
     mode = given.get("mode", "train")
     begins = mode in ("train", "plan", "doctor", "augment", "score")
-    needs_none = mode == "verify" and not given.get("workdir")
+    needs_none = mode in ("verify", "export") and not given.get("workdir")
     is_new = needs_none or (begins and not os.path.exists(saved))
     page = (
         FOLDER_PAGE if mode in ("score", "verify") else DEFAULT_PAGE

@@ -140,6 +140,11 @@ def _score(given: Given, config: ConfigDict, workdir: Path) -> None:
 def _export(given: Given, config: ConfigDict, workdir: Path) -> None:
     where = {"output": given.output, "replace": given.replace}
     if given.renew:
+        for name in ("format", "licence", "input", "runtime", "workdir"):
+            if given[name].present:
+                raise UserError(
+                    f"--{name} is not for --renew, which takes all from the file; leave it out."
+                )
         from unet_jax.export.run import renew_export
 
         renew_export(expand(given.renew, "--renew"), **where)

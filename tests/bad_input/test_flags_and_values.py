@@ -72,6 +72,13 @@ def test_no_workdir(refuse, flags):
     refuse(TINY, *flags, says=["--workdir" if flags != ["--workdir"] else "workdir"], workdir=None)
 
 
+@pytest.mark.usefixtures("no_jax")
+def test_flags_of_exports(refuse):
+    refuse("--mode=export", says=["needs --workdir=RUN", "--format=stablehlo"], workdir=None)
+    given = "--mode=export", "--renew=a", "--licence=b"
+    refuse(*given, says=["--licence is not for --renew"], workdir=None)
+
+
 @pytest.mark.parametrize(
     ("line", "says"),
     [

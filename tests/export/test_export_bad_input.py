@@ -22,7 +22,9 @@ def refuse(crop_run, tmp_path):
         before = tree(tmp_path)
         folder = output and str(tmp_path / output)
         with pytest.raises(UserError, match=says) as error:
-            export_run(config, workdir, formats=formats, output=folder, checkpoint="latest", **given)
+            export_run(
+                config, workdir, formats=formats, output=folder, checkpoint="latest", **given
+            )
         assert "\n" not in str(error.value)
         assert tree(tmp_path) == before
 

@@ -189,12 +189,13 @@ def test_a_file_tells_nothing_of_where_it_was_made(exported):
         assert b"/unet_jax/" not in data
 
 
-def test_a_file_of_an_earlier_version_is_read_and_renewed(tmp_path):
+def test_a_file_of_an_earlier_version_is_read_and_renewed(command, tmp_path):
     manifest, parts = runner.read(KEPT)
     assert (manifest["version"], manifest["class_names"]) == (1, NAMES)
     if manifest["jax"] == jax.__version__:  # of later ones that is not promised
         assert runner.load(KEPT)
-    renew_export(KEPT, output=str(tmp_path / "new"))
+    done = command("--mode=export", f"--renew={KEPT}", f"--output={tmp_path / 'new'}")
+    assert done.returncode == 0, done.stderr
     new = runner.load(tmp_path / "new" / "stablehlo" / stablehlo.FILE, check=False)
     examples = np.load(io.BytesIO(parts[runner.EXAMPLES]))
     for i in range(3):

@@ -146,10 +146,10 @@ def network_of(kept: Mapping[str, Any], config: dict[str, Any]) -> Network:
         UserError: The config does not fit this version.
     """
     config = {**config, "mesh": DEFAULTS["mesh"]}  # wherever it was trained
-    spec = Spec(**{**kept["spec"], "value_range": tuple(kept["spec"]["value_range"])})
+    said: dict[str, Any] = {**kept["spec"], "value_range": tuple(kept["spec"]["value_range"])}
     black_and_white = kept["ends"]
     ends = (tuple(black_and_white[0]), tuple(black_and_white[1])) if black_and_white else None
-    return make_network(complete(to_config(config)), tuple(kept["class_names"]), spec, ends)
+    return make_network(complete(to_config(config)), tuple(kept["class_names"]), Spec(**said), ends)
 
 
 def keep(bundle: Bundle) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import jax
 
-from unet_jax import __version__
 from unet_jax.export import pipeline as pipelines
 from unet_jax.export.bundle import Bundle
 from unet_jax.export.pipeline import Pipeline, make_pipeline, plain_forms
@@ -107,7 +106,6 @@ def of_pipeline(
     model = helper.make_model(
         graph,
         producer_name="unet_jax",
-        producer_version=__version__,
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
     )

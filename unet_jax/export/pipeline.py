@@ -85,17 +85,18 @@ def make_pipeline(network: Network, variables: Any, dtype: str = "") -> Pipeline
     weights = {name: np.asarray(x) for name, x in sorted(flat.items())}
     how = network.loading.normalise
     fit = make_fit(network.loading, model)
-
-    is_resized = isinstance(fit, Resize)
-    grid = None if is_resized else canvas.make_grid(model, rounds=not fit.is_least)
+    if isinstance(fit, Resize):
+        grid, resized = None, fit.image_size
+    else:
+        grid, resized = canvas.make_grid(model, rounds=not fit.is_least), ()
 
     def apply(weights: Weights, image: jax.Array, steps: Steps) -> dict[str, jax.Array]:
         variables = {"batch_stats": {}, **unflatten_dict(dict(weights), sep="/")}
         read = _to_unit(image, how, spec) if how.is_of_image else image
         size = image.shape[1:-1]
         if grid is None:
-            read = canvas.resize(read, fit.image_size)
-            given = fit.reach.canvas(fit.image_size)
+            read = canvas.resize(read, resized)
+            given = fit.reach.canvas(resized)
             lengths = fit.reach.read(given)
         else:
             lengths, given = (
@@ -107,7 +108,7 @@ def make_pipeline(network: Network, variables: Any, dtype: str = "") -> Pipeline
             read = _to_unit(read, how, spec)
         logits: Any = model.apply(variables, standardise(read), train=False)
         if grid is None:
-            logits = canvas.cut(logits, fit.image_size)
+            logits = canvas.cut(logits, resized)
             own = jnp.stack([jnp.asarray(n, jnp.float32) for n in size])
             own = jnp.broadcast_to(own, (image.shape[0], len(size)))
             logits = resize_logits(logits, own, size)

@@ -58,7 +58,7 @@ class Model:
         """
         batch, is_single = self._checked(np.asarray(image))
         steps = tuple(np.zeros(k, np.int8) for k in self._steps(batch.shape[1:-1]))
-        result = self._program.call(self._weights, batch, steps)
+        result = dict(self._program.call(self._weights, batch, steps))
         found = {k: np.asarray(v) for k, v in result.items()}
         return {k: v[0] for k, v in found.items()} if is_single else found
 

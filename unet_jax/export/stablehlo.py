@@ -50,7 +50,8 @@ def make_program(pipeline: Pipeline) -> jax.export.Exported:
 def _without_folders() -> Iterator[None]:
     """Lets programs name the files of their code without the folders, which tell whose they are."""
     name = "jax_hlo_source_file_canonicalization_regex"
-    before = jax.config.jax_hlo_source_file_canonicalization_regex
+    config: Any = jax.config
+    before = config.jax_hlo_source_file_canonicalization_regex
     jax.config.update(name, r".*[/\\]")
     try:
         yield
@@ -63,7 +64,7 @@ def predict(
 ) -> dict[str, np.ndarray]:
     """Predicts one image [*n, C] by the program; returns the outputs of `Pipeline.apply` for it."""
     steps = pipeline.steps(image.shape[:-1])
-    found = program.call(pipeline.weights, image[None], steps)
+    found: Any = program.call(pipeline.weights, image[None], steps)
     return {name: np.asarray(x)[0] for name, x in found.items()}
 
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unet_jax.data.images import Fit, read_sizes, round_up
+from unet_jax.data.images import read_sizes, round_up
 from unet_jax.data.pipeline import Size
 from unet_jax.data.resize import resize_image
 from unet_jax.data.sample import Source, written
@@ -115,7 +115,7 @@ class Crop(NamedTuple):
         return _corner(logits, canvas)
 
 
-def make_fit(loading: Loading, model: UNet) -> Fit:
+def make_fit(loading: Loading, model: UNet) -> Resize | Crop:
     """Makes the way of a config's images through evaluation and prediction.
 
     Args:

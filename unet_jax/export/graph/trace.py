@@ -32,7 +32,8 @@ def emit(builder: Builder, closed: Any, inputs: Sequence[Value]) -> list[Value]:
 
     def read(atom: Any) -> Value:
         if isinstance(atom, Literal):
-            return _constant(builder, np.asarray(atom.val, atom.aval.dtype))
+            aval: Any = atom.aval
+            return _constant(builder, np.asarray(atom.val, aval.dtype))
         return values[atom]
 
     for equation in closed.jaxpr.eqns:

@@ -238,7 +238,7 @@ def milesial_weights(variables: Mapping[str, Any], bottom: int) -> dict[str, np.
     Returns:
         Arrays in PyTorch's layout by that repository's names.
     """
-    flat = flatten_dict(variables)
+    flat: dict[tuple[str, ...], Any] = flatten_dict(variables)
     return {
         f"{name}.{part}": in_torch_layout(flat[collection, *path, leaf], kind == "transposed conv")
         for name, (kind, path) in _milesial_layers(bottom).items()
