@@ -2,8 +2,9 @@
 
 python -m unet_jax.main --config=configs/camvid.py --config.data.path=CamVid --workdir=runs/camvid
 CamVid holds train/, trainannot/ and so on: 367 images train, 101 are val, 233 the test, which
-is scored whole, at its own size. Expected score: not measured. 4x4 pixels are folded into
-channels, so that 100 epochs take little over an hour on two CPU cores; a GPU takes fold=1.
+is scored whole, at its own size. Expected score on two CPU cores in 1.5 hours: test mIoU 0.506,
+see docs/cards/index.md, where it is said what limits it: 4x4 pixels are folded into channels, so
+that 100 epochs take no longer; a GPU takes fold=1.
 """
 
 from unet_jax.defaults import ConfigDict, page
