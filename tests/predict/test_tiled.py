@@ -138,5 +138,12 @@ def test_what_depends_on_the_whole_image_has_no_exact_tiles():
         geometry = find_geometry(model)
         assert geometry.halo is None
         assert geometry.obstacle.startswith(says)
-        predictor, _ = make_tiles(model, variables)
-        assert not predictor.tiling.is_exact
+        tiling = make_tiles(model, variables)[0].tiling
+        assert not tiling.is_exact
+        # What prediction and evaluation print of their large images: 6 x 6 reads, half over half.
+        said = tiling.describe([(56, 56)], (16, 16))
+        how = "36 tiles of 16x16, blended (window gaussian, overlap 0.5), as "
+        assert said == (
+            f"1 image of more than 0 pixels: {how}{geometry.obstacle}; 2.94 times the work of one "
+            "piece"
+        )
