@@ -98,7 +98,7 @@ def test_replacing_replaces_exports_alone(crop_run, tmp_path):
     (tmp_path / "out" / "safetensors" / "old").touch()
     export_run(config, workdir, **given, replace=True)
     names = {path.name for path in (tmp_path / "out" / "safetensors").iterdir()}
-    assert names == {"model.safetensors", "load_torch.py"}
+    assert names == {"model.safetensors", "load_torch.py", run.SUMS}
 
 
 def test_examples(refuse, tmp_path):

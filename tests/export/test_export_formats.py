@@ -7,6 +7,8 @@ import importlib.util
 import json
 import re
 import runpy
+import shutil
+import subprocess
 from types import SimpleNamespace
 
 import jax
@@ -72,6 +74,22 @@ def test_files_of_formats(exported):
     assert weights["params.encoder_0.Conv_0.kernel"].shape == (2, 3, 3, 3)  # [O, I, 3, 3]
     assert weights["params.up_0.kernel"].shape == (4, 2, 2, 2)  # [I, O, 2, 2]
     assert (exported / "safetensors" / safetensors.SCRIPT).is_file()
+
+
+@pytest.mark.skipif(not shutil.which("sha256sum"), reason="needs sha256sum")
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_changed_byte_in_any_file_is_noticed(name, exported, tmp_path):
+    folder = shutil.copytree(exported / name, tmp_path / name)
+    line = ["sha256sum", "--check", "--strict", "--quiet", run.SUMS]
+    assert subprocess.run(line, cwd=folder).returncode == 0
+    files = [file for file in folder.iterdir() if file.name != run.SUMS]
+    assert len((folder / run.SUMS).read_text().splitlines()) == len(files)
+    for file in files:
+        data = bytearray(file.read_bytes())
+        data[len(data) // 2] ^= 1
+        file.write_bytes(data)
+        done = subprocess.run(line, cwd=folder, capture_output=True, text=True)
+        assert f"{file.name}: FAILED" in done.stdout
 
 
 def test_a_package_has_what_it_says(exported):

@@ -12,7 +12,7 @@ from support.tasks import exclusive
 from unet_jax.data.normalise import Normalise
 from unet_jax.data.sample import RGB, Spec
 from unet_jax.errors import UserError
-from unet_jax.export import onnx
+from unet_jax.export import onnx, stablehlo
 from unet_jax.export.graph import rules
 from unet_jax.export.pipeline import OUTPUTS, make_pipeline, plain_forms
 from unet_jax.models.variants import VARIANTS
@@ -24,6 +24,7 @@ CASES = {
     "modern": {},
     "paper": {},
     "attention": {},
+    "unet3+": {},
     "nnunet": {"features": (8, 8, 8)},
     "folded": {},
     "squeeze_excite": {},
@@ -99,6 +100,16 @@ def test_other_types_tasks_and_statistics(kind):
     made = network(model, task, spec, normalise=Normalise(kind, "image"))
     image = noise(2, 21, 13, 3, dtype=np.uint16, high=4000)
     assert len(list(compare(make_pipeline(made, variables), [image]))) == 1
+
+
+def test_volumes():
+    model, variables = make("modern", dimensions=3, **COARSE)
+    made = network(model, spec=Spec(3, 3, "uint8", (0.0, 255.0)))
+    pipeline, image = make_pipeline(made, variables), noise(1, 5, 9, 7, 3)
+    (found,) = compare(pipeline, [image])
+    assert found["label"].shape == (1, 5, 9, 7)
+    other = stablehlo.predict(stablehlo.make_program(pipeline), pipeline, image[0])
+    np.testing.assert_array_equal(other["label"], found["label"][0])
 
 
 def test_values_of_another_range_are_told():

@@ -22,10 +22,11 @@ from unet_jax.predict.inputs import find_images
 from unet_jax.predict.planned import check_output
 from unet_jax.process.console import console
 from unet_jax.process.paths import local_path
-from unet_jax.process.whole import temporary_folder
+from unet_jax.process.whole import temporary_folder, write_text
 from unet_jax.runs import workdir as run_dir
 from unet_jax.runs.cleaned import KEY, METRIC
 
+SUMS = "SHA256SUMS"
 _PART = ".unet_jax_export_"
 
 
@@ -151,6 +152,13 @@ def _check_axes(formats: Sequence[str], axes: int) -> None:
             )
 
 
+def _write_sums(folder: Path) -> None:
+    """Writes the SHA-256 of each file, as `sha256sum --check` reads them."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    sums = ((stablehlo.digest(file.read_bytes()), file.relative_to(folder)) for file in files)
+    write_text(folder / SUMS, "".join(f"{digest}  {name.as_posix()}\n" for digest, name in sums))
+
+
 def _write(bundle: Bundle, formats: Sequence[str], folder: Path, *, replace: bool) -> None:
     """Writes all formats beside the folder first, so that a failure leaves nothing."""
     for name in formats:
@@ -160,6 +168,7 @@ def _write(bundle: Bundle, formats: Sequence[str], folder: Path, *, replace: boo
         for name in formats:
             (part / name).mkdir()
             EXPORTERS[name].export(bundle, part / name)
+            _write_sums(part / name)
         folder.mkdir(exist_ok=True)
         for name in formats:
             target = folder / name
