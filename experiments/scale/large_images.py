@@ -260,8 +260,8 @@ def count_compilations() -> None:
         image = np.random.default_rng(number).integers(0, 256, shape).astype(np.uint8)
         np.save(folder / f"{number}.npy", image)
 
-    def listen(event: str, seconds: float, **details: Any) -> None:
-        del seconds
+    def listen(event: str, duration_secs: float, **details: Any) -> None:
+        del duration_secs
         if event == "/jax/core/compile/backend_compile_duration":
             compiled.append(details["fun_name"])
 

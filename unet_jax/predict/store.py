@@ -200,7 +200,7 @@ def _runs(shape: Sequence[int], window: Window) -> tuple[list[int], int]:
 
 def _write_window(file: int, shape: Sequence[int], window: Window, values: np.ndarray) -> None:
     starts, length = _runs(shape, window)
-    data = memoryview(np.ascontiguousarray(values)).cast("B")
+    data = np.ascontiguousarray(values).data.cast("B")
     for number, start in enumerate(starts):
         rest = data[number * length : (number + 1) * length]
         while rest:
