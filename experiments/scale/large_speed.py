@@ -32,8 +32,8 @@ def compare(run: Path, file: Path, output: Path, tile: int, turns: int) -> None:
     bare, tiles = _bare(config, run, size)
     sides: dict[str, Callable[[], float]] = {
         "bare": bare,
-        "exact": lambda: _whole(config, run, file, output, mode="exact", size=()),
-        "blended": lambda: _whole(config, run, file, output, mode="blended", size=(tile,)),
+        "exact": lambda: _whole(run, file, output, mode="exact", size=()),
+        "blended": lambda: _whole(run, file, output, mode="blended", size=(tile,)),
     }
     model = config.model
     if theirs := _monai(size, model.features[0], len(config.data.folder.class_names), tile):
@@ -79,11 +79,11 @@ def _bare(config: Any, run: Path, size: tuple[int, ...]) -> tuple[Callable[[], f
     return bare, count
 
 
-def _whole(config: Any, run: Path, file: Path, output: Path, **tiles: Any) -> float:
+def _whole(run: Path, file: Path, output: Path, **tiles: Any) -> float:
     """Times a whole prediction: restoring, compiling, reading, computing and writing."""
     from unet_jax.predict.run import predict_run
 
-    config = config.copy_and_resolve_references()
+    config = load(run / "config.json")
     config.eval.tiles.update(tiles)
     shutil.rmtree(output, ignore_errors=True)
     given = {"inputs": [str(file)], "output": str(output), "mask_suffix": ".tif"}

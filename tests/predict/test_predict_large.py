@@ -79,7 +79,7 @@ def test_every_format_gives_the_labels_of_the_plain_network(run, tmp_path, capsy
     predict(run, [photos], tmp_path / "out")
     said = " ".join(capsys.readouterr().out.split())
     assert "4 images of more than 1,000 pixels: " in said
-    assert " tiles of 40x40 with a halo of 10, which make up the whole result" in said
+    assert " tiles of 40x40 with a halo of 8, which make up the whole result" in said
     names = ("png.png", "npy.npy", "tiles.png", "zarr.png")
     for name in names:
         np.testing.assert_array_equal(read_mask(tmp_path / "out" / name), expected)
@@ -251,9 +251,9 @@ def test_a_tile_that_cannot_be_read_is_named_and_the_rest_is_kept(
     with pytest.raises(MissingResultsError, match="1 of 1 images could not be read"):
         predict(run, [file], tmp_path / "out")
     said = " ".join(capsys.readouterr().out.split())
-    # The last tile of the file, of pixels 128 and 96 on, is in four reads of 60 pixels a side.
-    assert f"{file}: the tile of pixels 90 to 129, 50 to 89 cannot be read: {file} cannot" in said
-    assert "(4 of its 12 parts; all others are kept)" in said
+    # The last tile of the file, of pixels 128 and 96 on, is in two reads of 56 pixels a side.
+    assert f"{file}: the tile of pixels 88 to 127, 88 to 130 cannot be read: {file} cannot" in said
+    assert "(2 of its 12 parts; all others are kept)" in said
     assert not list((tmp_path / "out").glob("*.png"))
     # As where a network failed for a moment: the file is what it was.
     then = file.stat().st_mtime_ns
@@ -262,7 +262,7 @@ def test_a_tile_that_cannot_be_read_is_named_and_the_rest_is_kept(
     put, parts = store.Store.put, []
     monkeypatch.setattr(store.Store, "put", lambda *given: (parts.append(given[1]), put(*given)))
     predict(run, [file], tmp_path / "out")
-    assert len(parts) == 4
+    assert len(parts) == 2
     np.testing.assert_array_equal(read_mask(tmp_path / "out" / "a.png"), truth(run, image))
 
 

@@ -47,9 +47,13 @@ def receptive_field(model: "UNet") -> int:
 
 
 def reach(model: "UNet") -> int:
-    """Returns how far from an output pixel, on either side, the input can matter to it."""
-    seen = [(q, *sees(model, q)) for q in range(model.multiple())]
-    return max(max(q - low, high - q) for q, low, high in seen)
+    """Returns how far beyond its ends, on either side, the input can matter to a part of an output.
+
+    A part begins at a multiple of the deepest stride and ends before one; inside of it, pixels at
+    other places of that stride's grid reach further, but not beyond its ends.
+    """
+    last = model.multiple() - 1
+    return max(-sees(model, 0)[0], sees(model, last)[1] - last)
 
 
 class _Asked:

@@ -13,10 +13,10 @@ class Geometry(NamedTuple):
         multiple: Of the pixels from one read to another; elsewhere the windows of poolings would
             lie on other pixels.
         halo: Pixels of a read, on each side that is not the image's edge, whose logits are not
-            those of the whole image: the least multiple of `multiple` that covers what an output
-            pixel sees. With valid convolutions, which have no logits for most such pixels, that
-            covers what transposed convolutions leave incomplete: 0 for the paper's. None where
-            every pixel depends on all of the image, so that no halo is enough.
+            those of the whole image: the least multiple of `multiple` that covers `reach`. With
+            valid convolutions, which have no logits for most such pixels, the least that covers
+            what transposed convolutions leave incomplete: 0 for the paper's. None where every pixel
+            depends on all of the image, so that no halo is enough.
         obstacle: Why `halo` is None; "" where it is not.
     """
 
