@@ -82,8 +82,8 @@ ENSEMBLE = flags.DEFINE_multi_string(
     "predict: another run, whose probabilities are averaged with those of --workdir; may be "
     "repeated.",
 )
-TURNS = flags.DEFINE_bool(
-    "turns",
+TTA = flags.DEFINE_bool(
+    "tta",
     False,
     "predict: Average over images mirrored and turned as training did, by config.augment; not "
     "where classes are a left and a right.",
@@ -178,7 +178,7 @@ USED_BY = {
     "output": ("predict", "score", "export"),
     "outputs": ("predict",),
     "ensemble": ("predict",),
-    "turns": ("predict",),
+    "tta": ("predict",),
     "mask_suffix": ("predict",),
     "replace": ("predict", "score", "export"),
     "format": ("export",),

@@ -82,7 +82,7 @@ def _predict(given: Given, config: ConfigDict, workdir: Path) -> None:
         mask_suffix=given.mask_suffix or "",
         replace=given.replace,
         ensemble=given.ensemble,
-        turns=given.turns,
+        tta=given.tta,
     )
 
 

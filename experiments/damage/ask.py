@@ -107,8 +107,8 @@ def _once_each(make: Callable[..., Any]) -> Callable[..., Any]:
     known: dict[Any, Any] = {}
 
     def made(*network: Any) -> Any:
-        *parts, outputs = network
-        key = (*parts, outputs.label, outputs.compute.func, repr(outputs.compute.args))
+        *parts, outputs, tiles = network
+        key = (*parts, tiles, outputs.label, outputs.compute.func, repr(outputs.compute.args))
         if key not in known:
             known[key] = make(*network)
         return known[key]

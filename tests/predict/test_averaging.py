@@ -147,7 +147,7 @@ def test_mirrored_and_turned_images_are_averaged(folder, tmp_path):
     predict(run, TURNING, tmp_path / "alone", tmp_path / "photos", outputs=["probability"])
     own = probabilities(tmp_path / "alone", turned)
     photo = folder / "photos" / "c.png"
-    predict(run, TURNING, tmp_path / "out", photo, outputs=SHOWN, turns=True)
+    predict(run, TURNING, tmp_path / "out", photo, outputs=SHOWN, tta=True)
     check(tmp_path / "out", {"c": [back(own[name]) for name, (_, back) in turned.items()]})
 
 

@@ -97,7 +97,7 @@ def test_what_streams_no_large_image_has_the_same_masks(run, tmp_path):
     outputs = {
         "alone": {"outputs": ["mask"]},
         "whole": {"outputs": ["mask", "probability", "coco"]},
-        "turned": {"outputs": ["mask", "disagreement"], "turns": True},
+        "turned": {"outputs": ["mask", "disagreement"], "tta": True},
     }
     for name, given in outputs.items():
         predict(run, [tmp_path / "a.npy"], tmp_path / name, **given)

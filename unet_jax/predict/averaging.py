@@ -167,7 +167,7 @@ def make_predicts(trained: Sequence[Trained], turns: Sequence[Turn], needs: set[
     if "disagreement" in needs and not several:
         raise UserError(
             "--outputs=disagreement takes several predictions of an image; give other runs with "
-            "--ensemble, or --turns, or leave it out."
+            "--ensemble, or --tta, or leave it out."
         )
     averages = several or bool(needs - {"probability"})
     members = [

@@ -55,7 +55,7 @@ def predict_run(
     mask_suffix: str = "",
     replace: bool = False,
     ensemble: Sequence[str] = (),
-    turns: bool = False,
+    tta: bool = False,
 ) -> None:
     """Writes masks, overlays and what else is asked for of every image, nothing over an input.
 
@@ -72,7 +72,7 @@ def predict_run(
         mask_suffix: Of the files of the masks, one of `MASKS`; "" for that of the image's format.
         replace: Whether results that are there are replaced.
         ensemble: Directories of other runs, whose probabilities are averaged with this one's.
-        turns: Whether those of mirrored and turned images are, too; see `find_turns`.
+        tta: Whether those of mirrored and turned images are, too; see `find_turns`.
 
     Raises:
         UserError: The run or an input is missing, no image can be read, or the results cannot be
@@ -102,7 +102,7 @@ def predict_run(
     network = trained.network
     runs = [trained, *open_members(members, network, config, checkpoint)]
     needs = {kind.needs for name in outputs if (kind := OUTPUTS[name]).needs}
-    ways = find_turns(config.augment, trained.class_names) if turns else ONCE
+    ways = find_turns(config.augment, trained.class_names) if tta else ONCE
     predicts, size = make_predicts(runs, ways, needs), network.settings.batch_size
     asked = network.settings.metrics, workdir, trained.step, checkpoint
     cleaner = make_cleaner(network.task, settle_rules(*asked, network.task.names), axes)
@@ -136,7 +136,7 @@ def predict_run(
         failed |= _predict(predicts.batches(small, size), small, writer, values, cleaner)
     if work:
         failed |= predict_all(work, large, values)
-    averaged = describe(len(runs), len(ways)) if ensemble or turns else ""
+    averaged = describe(len(runs), len(ways)) if ensemble or tta else ""
     closing = writer.close() if writer else []
     for line in filter(None, (values.line(), averaged, cleaner.line(), *closing)):
         console.print(line)
