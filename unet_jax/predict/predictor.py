@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import numpy as np
 
 from unet_jax.data.images import Batch, image_batches, read_sizes
 from unet_jax.data.pipeline import Size
-from unet_jax.data.sample import Some, Source, Spec, Window, check_spec, written
+from unet_jax.data.sample import Some, Source, Spec, check_spec, written
 from unet_jax.data.sources import Loading
 from unet_jax.errors import UserError
 from unet_jax.models.unet import UNet
@@ -23,18 +23,6 @@ from unet_jax.process.console import console
 from unet_jax.sharding import ROWS, Shardings, process_rows, put_batch
 
 _WITH_LABEL, _WITHOUT_LABEL = ("image", "size", "label", "weight"), ("image", "size", "is_read")
-
-
-class Sink(Protocol):
-    """Takes what is predicted for one image, tile by tile."""
-
-    def add(self, window: Window, decision: np.ndarray) -> None:
-        """Takes the decision uint8 [*m], or [*m, K] by class, of the pixels of a window."""
-        ...
-
-    def close(self) -> None:
-        """Finishes the result, of which every pixel was added."""
-        ...
 
 
 class Predictor:

@@ -10,7 +10,7 @@ from rich.progress import Progress
 
 from unet_jax.config import check_sections
 from unet_jax.data.images import Batch
-from unet_jax.data.sample import Sample, whole
+from unet_jax.data.sample import Sample
 from unet_jax.data.sources import read_loading, read_patterns
 from unet_jax.defaults import complete
 from unet_jax.errors import MissingResultsError, UserError
@@ -28,6 +28,7 @@ from unet_jax.predict.inputs import Images, elsewhere, find_images, open_images
 from unet_jax.predict.large import predict_all
 from unet_jax.predict.opened import Results
 from unet_jax.predict.outputs import DEFAULT, OUTPUTS, STREAMED, check_outputs
+from unet_jax.predict.outputs.base import Predicted
 from unet_jax.predict.planned import check_output, plan_results
 from unet_jax.predict.predictor import cut
 from unet_jax.predict.store import store_folder
@@ -201,10 +202,9 @@ def _predict(
                         name, file = images.ids[index], images.files[index]
                         listed = f"{name}{file.suffix}"
                         own = {kind: found[index] for kind, found in maps.items()}
-                        sink = writer.open(name, listed, image, own)
                         label = cleaner.clean(labels[index])
-                        sink.add(whole(image.image.shape[:-1]), label)
-                        sink.close()
+                        known = name, listed, image.image, label, image.spacing, own
+                        writer.write(Predicted(*known))
                     else:
                         errors[index] = image
                 lost[index] = not is_read[row] or index in errors
