@@ -10,11 +10,12 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 from support.configs import make_config
+from support.evaluated import other_card
 
 from unet_jax import evaluate as evaluation
 from unet_jax import training
 from unet_jax import verify as verification
-from unet_jax.cards.card import counted_of, make_card, read_card, write_card
+from unet_jax.cards.card import read_card
 from unet_jax.config import load, to_json
 from unet_jax.data.sample import RGB
 from unet_jax.data.sources import open_data
@@ -377,7 +378,7 @@ def test_a_card_is_verified_from_its_counts_and_from_the_checkpoint(run, capsys,
     assert "every count of every image is the same" in capsys.readouterr().out
     assert contents(run) == before, "verification writes nothing"
 
-    other = tmp_card(run, card, 3)
+    other = other_card(run, card, 3)
     with pytest.raises(
         UserError, match=r"1 of 10 images have other counts of overlap/confusion, 3"
     ):
@@ -388,16 +389,3 @@ def test_a_card_is_verified_from_its_counts_and_from_the_checkpoint(run, capsys,
     name.with_suffix(".json").write_text(json.dumps(card | {"headline": "mDice"}))
     with pytest.raises(UserError, match="are not what its counts give; the first"):
         verify_card(name.with_suffix(".json"), make_config(), None)
-
-
-def tmp_card(run, card, moved):
-    """Writes a card that is whole, of counts in which some pixels are predicted otherwise."""
-    file = run / "cards" / "other.json"
-    counted = counted_of(card, file)
-    confusion = counted.counts["overlap/confusion"]
-    row = np.argmax(confusion[1].diagonal())
-    confusion[1, row, row] -= moved
-    confusion[1, row, (row + 1) % 6] += moved
-    facts = {name: card[name] for name in ("title", "data", "run", "rules")}
-    file.write_text(write_card(make_card(counted, **facts)))
-    return file

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from unet_jax.cards.card import counted_of, make_card, write_card
 from unet_jax.config import to_json
 from unet_jax.data.sample import Sample, Spec
 from unet_jax.defaults import PARTS, page
@@ -117,3 +118,16 @@ def make_run(workdir, kind="exclusive", classes=3, count=8, size=(24, 30), chann
     (workdir / "metrics.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
     assert flat_label(masks[0], len(size)).shape[:2] == size[-2:]
     return Gallery(workdir, source, names, task, headline)
+
+
+def other_card(run, card, moved):
+    """Writes a card that is whole, of counts in which some pixels are predicted otherwise."""
+    file = run / "cards" / "other.json"
+    counted = counted_of(card, file)
+    confusion = counted.counts["overlap/confusion"]
+    row = np.argmax(confusion[1].diagonal())
+    confusion[1, row, row] -= moved
+    confusion[1, row, (row + 1) % 6] += moved
+    facts = {name: card[name] for name in ("title", "data", "run", "rules")}
+    file.write_text(write_card(make_card(counted, **facts)))
+    return file
